@@ -1,0 +1,89 @@
+# Every verb of the project. `make` alone prints them.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+SHELL := /bin/sh
+INSTALLED := node_modules/.package-lock.json
+WITH_SCHEMA := auth access user notification
+# The databases of the development folder, unless the environment names others.
+DATABASES := $(if $(CONCIERGE_MODE),,--development)
+
+.DEFAULT_GOAL := help
+.PHONY: help install start demo demo/processes test check format gen proto/breaking db/generate migrate migrate/down \
+	keys clean drift
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Install packages, if the lock file is newer than they are
+
+$(INSTALLED): package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+start: $(INSTALLED) ## Run every service in one process, with a real PostgreSQL and a demo account
+	@exec node src/main.ts dev
+
+demo: $(INSTALLED) ## Do the whole journey once, on free ports
+	@exec node src/main.ts demo
+
+demo/processes: $(INSTALLED) ## The same, with every service in a process of its own
+	@exec node src/main.ts demo --processes
+
+test: $(INSTALLED) ## Run the tests, in random order, over a PostgreSQL of their own
+	tsx --test --test-global-setup=src/testing/global-setup.ts --test-randomize "src/**/*.test.ts"
+
+check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, generated files and unused code
+	biome ci --error-on-warnings .
+	tsc --noEmit
+	buf format --diff --exit-code proto
+	buf lint
+	knip
+
+# Generates everything again, elsewhere, and compares.
+drift: $(INSTALLED) .proto-deps
+	@mkdir -p .concierge && rm -rf .concierge/drift && mkdir .concierge/drift
+	buf generate -o .concierge/drift
+	diff -r gen .concierge/drift/gen
+	node src/main.ts config | diff .env.example -
+	@for service in $(WITH_SCHEMA); do \
+		cp -r drizzle/$$service .concierge/drift/$$service && \
+		drizzle-kit generate --dialect postgresql --schema src/services/$$service/schema.ts \
+			--out .concierge/drift/$$service --name drift > .concierge/drift/log || { cat .concierge/drift/log; exit 1; }; \
+		diff -r drizzle/$$service .concierge/drift/$$service || { echo "drizzle/$$service lacks a migration"; exit 1; }; \
+	done
+	@rm -rf .concierge/drift
+
+format: $(INSTALLED) ## Format code and contracts
+	biome check --write .
+	buf format -w proto
+
+gen: $(INSTALLED) ## Generate code from proto/, and .env.example from the services' variables
+	node src/dev/proto-deps.ts
+	buf generate
+	node src/main.ts config > .env.example
+
+.proto-deps: package-lock.json
+	node src/dev/proto-deps.ts
+	@touch $@
+
+proto/breaking: $(INSTALLED) .proto-deps ## Compare the contracts with those of BASE (default: main)
+	@rm -rf .concierge/base && mkdir -p .concierge/base
+	git archive $(or $(BASE),main) buf.yaml proto | tar -x -C .concierge/base
+	cp -r .proto-deps .concierge/base/
+	buf breaking . --against .concierge/base
+	@rm -rf .concierge/base
+
+db/generate: $(INSTALLED) ## Write a migration from schema.ts: SERVICE=auth NAME=add_phone
+	drizzle-kit generate --dialect postgresql --schema src/services/$(SERVICE)/schema.ts \
+		--out drizzle/$(SERVICE) --name $(NAME)
+
+migrate: $(INSTALLED) ## Apply migrations: all services, or SERVICE=auth
+	@node src/main.ts migrate $(SERVICE) $(DATABASES)
+
+migrate/down: $(INSTALLED) ## Undo the newest migration of SERVICE
+	@node src/main.ts migrate-down $(SERVICE) $(DATABASES)
+
+keys: $(INSTALLED) ## Make the keys that are missing in FOLDER (default: .concierge/keys)
+	@node src/main.ts keys init --keys $(or $(FOLDER),.concierge/keys)
+
+clean: ## Remove the development folder: databases, keys, logs
+	rm -rf .concierge

@@ -1,0 +1,3 @@
+DROP TABLE "role_assignments";
+--> statement-breakpoint
+DROP TABLE "roles";

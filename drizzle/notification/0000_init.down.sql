@@ -1,0 +1,5 @@
+DROP TABLE "devices";
+--> statement-breakpoint
+DROP TABLE "recipients";
+--> statement-breakpoint
+DROP TABLE "notifications";

@@ -1,0 +1,48 @@
+/** `concierge call`: calls an internal method, signed, and prints the answer as JSON. */
+import { type DescMessage, fromJson, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
+import { type CallOptions, Code, ConnectError } from "@connectrpc/connect";
+import { join } from "node:path";
+import { connectService } from "../client/service-client.ts";
+import { systemClock } from "../clock.ts";
+import { ExitCode, reasonOf, StartupError } from "../errors.ts";
+import { readRunningNote } from "./development.ts";
+import type { Host } from "./host.ts";
+import { findMethod, keyFor } from "./internal-calls.ts";
+
+export interface CallSettings {
+  folder: string;
+  /** Folder of key files; the development folder's when not given. */
+  keys?: string;
+  /** Address of the internal listener; the running development system's when not given. */
+  url?: string;
+  /** Who signs. */
+  as: string;
+}
+
+/** A method whose types are known at run time only. */
+type UnaryCall = (request: Message, options: CallOptions) => Promise<Message>;
+
+export async function call(host: Host, name: string, message: string, settings: CallSettings): Promise<void> {
+  const { method, callee } = findMethod(name);
+  const key = await keyFor(settings.keys ?? join(settings.folder, "keys"), settings.as, callee);
+  const baseUrl = settings.url ?? (await readRunningNote(settings.folder)).internalUrl;
+  const request = parseMessage(method.input, message);
+  using connection = connectService({ baseUrl, key, clock: systemClock });
+  const client = connection.client(method.parent) as unknown as Record<string, UnaryCall>;
+  try {
+    const answer = await client[method.localName]!(request, { signal: host.stop });
+    host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
+  } catch (error) {
+    if (!(error instanceof ConnectError)) throw error;
+    const reason = reasonOf(error);
+    throw new StartupError(`${Code[error.code]}${reason ? ` ${reason}` : ""}: ${error.rawMessage}`, ExitCode.failure);
+  }
+}
+
+function parseMessage(desc: DescMessage, text: string) {
+  try {
+    return fromJson(desc, JSON.parse(text) as JsonValue);
+  } catch (error) {
+    throw new StartupError(`the message does not fit ${desc.typeName}: ${(error as Error).message}`, ExitCode.usage);
+  }
+}

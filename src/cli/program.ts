@@ -1,0 +1,102 @@
+/** The command line: every command with its arguments. What a command does is in the file of its name. */
+import { Command, Option } from "commander";
+import { describeVariables, renderEnvExample } from "../config.ts";
+import { OPERATOR } from "../token/key-folder.ts";
+import { call } from "./call.ts";
+import { serviceShapes } from "./configuration.ts";
+import { demo } from "./demo.ts";
+import { dev } from "./dev.ts";
+import { DEFAULT_FOLDER } from "./development.ts";
+import type { Host } from "./host.ts";
+import { addForeignCaller, makeKeys } from "./keys.ts";
+import { migrateDownOne, migrateUp } from "./migrate.ts";
+import { serve } from "./serve.ts";
+import { token } from "./token.ts";
+
+const folderOption = () => new Option("--folder <path>", "the development folder").default(DEFAULT_FOLDER);
+const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
+const asOption = () => new Option("--as <caller>", "who signs").default(OPERATOR);
+
+export function createProgram(host: Host): Command {
+  const program = new Command("concierge")
+    .description("The front desk of a product: sign-in, profiles, roles and notifications")
+    .configureOutput({ writeOut: (text) => host.print(text), writeErr: (text) => host.warn(text) })
+    .exitOverride();
+
+  program
+    .command("dev")
+    .description("run every service in this process over a real PostgreSQL, for development")
+    .addOption(folderOption())
+    .action(({ folder }) => dev(host, folder));
+
+  program
+    .command("serve")
+    .description("run services, configured by the environment")
+    .argument("<service...>")
+    .option("--with-parent", "also stop when standard input ends", false)
+    .action((names, { withParent }) => serve(host, names, { withParent }));
+
+  program
+    .command("demo")
+    .description("do the whole journey once, on free ports, and say how it went")
+    .option("--processes", "every service in a process of its own", false)
+    .action(({ processes }) => demo(host, { processes }));
+
+  program
+    .command("migrate")
+    .description("apply migrations, with each service's owner role")
+    .argument("[service...]")
+    .option("--development", "use the databases of the development folder", false)
+    .addOption(folderOption())
+    .action((names, settings) => migrateUp(host, names, settings));
+
+  program
+    .command("migrate-down")
+    .description("undo the newest migration of a service")
+    .argument("<service>")
+    .option("--development", "use the databases of the development folder", false)
+    .addOption(folderOption())
+    .action((name, settings) => migrateDownOne(host, name, settings));
+
+  const keys = program.command("keys").description("make keys");
+  keys
+    .command("init")
+    .description("make every key that is missing")
+    .addOption(keysOption())
+    .option("--algorithm <name>", "of access tokens: ES256, EdDSA or RS256", "ES256")
+    .action((settings) => makeKeys(host, settings.keys, settings.algorithm));
+  keys
+    .command("add-caller")
+    .description("make a key for a caller that is none of our services")
+    .argument("<name>")
+    .requiredOption("--to <service>", "the service to call")
+    .addOption(keysOption())
+    .action((name, settings) => addForeignCaller(host, settings.keys, name, settings.to));
+
+  program
+    .command("token")
+    .description("print a token: an access token of the demo account, or a service token for one method")
+    .option("--user-id", "print the demo account's id instead")
+    .option("--for <method>", "a service token for this method, package.Service/Method")
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action((settings) => token(host, settings));
+
+  program
+    .command("call")
+    .description("call an internal method, signed, and print the answer")
+    .argument("<method>", "package.Service/Method")
+    .argument("[message]", "the message in JSON", "{}")
+    .option("--url <url>", "the internal listener; that of the running development system when not given")
+    .option("--keys <path>", "the folder of key files; that of the development folder when not given")
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action((method, message, settings) => call(host, method, message, settings));
+
+  program
+    .command("config")
+    .description("print every variable with its default, as .env.example")
+    .action(() => host.print(renderEnvExample(describeVariables(serviceShapes))));
+
+  return program;
+}

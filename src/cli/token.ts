@@ -1,0 +1,37 @@
+/** `concierge token`: prints a token for use in a shell, made at the moment it is asked for. */
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { join } from "node:path";
+import { AuthService, type LoginResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { systemClock } from "../clock.ts";
+import { signServiceToken } from "../token/service-token.ts";
+import { readRunningNote } from "./development.ts";
+import type { Host } from "./host.ts";
+import { findMethod, keyFor } from "./internal-calls.ts";
+
+export interface TokenSettings {
+  folder: string;
+  /** Prints the demo account's id instead of a token. */
+  userId?: boolean;
+  /** Prints a service token for this procedure, "package.Service/Method", instead of an access token. */
+  for?: string;
+  /** Who signs it. */
+  as: string;
+}
+
+export async function token(host: Host, settings: TokenSettings): Promise<void> {
+  if (settings.for === undefined) {
+    const { userId, accessToken } = await logIn(settings.folder);
+    host.print(`${settings.userId ? userId : accessToken}\n`);
+    return;
+  }
+  const { procedure, callee } = findMethod(settings.for);
+  const key = await keyFor(join(settings.folder, "keys"), settings.as, callee);
+  host.print(`${signServiceToken(key, procedure, undefined, systemClock)}\n`);
+}
+
+async function logIn(folder: string): Promise<LoginResponse> {
+  const { publicUrl, demoAccount } = await readRunningNote(folder);
+  const client = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+  return client.login(demoAccount);
+}

@@ -1,0 +1,64 @@
+/**
+ * How one service calls another: Connect clients over gRPC and HTTP/2 that sign every call with a service token. A peer
+ * that does not answer is UNAVAILABLE / DEPENDENCY_UNAVAILABLE; errors that the peer answered come through with their code
+ * and reason.
+ */
+import { type DescService, toBinary } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import type { Clock } from "../clock.ts";
+import type { ServiceKey } from "../config.ts";
+import { dependencyUnavailable } from "../errors.ts";
+import { messageDigest, SERVICE_TOKEN_HEADER, signServiceToken } from "../token/service-token.ts";
+
+const DEFAULT_TIMEOUT_MS = 5_000;
+
+export interface ServiceClientOptions {
+  /** The callee's internal listener, such as "http://127.0.0.1:50051". */
+  baseUrl: string;
+  /** The key of this caller and callee. */
+  key: ServiceKey;
+  clock: Clock;
+}
+
+/** A connection to one service; makes any number of clients. Disposing closes it. */
+export interface ServiceConnection extends Disposable {
+  client<Desc extends DescService>(desc: Desc): Client<Desc>;
+}
+
+export function connectService({ baseUrl, key, clock }: ServiceClientOptions): ServiceConnection {
+  const sessionManager = new Http2SessionManager(baseUrl);
+  const transport = createGrpcTransport({
+    baseUrl,
+    sessionManager,
+    defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
+    interceptors: [nameFaults, signCalls(key, clock)],
+  });
+  return {
+    client: (desc) => createClient(desc, transport),
+    [Symbol.dispose]: () => sessionManager.abort(),
+  };
+}
+
+function signCalls(key: ServiceKey, clock: Clock): Interceptor {
+  return (next) => (request) => {
+    const { method } = request;
+    const procedure = `/${method.parent.typeName}/${method.name}`;
+    // Encoded here to know the digest, and once more by the transport: the same message gives the same bytes.
+    const digest = request.stream ? undefined : messageDigest(toBinary(method.input, request.message));
+    request.header.set(SERVICE_TOKEN_HEADER, signServiceToken(key, procedure, digest, clock));
+    return next(request);
+  };
+}
+
+/** Errors of the connection get a reason; those that the peer answered keep theirs. */
+const nameFaults: Interceptor = (next) => async (request) => {
+  try {
+    return await next(request);
+  } catch (cause) {
+    const error = ConnectError.from(cause);
+    const unanswered = error.code === Code.Unavailable || error.code === Code.DeadlineExceeded;
+    if (error.isWireError || !unanswered) throw error;
+    throw dependencyUnavailable(cause);
+  }
+};

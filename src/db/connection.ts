@@ -1,0 +1,56 @@
+/**
+ * Plain postgres.js connections, outside Drizzle: administration, migrations, locks. One place sets what every
+ * connection of ours has: quick reconnects, no notices, UTC, a name that shows in pg_stat_activity.
+ */
+import postgres, { type Sql } from "postgres";
+
+export interface ConnectionOptions {
+  /** Shown in pg_stat_activity. */
+  applicationName: string;
+  /** Connections at most; the default is 1. */
+  max?: number;
+  /** Server settings of each connection, in milliseconds where they are times. */
+  settings?: Record<string, number>;
+}
+
+export const CONNECT_TIMEOUT_SECONDS = 5;
+const RECONNECT_DELAY_SECONDS = 0.1;
+
+/** A client that connects at its first query; end it with `end({ timeout })`. */
+export function connect(url: string, options: ConnectionOptions): Sql {
+  return postgres(url, {
+    max: options.max ?? 1,
+    // postgres.js takes the name out of a URL without decoding it
+    database: databaseOf(url),
+    connect_timeout: CONNECT_TIMEOUT_SECONDS,
+    // the library waits up to 20 s after a long outage; a refused connection is cheap, being down is not
+    backoff: () => RECONNECT_DELAY_SECONDS,
+    // fetch_types stays on: arrays are parsed with it, and without it reserve() on a new connection never returns
+    onnotice: () => {},
+    connection: { application_name: options.applicationName, TimeZone: "UTC", ...options.settings },
+  });
+}
+
+/** The database a URL names. */
+export function databaseOf(url: string): string {
+  return decodeURIComponent(new URL(url).pathname.slice(1));
+}
+
+/** The same server with another database, and another role if one is given. */
+export function withDatabase(url: string, database: string, login?: { role: string; password: string }): string {
+  const changed = new URL(url);
+  changed.pathname = `/${encodeURIComponent(database)}`;
+  if (login) {
+    changed.username = encodeURIComponent(login.role);
+    changed.password = encodeURIComponent(login.password);
+  }
+  return changed.href;
+}
+
+/** Quotes a name for SQL. Throws if PostgreSQL would cut it or cannot hold it. */
+export function identifier(name: string): string {
+  if (name === "" || name.includes("\0") || Buffer.byteLength(name) > 63) {
+    throw new Error("an SQL name has 1 to 63 bytes and no NUL");
+  }
+  return `"${name.replaceAll('"', '""')}"`;
+}

@@ -1,0 +1,274 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Sql } from "postgres";
+import { ExitCode, StartupError } from "../errors.ts";
+import { testCluster } from "../testing/cluster.ts";
+import { connect } from "./connection.ts";
+import { DatabaseUnavailable } from "./errors.ts";
+import { checkSchema, migrate, migrateDown } from "./migrate.ts";
+import { dropDatabase, provisionDatabase } from "./provision.ts";
+
+const DRIZZLE = fileURLToPath(new URL("../../drizzle", import.meta.url));
+const MIGRATE = new URL("./migrate.ts", import.meta.url).href;
+
+/** An empty provisioned database and a folder with the real platform series and a made-up service `shop`. */
+async function setUp(t: TestContext, shop: Record<string, string> = {}) {
+  const { adminUrl } = await testCluster();
+  const database = `migrate_${crypto.randomUUID()}`;
+  const [ownerRole, runtimeRole] = [`${database}_o`, `${database}_r`];
+  const passwords = { ownerPassword: crypto.randomUUID(), runtimePassword: crypto.randomUUID() };
+  const urls = await provisionDatabase(adminUrl, { database, ownerRole, runtimeRole, ...passwords });
+  const folder = await mkdtemp(join(tmpdir(), "concierge-migrations-"));
+  await cp(join(DRIZZLE, "platform"), join(folder, "platform"), { recursive: true });
+  await mkdir(join(folder, "shop"));
+  const write = (name: string, text: string) => writeFile(join(folder, "shop", name), text);
+  for (const [name, text] of Object.entries(shop)) await write(name, text);
+  const admin = connect(adminUrl, { applicationName: "test" });
+  const owner = connect(urls.ownerUrl, { applicationName: "test" });
+  t.after(async () => {
+    await owner.end();
+    await dropDatabase(adminUrl, database);
+    await admin.unsafe(`drop role "${ownerRole}"; drop role "${runtimeRole}"`);
+    await admin.end();
+    await rm(folder, { recursive: true, force: true });
+  });
+  const series = ["platform", "shop"];
+  const options = { ownerUrl: urls.ownerUrl, runtimeRole, series, folder };
+  const check = () => checkSchema({ runtimeUrl: urls.runtimeUrl, series, folder });
+  return { ...urls, adminUrl, database, runtimeRole, folder, write, owner, admin, options, check };
+}
+
+const SHOP = {
+  "0000_item.sql": `CREATE TABLE item (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL);
+--> statement-breakpoint
+CREATE INDEX item_name ON item (name);`,
+  "0001_price.sql": "ALTER TABLE item ADD COLUMN price bigint NOT NULL DEFAULT 0;",
+  "0001_price.down.sql": "ALTER TABLE item DROP COLUMN price;",
+};
+
+/** Everything the catalogue says about the schema, as text that can be compared. */
+async function describeSchema(sql: Sql): Promise<string[]> {
+  const rows = await sql<{ line: string }[]>`
+    select format('%s %s %s', c.relkind, c.relname, c.relacl) as line from pg_class c
+      where relnamespace = 'public'::regnamespace
+    union all select format('column %s.%s %s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+      a.attnotnull, a.attidentity, pg_get_expr(d.adbin, d.adrelid))
+      from pg_attribute a join pg_class c on c.oid = a.attrelid
+      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+      where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
+    union all select format('index %s', pg_get_indexdef(indexrelid)) from pg_index i join pg_class c on c.oid = i.indexrelid
+      where c.relnamespace = 'public'::regnamespace
+    union all select format('constraint %s %s', conname, pg_get_constraintdef(oid)) from pg_constraint
+      where connamespace = 'public'::regnamespace
+    union all select format('function %s %s', pg_get_functiondef(oid), proacl) from pg_proc
+      where pronamespace = 'public'::regnamespace
+    union all select format('migration %s %s %s', series, name, checksum) from concierge_migration
+    order by 1`;
+  return rows.map(({ line }) => line);
+}
+
+/** A StartupError for the operator's eyes: exit code 78 and the file's name. */
+function stops(...texts: string[]) {
+  return (error: unknown) => {
+    assert.ok(error instanceof StartupError, String(error));
+    assert.equal(error.exitCode, ExitCode.config);
+    for (const text of texts) assert.ok(error.message.includes(text), error.message);
+    return true;
+  };
+}
+
+test("migrations are applied once, in order, and the check is content", async (t) => {
+  const { options, check } = await setUp(t, SHOP);
+  assert.deepEqual(await migrate(options), ["platform/0000_platform.sql", "shop/0000_item.sql", "shop/0001_price.sql"]);
+  assert.deepEqual(await migrate(options), []);
+  await check();
+});
+
+test("the run-time role gets exactly the rights of a service", async (t) => {
+  const { options, runtimeUrl, owner, runtimeRole } = await setUp(t, SHOP);
+  await migrate(options);
+  await owner.unsafe(`grant truncate on item to "${runtimeRole}"`);
+  await migrate(options);
+  const rights = await owner`
+    select table_name as name, string_agg(privilege_type, ' ' order by privilege_type) as rights
+    from information_schema.role_table_grants where grantee = ${runtimeRole} group by 1 order by 1`;
+  const all = "DELETE INSERT SELECT UPDATE";
+  assert.deepEqual(
+    rights.map((row) => [row.name, row.rights]),
+    [
+      ["concierge_migration", "SELECT"],
+      ["feed_outbox", all],
+      ["feed_subject", all],
+      ["item", all],
+      ["spent_token", all],
+    ],
+  );
+  const runtime = connect(runtimeUrl, { applicationName: "test" });
+  t.after(() => runtime.end());
+  assert.equal((await runtime`insert into item (name) values ('a') returning id`)[0]?.id, "1");
+  assert.ok((await runtime`select concierge_now() as now`)[0]?.now instanceof Date);
+});
+
+test("three runners at once apply each migration once", async (t) => {
+  const { options, check } = await setUp(t, SHOP);
+  const applied = await Promise.all([migrate(options), migrate(options), migrate(options)]);
+  assert.deepEqual(applied.map((files) => files.length).sort(), [0, 0, 3]);
+  await check();
+});
+
+test("up, down and up again make the same schema", async (t) => {
+  const { options, owner, check } = await setUp(t, SHOP);
+  await migrate(options);
+  const before = await describeSchema(owner);
+  assert.equal(await migrateDown({ ...options, series: "shop" }), "shop/0001_price.down.sql");
+  assert.ok(!(await describeSchema(owner)).some((line) => line.includes("price")));
+  await assert.rejects(check(), stops("shop/0001_price.sql: not applied", "concierge migrate"));
+  await migrate(options);
+  assert.deepEqual(await describeSchema(owner), before);
+});
+
+test("the platform's own down script undoes all of it", async (t) => {
+  const { options, owner } = await setUp(t);
+  await migrate(options);
+  const before = await describeSchema(owner);
+  await migrateDown({ ...options, series: "platform" });
+  const left = await owner`select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`;
+  assert.deepEqual(
+    left.map((row) => row.relname),
+    ["concierge_migration"],
+  );
+  await migrate(options);
+  assert.deepEqual(await describeSchema(owner), before);
+});
+
+test("a migration without a down script is not undone, and a failing one is undone whole or not at all", async (t) => {
+  const { options, write, owner } = await setUp(t, { ...SHOP, "0001_price.down.sql": "DROP TABLE item; SELECT 1 / 0;" });
+  await migrate(options);
+  const before = await describeSchema(owner);
+  await assert.rejects(migrateDown({ ...options, series: "shop" }), /0001_price.down.sql: statement 1 failed/);
+  assert.deepEqual(await describeSchema(owner), before);
+  await write("0002_last.sql", "SELECT 1;");
+  await migrate(options);
+  await assert.rejects(migrateDown({ ...options, series: "shop" }), /shop\/0002_last.down.sql: there is no such/);
+});
+
+test("a failing migration leaves nothing of itself and names its file", async (t) => {
+  const { options, write, owner, check } = await setUp(t, { ...SHOP });
+  await write("0002_bad.sql", "CREATE TABLE half (id int);\n--> statement-breakpoint\nSELECT broken;");
+  await assert.rejects(migrate(options), /shop\/0002_bad.sql: statement 2 failed/);
+  const [found] = await owner`select to_regclass('half') as half, to_regclass('item') as item`;
+  assert.deepEqual({ ...found }, { half: null, item: "item" });
+  await write("0002_bad.sql", "CREATE TABLE half (id int);");
+  await migrate(options);
+  await check();
+});
+
+test("S-INJ-07 an edited migration stops the start and the runner", async (t) => {
+  const { options, write, check } = await setUp(t, SHOP);
+  await migrate(options);
+  await write("0001_price.sql", "ALTER TABLE item ADD COLUMN price bigint;");
+  await assert.rejects(check(), stops("shop/0001_price.sql: edited"));
+  await assert.rejects(migrate(options), stops("shop/0001_price.sql: edited"));
+  await write("0001_price.sql", `${SHOP["0001_price.sql"]}`.replaceAll("\n", "\r\n"));
+  await check();
+});
+
+test("S-INJ-07 a missing file, or a database from a newer release, stops the start", async (t) => {
+  const { options, folder, check } = await setUp(t, SHOP);
+  await migrate(options);
+  await rm(join(folder, "shop", "0001_price.sql"));
+  await assert.rejects(check(), stops("shop/0001_price.sql: applied to the database, but there is no such file"));
+  await assert.rejects(migrate(options), stops("shop/0001_price.sql"));
+});
+
+test("S-INJ-07 reordered migrations stop the start", async (t) => {
+  const { options, folder, write, check } = await setUp(t, SHOP);
+  await migrate(options);
+  await rename(join(folder, "shop", "0000_item.sql"), join(folder, "shop", "0002_item.sql"));
+  await assert.rejects(check(), stops("shop/0000_item.sql", "shop/0002_item.sql: not applied"));
+  await rename(join(folder, "shop", "0002_item.sql"), join(folder, "shop", "0000_item.sql"));
+  await rename(join(folder, "shop", "0001_price.sql"), join(folder, "shop", "0003_price.sql"));
+  await write("0001_before.sql", "SELECT 1;");
+  await assert.rejects(check(), stops("shop/0001_price.sql: applied", "shop/0003_price.sql: not applied"));
+});
+
+test("S-INJ-07 a migration slipped in before an applied one stops the start", async (t) => {
+  const { options, write, check } = await setUp(t, { "0001_late.sql": "SELECT 1;" });
+  await migrate(options);
+  await write("0000_early.sql", "SELECT 1;");
+  await assert.rejects(check(), stops("shop/0000_early.sql: not applied, but the later shop/0001_late.sql is"));
+  await assert.rejects(migrate(options), stops("shop/0000_early.sql"));
+  await write("0001_twin.sql", "SELECT 1;");
+  await assert.rejects(check(), stops("shop/0001_twin.sql: its number is used before it"));
+});
+
+test("S-INJ-07 nothing applied at all stops the start", async (t) => {
+  const { check } = await setUp(t, SHOP);
+  await assert.rejects(check(), stops("platform/0000_platform.sql: not applied", "shop/0000_item.sql: not applied"));
+});
+
+test("a database that is down is to be waited for, a refused login is not", async (t) => {
+  const { runtimeUrl, check, options } = await setUp(t, SHOP);
+  await migrate(options);
+  const port = await closedPort();
+  const down = new URL(runtimeUrl);
+  down.port = String(port);
+  const schema = { series: options.series, folder: options.folder };
+  await assert.rejects(checkSchema({ ...schema, runtimeUrl: down.href }), DatabaseUnavailable);
+  await assert.rejects(migrate({ ...options, ownerUrl: down.href }), DatabaseUnavailable);
+  const wrong = new URL(runtimeUrl);
+  wrong.password = "canary-of-a-password";
+  await assert.rejects(checkSchema({ ...schema, runtimeUrl: wrong.href }), (error: Error) => {
+    assert.ok(!error.message.includes("canary"));
+    return stops("refuses the login")(error);
+  });
+  await check();
+});
+
+test("R-DEP-03 an abort between two statements leaves no half migration, and ends the wait for the lock", async (t) => {
+  const { options, admin, owner, database, check } = await setUp(t, { "0000_gated.sql": gatedMigration("g", 2) });
+  const abort = new AbortController();
+  await admin`select pg_advisory_lock(${GATE})`;
+  await admin`select pg_advisory_lock(${GATE + 1})`;
+  await owner`select pg_advisory_lock(${GATE})`.catch(() => {});
+  const running = migrate({ ...options, signal: abort.signal });
+  running.catch(() => {});
+  await waitForGate(admin, database);
+  const second = migrate({ ...options, signal: abort.signal });
+  second.catch(() => {});
+  abort.abort();
+  await assert.rejects(second, { name: "AbortError" });
+  await owner`select pg_advisory_unlock_all()`;
+  await assert.rejects(running, { name: "AbortError" });
+  const [found] = await owner`select to_regclass('g0') as table`;
+  assert.equal(found?.table, null);
+  await migrate(options);
+  await check();
+});
+
+test("R-DEP-07 SIGKILL at each statement of each migration: nothing is half applied, the next run completes", async (t) => {
+  const shop = { "0000_a.sql": gatedMigration("a", 3), "0001_b.sql": gatedMigration("b", 2) };
+  const { options, admin, owner, database, check } = await setUp(t, shop);
+  for (const [prefix, index] of [["a", 0], ["a", 2], ["b", 0], ["b", 1]] as const) {
+    await owner`select pg_advisory_lock(${gateKey(prefix, index)})`;
+    const runner = spawnRunner(options);
+    await waitForGate(admin, database);
+    runner.kill("SIGKILL");
+    await once(runner, "exit");
+    const [found] = await owner.unsafe(`select to_regclass('${prefix}0') as first, to_regclass('${prefix}${index}') as at`);
+    assert.deepEqual({ ...found }, { first: null, at: null });
+    await waitUntil(async () => (await admin`
+      select 1 from pg_stat_activity where datname = ${database} and application_name = 'concierge-migrate'`).length === 0);
+    await owner`select pg_advisory_unlock_all()`;
+  }
+  assert.deepEqual(await migrate(options), ["shop/0001_b.sql"]);
+  await check();
+});

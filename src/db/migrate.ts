@@ -1,0 +1,213 @@
+/**
+ * Applies migrations: one runner at a time, each migration with its bookkeeping row in one transaction, so a kill at
+ * any moment leaves it applied or not. `serve` never migrates, it only checks; `migrate` and `dev` apply.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { ReservedSql, Sql } from "postgres";
+import { ExitCode, StartupError } from "../errors.ts";
+import { connect, identifier } from "./connection.ts";
+import { DatabaseUnavailable, isUnavailable, sqlStateOf, withoutData } from "./errors.ts";
+import { comparePlan, type Migration, readApplied, readDownScript, readMigrations } from "./migrations.ts";
+
+export interface MigrateOptions {
+  /** URL of the role that owns the database. */
+  ownerUrl: string;
+  /** The role that gets exactly the rights of a running service. */
+  runtimeRole: string;
+  /** In the order of application: "platform" first, then the service's own. */
+  series: readonly string[];
+  /** The folder that holds one folder for each series. */
+  folder: string;
+  /** Stops before the next statement; the migration under way is rolled back. */
+  signal?: AbortSignal;
+}
+
+export interface MigrateDownOptions extends Omit<MigrateOptions, "series"> {
+  series: string;
+}
+
+/** One key for every database: advisory locks are counted per database. */
+const MIGRATION_LOCK = 0x636f6e02;
+const LOCK_POLL_MS = 100;
+/** A migration that waits longer for a table makes every query behind it wait too: it fails and can be run again. */
+const LOCK_TIMEOUT_MS = 10_000;
+/** How soon the server notices, inside a long statement, that the runner was killed; until then it holds the lock. */
+const CLIENT_CHECK_INTERVAL_MS = 500;
+/** Rights: a role that may not read the bookkeeping table was never given any by a migration. */
+const INSUFFICIENT_PRIVILEGE = "42501";
+/** The database or the login does not exist, or the password is wrong. */
+const REFUSED_LOGIN = /^(3D000|28000|28P01)$/;
+
+/**
+ * Applies what is not applied yet and grants the run-time role its rights; returns the files applied now.
+ * Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
+ */
+export async function migrate(options: MigrateOptions): Promise<string[]> {
+  const files = await readMigrations(options.folder, options.series);
+  return withMigrationLock(options, async (sql) => {
+    await createBookkeeping(sql);
+    const { pending, problems } = comparePlan(files, await readApplied(sql, options.series));
+    if (problems.length > 0) throw schemaError(problems);
+    for (const migration of pending) await apply(sql, migration, options.signal);
+    await inTransaction(sql, () => grantRuntimeRights(sql, options.runtimeRole));
+    return pending.map(({ file }) => file);
+  });
+}
+
+/**
+ * Undoes the newest applied migration of one series with its down script; returns its file. Throws StartupError if
+ * nothing is applied or there is no down script: older ones are not kept, production goes forward only.
+ */
+export async function migrateDown(options: MigrateDownOptions): Promise<string> {
+  return withMigrationLock(options, async (sql) => {
+    const newest = (await readApplied(sql, [options.series])).at(-1);
+    if (!newest) throw new StartupError(`${options.series}: no migration is applied`);
+    const statements = await readDownScript(options.folder, newest);
+    const file = `${newest.series}/${newest.name}.down.sql`;
+    if (!statements) throw new StartupError(`${file}: there is no such down script, so this cannot be undone`);
+    await inTransaction(sql, async () => {
+      await sql`delete from concierge_migration where series = ${newest.series} and name = ${newest.name}`;
+      await runStatements(sql, statements, file, options.signal);
+    });
+    return file;
+  });
+}
+
+/**
+ * Checks, as the run-time role, that the database is exactly what these files make. Throws StartupError (exit code 78)
+ * naming every file that is missing, edited, unknown or out of order, and DatabaseUnavailable if it cannot be reached.
+ */
+export async function checkSchema(options: {
+  runtimeUrl: string;
+  series: readonly string[];
+  folder: string;
+}): Promise<void> {
+  const files = await readMigrations(options.folder, options.series);
+  const sql = connect(options.runtimeUrl, { applicationName: "concierge-check" });
+  try {
+    const applied = await readApplied(sql, options.series);
+    const { pending, problems } = comparePlan(files, applied);
+    const missing = pending.map(({ file }) => `${file}: not applied; run \`concierge migrate\``);
+    if (missing.length + problems.length > 0) throw schemaError([...missing, ...problems]);
+  } catch (error) {
+    throw startError(error);
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+/** Holds one connection and, on it, the lock that lets one runner work at a time. */
+async function withMigrationLock<T>(
+  options: Pick<MigrateOptions, "ownerUrl" | "signal">,
+  work: (sql: ReservedSql) => Promise<T>,
+): Promise<T> {
+  const settings = { lock_timeout: LOCK_TIMEOUT_MS, client_connection_check_interval: CLIENT_CHECK_INTERVAL_MS };
+  const client = connect(options.ownerUrl, { applicationName: "concierge-migrate", settings });
+  try {
+    // reserved: a lost connection fails the run, it is not replaced by one that does not hold the lock
+    const sql = await client.reserve();
+    await takeLock(sql, options.signal);
+    return await work(sql);
+  } catch (error) {
+    throw startError(error);
+  } finally {
+    // at once: a reserved connection is never idle, so waiting for it would take the whole time allowed
+    await client.end({ timeout: 0 });
+  }
+}
+
+/** Polls instead of waiting inside the server, so that it can be stopped at once. The connection's end releases it. */
+async function takeLock(sql: Sql, signal: AbortSignal | undefined): Promise<void> {
+  for (;;) {
+    signal?.throwIfAborted();
+    const [row] = await sql`select pg_try_advisory_lock(${MIGRATION_LOCK}) as taken`;
+    if (row!.taken) return;
+    await delay(LOCK_POLL_MS, undefined, { signal });
+  }
+}
+
+async function createBookkeeping(sql: Sql): Promise<void> {
+  await sql`
+    create table if not exists concierge_migration (
+      series text not null,
+      name text not null,
+      checksum text not null,
+      applied_at timestamptz not null default clock_timestamp(),
+      primary key (series, name)
+    )`;
+}
+
+async function apply(sql: Sql, migration: Migration, signal: AbortSignal | undefined): Promise<void> {
+  const { series, name, checksum, statements, file } = migration;
+  await inTransaction(sql, async () => {
+    // first: if another runner is at it in spite of the lock, one of the two stops here
+    await sql`insert into concierge_migration (series, name, checksum) values (${series}, ${name}, ${checksum})`;
+    await runStatements(sql, statements, file, signal);
+  });
+}
+
+async function runStatements(sql: Sql, statements: string[], file: string, signal: AbortSignal | undefined) {
+  for (const [index, statement] of statements.entries()) {
+    signal?.throwIfAborted();
+    try {
+      await sql.unsafe(statement);
+    } catch (error) {
+      if (isUnavailable(error)) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new StartupError(`${file}: statement ${index + 1} failed: ${reason}`, ExitCode.failure);
+    }
+  }
+  signal?.throwIfAborted();
+}
+
+async function inTransaction(sql: Sql, work: () => Promise<void>): Promise<void> {
+  await sql`begin`;
+  try {
+    await work();
+    await sql`commit`;
+  } catch (error) {
+    // on a broken connection the server has rolled back already
+    await sql`rollback`.catch(() => {});
+    throw error;
+  }
+}
+
+/** Exactly these rights, whatever it had before; in one transaction, so a running service never sees fewer. */
+async function grantRuntimeRights(sql: Sql, runtimeRole: string): Promise<void> {
+  const role = identifier(runtimeRole);
+  await sql.unsafe(`
+    revoke all on all tables in schema public from ${role};
+    revoke all on all sequences in schema public from ${role};
+    revoke all on all functions in schema public from ${role}, public;
+    grant select, insert, update, delete on all tables in schema public to ${role};
+    grant usage on all sequences in schema public to ${role};
+    grant execute on all functions in schema public to ${role};
+    revoke insert, update, delete on concierge_migration from ${role};
+  `);
+}
+
+function schemaError(problems: string[]): StartupError {
+  return new StartupError(
+    `the database does not match the migrations:\n${problems.map((problem) => `  ${problem}`).join("\n")}`,
+    ExitCode.config,
+  );
+}
+
+/** Tells a database to wait for from one that will never let us in; everything else stays what it is. */
+function startError(error: unknown): unknown {
+  if (error instanceof StartupError) return error;
+  if (isUnavailable(error))
+    return new DatabaseUnavailable("the database is not available", { cause: withoutData(error) });
+  const state = sqlStateOf(error) ?? "";
+  if (state === INSUFFICIENT_PRIVILEGE) {
+    return new StartupError("the database role has no rights on the schema: run `concierge migrate`", ExitCode.config);
+  }
+  if (REFUSED_LOGIN.test(state)) {
+    return new StartupError(
+      `the database refuses the login (SQLSTATE ${state}): the role, its password or the database is wrong, or it was ` +
+        "not made yet (`concierge migrate` makes it)",
+      ExitCode.config,
+    );
+  }
+  return error;
+}

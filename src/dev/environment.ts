@@ -1,0 +1,135 @@
+/**
+ * Everything a system needs that is not our own code, made on the spot: a real PostgreSQL with a database and two roles for
+ * each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it again.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../clock.ts";
+import type { ServiceKey } from "../config.ts";
+import { migrate } from "../db/migrate.ts";
+import { type DatabaseUrls, provisionDatabase } from "../db/provision.ts";
+import type { ServiceDefinition } from "../service.ts";
+import { initKeys, OPERATOR, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
+import { startPostgres } from "./postgres.ts";
+import { createServiceAccount, identityOf, type ServiceAccountKey, startPushStandIn } from "./push-stand-in.ts";
+import { systemVariables } from "./variables.ts";
+
+const PROJECT = "concierge-dev";
+
+export interface EnvironmentOptions {
+  /** Where everything is kept; ignored by git. */
+  folder: string;
+  /** A PostgreSQL to use instead of the embedded one: URL of a role that may make databases and roles. */
+  databaseUrl: string | undefined;
+  /** What names of databases and roles begin with. */
+  prefix: string;
+  definitions: ServiceDefinition[];
+  migrationsFolder: string;
+  clock: Clock;
+  signal: AbortSignal;
+}
+
+export interface Environment extends AsyncDisposable {
+  /** For loadConfig(), or for the environment of a process. Several are secrets. */
+  variables: Record<string, string>;
+  /** The operator's key for each callee. */
+  operatorKeys: ServiceKey[];
+  /** Where the push stand-in writes what it accepted. */
+  ledgerFile: string;
+  demoAccount: { email: string; password: string };
+}
+
+/** What is made once and kept. */
+interface State {
+  passwords: Record<string, { owner: string; runtime: string }>;
+  demoAccount: { email: string; password: string };
+  serviceAccount: ServiceAccountKey;
+}
+
+export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
+  const { folder, definitions, clock } = options;
+  await mkdir(folder, { recursive: true });
+  await using opened = new AsyncDisposableStack();
+  const keysFolder = join(folder, "keys");
+  const ledgerFile = join(folder, "pushes.jsonl");
+  const [adminUrl, state] = await Promise.all([
+    options.databaseUrl ?? startPostgres({ folder: join(folder, "postgres") }).then((server) => opened.use(server).url),
+    readState(folder, definitions),
+    initKeys(keysFolder, definitions, "ES256"),
+  ]);
+  const push = opened.use(
+    await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
+  );
+  const databases = await prepareDatabases(adminUrl, state, options);
+  const parties = [...definitions.map(({ name }) => name), OPERATOR];
+  const rings = await Promise.all(parties.map((party) => readServiceKeys(keysFolder, party)));
+  const serviceKeys = [...new Map(rings.flat().map((key) => [key.kid, key])).values()];
+  const resources = opened.move();
+  return {
+    variables: systemVariables({
+      definitions,
+      databases,
+      serviceKeys,
+      signingKeys: await readSigningKeys(keysFolder),
+      push: { credentials: JSON.stringify(state.serviceAccount), endpoint: push.url },
+    }),
+    operatorKeys: serviceKeys.filter(({ kind }) => kind === "operator"),
+    ledgerFile,
+    demoAccount: state.demoAccount,
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+async function readState(folder: string, definitions: ServiceDefinition[]): Promise<State> {
+  const file = join(folder, "state.json");
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  const state: State = text === undefined ? await newState() : JSON.parse(text);
+  const missing = definitions.filter(({ name, hasDatabase }) => hasDatabase && !state.passwords[name]);
+  if (text !== undefined && missing.length === 0) return state;
+  for (const { name } of missing) state.passwords[name] = { owner: newPassword(), runtime: newPassword() };
+  await writeSecret(file, state);
+  return state;
+}
+
+async function newState(): Promise<State> {
+  return {
+    passwords: {},
+    demoAccount: { email: "demo@example.com", password: newPassword() },
+    serviceAccount: await createServiceAccount(PROJECT),
+  };
+}
+
+function newPassword(): string {
+  return randomBytes(24).toString("base64url");
+}
+
+/** A database and two roles for each service that stores something, with every migration applied. */
+async function prepareDatabases(
+  adminUrl: string,
+  state: State,
+  { definitions, prefix, migrationsFolder, signal }: EnvironmentOptions,
+): Promise<Record<string, DatabaseUrls>> {
+  const named = definitions.filter(({ hasDatabase }) => hasDatabase);
+  const entries = named.map(async ({ name }) => {
+    const database = `${prefix}${name}`;
+    const { owner, runtime } = state.passwords[name]!;
+    const roles = { ownerRole: `${database}_owner`, runtimeRole: database };
+    const urls = await provisionDatabase(adminUrl, {
+      database,
+      ...roles,
+      ownerPassword: owner,
+      runtimePassword: runtime,
+    });
+    const { runtimeRole } = roles;
+    await migrate({
+      ownerUrl: urls.ownerUrl,
+      runtimeRole,
+      series: ["platform", name],
+      folder: migrationsFolder,
+      signal,
+    });
+    return [name, urls] as const;
+  });
+  return Object.fromEntries(await Promise.all(entries));
+}

@@ -1,0 +1,157 @@
+/**
+ * The main job from end to end, through the RPC APIs only: the public ones as the person, the internal ones with a service
+ * token. One line a step, with its result and milliseconds. What was pushed is read back from the stand-in's ledger.
+ */
+import { randomBytes } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import {
+  NotificationInternalService,
+  NotificationService,
+  Platform,
+} from "../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
+import { connectService } from "../client/service-client.ts";
+import type { Clock } from "../clock.ts";
+import type { ServiceKey } from "../config.ts";
+import { readLedger } from "./push-stand-in.ts";
+
+const PUSH_TIMEOUT_MS = 10_000;
+const PUSH_POLL_MS = 20;
+
+export interface JourneyOptions {
+  /** Where a service's listeners are. */
+  publicUrl(service: string): string;
+  internalUrl(service: string): string;
+  operatorKeys: ServiceKey[];
+  ledgerFile: string;
+  clock: Clock;
+  print(line: string): void;
+}
+
+/** Does the journey once. Throws at the first step that does not go as it must. */
+export async function runJourney(options: JourneyOptions): Promise<void> {
+  using people = new PublicClients(options.publicUrl);
+  const step = createStep(options);
+  const random = randomBytes(6).toString("hex");
+  const email = `journey-${random}@example.com`;
+  const password = `a long password ${random}`;
+  const text = `Your table is ready (${random})`;
+  const deviceToken = `device-${random}`;
+
+  const auth = people.client(AuthService, "auth");
+  const { userId } = await step("register", async () => {
+    const answer = await auth.registerUser({ email, password, firstName: "Ann", lastName: "Lee", locale: "en" });
+    return { ...answer, result: `user ${answer.userId}` };
+  });
+  const session = await step("log in", async () => {
+    const answer = await auth.login({ email, password });
+    return { ...answer, result: `session ${answer.sessionId}` };
+  });
+  const users = people.client(UserService, "user", session.accessToken);
+  const inbox = people.client(NotificationService, "notification", session.accessToken);
+  await step("read my profile", async () => {
+    const { user } = await users.getMe({});
+    expect(user?.email === email, "the profile has another e-mail");
+    expect(user.roles.includes("user"), "the role user is missing");
+    return { result: `${user.firstName} ${user.lastName} <${user.email}>, roles: ${user.roles.join(", ")}` };
+  });
+  await step("register my device", async () => {
+    const { deviceId } = await inbox.registerDevice({ token: deviceToken, platform: Platform.ANDROID });
+    return { result: `device ${deviceId}` };
+  });
+  const { notificationId } = await step("be sent a notification", () => createNotification(options, userId, text));
+  await step("have it pushed", async () => {
+    const entry = await waitForPush(options.ledgerFile, text);
+    expect(entry.token === deviceToken, "it was pushed to another device");
+    return { result: `${entry.name} in the ledger: "${text}"` };
+  });
+  await step("mark it received", async () => {
+    await inbox.markReceived({ notificationId });
+    const { notifications } = await inbox.listMyNotifications({});
+    const mine = notifications.find((notification) => notification.notificationId === notificationId);
+    expect(mine?.receivedAt !== undefined, "the inbox does not show it as received");
+    return { result: "received, as my inbox shows" };
+  });
+  await step("log out", async () => {
+    await auth.logout({ refreshToken: session.refreshToken });
+    return { result: "the session has ended" };
+  });
+  await step("be refused", async () => {
+    const refusal = await users.getMe({}).then(
+      () => undefined,
+      (error: unknown) => ConnectError.from(error),
+    );
+    expect(refusal?.code === Code.Unauthenticated, "the old token is still accepted");
+    return { result: `${Code[refusal.code]}: the old token is worth nothing` };
+  });
+}
+
+async function createNotification(options: JourneyOptions, userId: string, text: string) {
+  const key = options.operatorKeys.find(({ callee }) => callee === "notification");
+  expect(key !== undefined, "the operator has no key for notification");
+  using connection = connectService({ baseUrl: options.internalUrl("notification"), key, clock: options.clock });
+  const client = connection.client(NotificationInternalService);
+  const answer = await client.createNotification({ title: "Concierge", text, userIds: [userId] });
+  return { ...answer, result: `notification ${answer.notificationId}` };
+}
+
+async function waitForPush(ledgerFile: string, text: string) {
+  for (let waitedMs = 0; waitedMs < PUSH_TIMEOUT_MS; waitedMs += PUSH_POLL_MS) {
+    const entries = await readLedger(ledgerFile);
+    const entry = entries.find(({ message }) => (message["notification"] as { body?: string }).body === text);
+    if (entry) return entry;
+    await delay(PUSH_POLL_MS);
+  }
+  throw new Error(`no push within ${PUSH_TIMEOUT_MS} ms`);
+}
+
+function createStep({ clock, print }: JourneyOptions) {
+  let number = 0;
+  return async <T extends { result: string }>(name: string, run: () => Promise<T>): Promise<T> => {
+    number += 1;
+    const label = `${String(number).padStart(2)}. ${name.padEnd(24)}`;
+    const startedAt = clock.monotonic();
+    const passed = () => `${(clock.monotonic() - startedAt).toFixed(1).padStart(8)} ms`;
+    try {
+      const answer = await run();
+      print(`${label} ok    ${passed()}  ${answer.result}`);
+      return answer;
+    } catch (error) {
+      print(`${label} FAIL  ${passed()}  ${(error as Error).message}`);
+      throw error;
+    }
+  };
+}
+
+function expect(condition: boolean, problem: string): asserts condition {
+  if (!condition) throw new Error(problem);
+}
+
+/** gRPC clients of the public listeners; one connection for each service. */
+class PublicClients implements Disposable {
+  readonly #urlOf: (service: string) => string;
+  readonly #sessions = new Map<string, Http2SessionManager>();
+
+  constructor(urlOf: (service: string) => string) {
+    this.#urlOf = urlOf;
+  }
+
+  client<Desc extends DescService>(desc: Desc, service: string, accessToken?: string): Client<Desc> {
+    const baseUrl = this.#urlOf(service);
+    const sessionManager = this.#sessions.get(baseUrl) ?? new Http2SessionManager(baseUrl);
+    this.#sessions.set(baseUrl, sessionManager);
+    const authorize: Interceptor = (next) => (request) => {
+      if (accessToken !== undefined) request.header.set("authorization", `Bearer ${accessToken}`);
+      return next(request);
+    };
+    return createClient(desc, createGrpcTransport({ baseUrl, sessionManager, interceptors: [authorize] }));
+  }
+
+  [Symbol.dispose](): void {
+    for (const session of this.#sessions.values()) session.abort();
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Google's OAuth token endpoint as far as a service account needs it: an assertion signed by the account's key is
+ * traded for a bearer token of one hour. Nothing is taken on trust: signature, issuer, audience, life and scope are
+ * verified.
+ */
+import { randomBytes } from "node:crypto";
+import { errors, importSPKI, jwtVerify } from "jose";
+import type { Clock } from "../clock.ts";
+import type { ServiceAccountIdentity } from "./push-stand-in-account.ts";
+import type { Answer } from "./push-stand-in-message.ts";
+
+const TOKEN_AUDIENCE = "https://oauth2.googleapis.com/token";
+const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const SCOPES = ["https://www.googleapis.com/auth/firebase.messaging", "https://www.googleapis.com/auth/cloud-platform"];
+const TOKEN_LIFE_S = 3600;
+const CLOCK_TOLERANCE_S = 300;
+
+export interface TokenIssuer {
+  /** Answers a `POST /token` whose form fields are given. */
+  exchange(form: URLSearchParams): Promise<Answer>;
+  /** Is this the text of an `Authorization` header with a bearer token issued here and not expired? */
+  accepts(authorization: string | undefined): boolean;
+}
+
+export async function createTokenIssuer(account: ServiceAccountIdentity, clock: Clock): Promise<TokenIssuer> {
+  const publicKey = await importSPKI(account.publicKey, "RS256");
+  const expiryByToken = new Map<string, number>();
+
+  /** The OAuth error that Google answers for this assertion, or undefined if it is good. */
+  async function refusalOf(assertion: string): Promise<Answer | undefined> {
+    try {
+      const { payload } = await jwtVerify(assertion, publicKey, {
+        algorithms: ["RS256"],
+        issuer: account.clientEmail,
+        audience: TOKEN_AUDIENCE,
+        requiredClaims: ["iat", "exp", "scope"],
+        maxTokenAge: TOKEN_LIFE_S,
+        clockTolerance: CLOCK_TOLERANCE_S,
+        currentDate: new Date(clock.now()),
+      });
+      if (payload.exp! - payload.iat! > TOKEN_LIFE_S)
+        return oauthError("invalid_grant", "Invalid JWT: Token must be short-lived.");
+      const scopes = String(payload.scope).split(" ");
+      if (SCOPES.some((scope) => scopes.includes(scope))) return undefined;
+      return oauthError("invalid_scope", "Invalid OAuth scope or ID token audience provided.");
+    } catch (error) {
+      if (!(error instanceof errors.JOSEError)) throw error;
+      return oauthError("invalid_grant", descriptionOf(error));
+    }
+  }
+
+  return {
+    async exchange(form) {
+      if (form.get("grant_type") !== GRANT_TYPE) {
+        return oauthError("unsupported_grant_type", `Invalid grant_type: ${form.get("grant_type") ?? ""}`);
+      }
+      const refusal = await refusalOf(form.get("assertion") ?? "");
+      if (refusal) return refusal;
+      const nowMs = clock.now();
+      for (const [token, expiresAtMs] of expiryByToken) if (expiresAtMs <= nowMs) expiryByToken.delete(token);
+      const token = `ya29.stand-in.${randomBytes(32).toString("base64url")}`;
+      expiryByToken.set(token, nowMs + TOKEN_LIFE_S * 1000);
+      return { status: 200, body: { access_token: token, expires_in: TOKEN_LIFE_S, token_type: "Bearer" } };
+    },
+    accepts(authorization) {
+      const [, token] = /^Bearer (\S+)$/i.exec(authorization ?? "") ?? [];
+      const expiresAtMs = token === undefined ? undefined : expiryByToken.get(token);
+      return expiresAtMs !== undefined && expiresAtMs > clock.now();
+    },
+  };
+}
+
+/** Google's words for the ways an assertion can be bad. */
+function descriptionOf(error: errors.JOSEError): string {
+  if (error instanceof errors.JWSSignatureVerificationFailed) return "Invalid JWT Signature.";
+  if (error instanceof errors.JWTExpired) return "Invalid JWT: Token must be a short-lived token (60 minutes).";
+  if (error instanceof errors.JWTClaimValidationFailed) {
+    return error.claim === "iss" ? "Invalid grant: account not found" : `Invalid JWT: bad claim ${error.claim}.`;
+  }
+  return "Bad Request: the assertion is not a signed JWT.";
+}
+
+function oauthError(error: string, description: string): Answer {
+  return { status: 400, body: { error, error_description: description } };
+}

@@ -1,0 +1,39 @@
+/**
+ * The environment of a whole system, made from its parts: what development, the demo and the test kit give to the same
+ * loadConfig() that production uses.
+ */
+import type { ServiceKey } from "../config.ts";
+import { snakeCase } from "../config.ts";
+import type { DatabaseUrls } from "../db/provision.ts";
+import type { ServiceDefinition } from "../service.ts";
+import type { KeySet } from "../token/signing-keys.ts";
+
+export interface SystemParts {
+  definitions: ServiceDefinition[];
+  /** By service, for those that have a database. */
+  databases: Record<string, DatabaseUrls>;
+  /** Every service key there is; each service gets those of its own pairs. */
+  serviceKeys: ServiceKey[];
+  signingKeys: KeySet;
+  push: { credentials: string; endpoint: string };
+}
+
+/** Variables by name. Several of them are secrets. */
+export function systemVariables(parts: SystemParts): Record<string, string> {
+  const variables: Record<string, string> = {
+    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(parts.signingKeys),
+    CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS: parts.push.credentials,
+    CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: parts.push.endpoint,
+  };
+  for (const { name } of parts.definitions) {
+    const prefix = `CONCIERGE_${snakeCase(name)}`;
+    const keys = parts.serviceKeys.filter(({ caller, callee }) => caller === name || callee === name);
+    if (keys.length > 0) variables[`${prefix}_SERVICE_KEYS`] = JSON.stringify({ keys });
+    const database = parts.databases[name];
+    if (database) {
+      variables[`${prefix}_DATABASE_URL`] = database.runtimeUrl;
+      variables[`${prefix}_DATABASE_OWNER_URL`] = database.ownerUrl;
+    }
+  }
+  return variables;
+}

@@ -1,0 +1,108 @@
+/**
+ * One way to fail. An error that a client may act on is a ConnectError with a fixed public message and a stable reason
+ * (google.rpc.ErrorInfo, domain "concierge"); whatever else is thrown reaches the client as INTERNAL without its text.
+ * An error that stops the process at start is a StartupError, whose exit code tells an operator what kind it was.
+ */
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
+
+/** The domain of every ErrorInfo. */
+export const ERROR_DOMAIN = "concierge";
+
+/** Every reason a client can see. A reason, once published, keeps its meaning. */
+export type Reason =
+  // the request itself
+  | "INVALID_REQUEST"
+  | "MALFORMED_MESSAGE"
+  | "MESSAGE_TOO_LARGE"
+  | "DEADLINE_EXCEEDED"
+  | "CANCELED"
+  | "UNIMPLEMENTED"
+  // who is calling
+  | "UNAUTHENTICATED"
+  | "REPLAY"
+  | "CALLER_NOT_ALLOWED"
+  | "AUTH_STALE"
+  // faults
+  | "INTERNAL"
+  | "UNAVAILABLE"
+  | "DATABASE_UNAVAILABLE"
+  | "DEPENDENCY_UNAVAILABLE"
+  | "CONFLICT"
+  | "NOT_FOUND"
+  | "ALREADY_EXISTS"
+  | "DRAINING"
+  // auth
+  | "EMAIL_TAKEN"
+  | "PASSWORD_TOO_SHORT"
+  | "PASSWORD_TOO_LONG"
+  | "BAD_CREDENTIALS"
+  | "TOO_MANY_HASHES"
+  | "ACCOUNT_NOT_FOUND"
+  // access
+  | "ROLE_NOT_FOUND"
+  | "ROLE_EXISTS"
+  | "ROLE_BUILT_IN"
+  // user
+  | "USER_NOT_FOUND"
+  // notification
+  | "NOTIFICATION_NOT_FOUND"
+  | "INVALID_PAGE_TOKEN"
+  | "LEASE_LOST";
+
+/**
+ * Makes the error to throw. The message is public and fixed: no secret, no SQL, no name of a table, no foreign text.
+ * `retryAfterMs` adds google.rpc.RetryInfo where waiting helps.
+ */
+export function fail(
+  code: Code,
+  reason: Reason,
+  message: string,
+  options: { retryAfterMs?: number; cause?: unknown } = {},
+): ConnectError {
+  const error = withReason(new ConnectError(message, code, undefined, undefined, options.cause), reason);
+  if (options.retryAfterMs !== undefined) {
+    const value = create(RetryInfoSchema, { retryDelay: durationFromMs(options.retryAfterMs) });
+    error.details.push({ desc: RetryInfoSchema, value });
+  }
+  return error;
+}
+
+/** The error of a call that stands on another service which does not answer. */
+export function dependencyUnavailable(cause: unknown): ConnectError {
+  return fail(Code.Unavailable, "DEPENDENCY_UNAVAILABLE", "a service behind this one does not answer", {
+    cause,
+    retryAfterMs: 1_000,
+  });
+}
+
+/** Gives an error its reason, in place. */
+export function withReason(error: ConnectError, reason: Reason): ConnectError {
+  error.details.push({ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: ERROR_DOMAIN }) });
+  return error;
+}
+
+/** The stable reason of an error, whether made here by fail() or received from a server. */
+export function reasonOf(error: unknown): Reason | undefined {
+  if (!(error instanceof ConnectError)) return undefined;
+  const info = error.findDetails(ErrorInfoSchema).find((detail) => detail.domain === ERROR_DOMAIN);
+  return info?.reason as Reason | undefined;
+}
+
+/** Exit codes, after sysexits.h: what an operator or a supervisor may decide by. */
+export const ExitCode = { ok: 0, failure: 1, usage: 64, unavailable: 69, config: 78 } as const;
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** Stops the process at start with one clear line and an exit code; never carries a secret. */
+export class StartupError extends Error {
+  override readonly name = "StartupError";
+  readonly exitCode: ExitCode;
+  constructor(message: string, exitCode: ExitCode = ExitCode.config, options?: ErrorOptions) {
+    super(message, options);
+    this.exitCode = exitCode;
+  }
+}
+
+export { Code };

@@ -1,0 +1,108 @@
+/**
+ * Who is calling: decided from the headers, before a byte of the body is read. Every refusal looks the same from outside;
+ * why it was refused goes to the log only.
+ */
+import type { HandlerContext } from "@connectrpc/connect";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import type { Mode } from "../config.ts";
+import { Code, fail } from "../errors.ts";
+import type { AccessTokenVerifier } from "../token/access-token.ts";
+import type { Refusal } from "../token/compact.ts";
+import type { KeyRing } from "../token/key-ring.ts";
+import { messageDigest, SERVICE_TOKEN_HEADER, type ServiceTokenVerifier } from "../token/service-token.ts";
+import type { SessionCheck } from "../token/sessions.ts";
+import { type AccessRule, mayCall } from "./access.ts";
+import type { Call } from "./call.ts";
+
+/** What a service needs to know its callers. */
+export interface Authentication {
+  mode: Mode;
+  verifyAccessToken: AccessTokenVerifier;
+  /** The keys behind verifyAccessToken. */
+  keyRing: KeyRing;
+  checkSession: SessionCheck;
+  verifyServiceToken: ServiceTokenVerifier;
+}
+
+const BEARER = /^Bearer ([^\s]+)$/i;
+
+/** Sets `call.caller`, or throws the refusal. */
+export async function authenticate(
+  authentication: Authentication,
+  rule: AccessRule,
+  call: Call,
+  context: HandlerContext,
+): Promise<void> {
+  switch (rule.who) {
+    case "public":
+      return;
+    case "user":
+      return authenticateUser(authentication, call);
+    case "callers":
+      return authenticateService(authentication, rule, call, context);
+  }
+}
+
+/** The refusal of every caller who is not known. */
+export function unauthenticated(call: Call, refusal: Refusal) {
+  call.outcome.refusal = refusal;
+  const reason = refusal === "replay" ? "REPLAY" : "UNAUTHENTICATED";
+  return fail(Code.Unauthenticated, reason, "unauthenticated");
+}
+
+async function authenticateUser({ verifyAccessToken, keyRing, checkSession }: Authentication, call: Call): Promise<void> {
+  const token = bearerToken(call);
+  let verified = verifyAccessToken(token);
+  if (!verified.ok && verified.why === "unknown_kid") {
+    await keyRing.lookAgain();
+    verified = verifyAccessToken(token);
+  }
+  if (!verified.ok) throw unauthenticated(call, verified.why);
+  if (!(await checkSession(verified.claims))) throw unauthenticated(call, "session_ended");
+  call.caller = { kind: "user", userId: verified.claims.userId, sessionId: verified.claims.sessionId };
+}
+
+function authenticateService(
+  { mode, verifyServiceToken }: Authentication,
+  rule: AccessRule & { who: "callers" },
+  call: Call,
+  context: HandlerContext,
+): void {
+  const verified = verifyServiceToken(onlyHeader(call, SERVICE_TOKEN_HEADER), call.target.split("?", 1)[0]!);
+  if (!verified.ok) throw unauthenticated(call, verified.why);
+  const { caller, kind, digest, tokenId, expiresAt } = verified.claims;
+  const isGet = context.requestMethod === "GET";
+  // A token is for a path, and a path with a query is another one; only Connect's GET carries its message there.
+  if (call.target.includes("?") && !isGet) throw unauthenticated(call, "bad_procedure");
+  const mayLackDigest = context.method.methodKind !== "unary" || (kind === "operator" && mode !== "production");
+  if (digest === undefined && !mayLackDigest) throw unauthenticated(call, "digest_missing");
+  if (digest !== undefined && isGet && messageDigest(messageOfGet(context.url)) !== digest) {
+    throw unauthenticated(call, "bad_digest");
+  }
+  call.caller = { kind, name: caller };
+  if (!mayCall(rule, { kind, name: caller })) {
+    throw fail(Code.PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not call this method");
+  }
+  if (digest !== undefined && !isGet) call.expectedDigest = digest;
+  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) call.toSpend = { tokenId, expiresAt };
+}
+
+function bearerToken(call: Call): string {
+  const token = BEARER.exec(onlyHeader(call, "authorization"))?.[1];
+  if (token === undefined) throw unauthenticated(call, "bad_scheme");
+  return token;
+}
+
+/** The value of a header that must be there once. Node joins or drops repeated ones, so the raw lines are counted. */
+function onlyHeader(call: Call, name: string): string {
+  const values = call.rawHeaders.filter((_, index, all) => index % 2 === 1 && all[index - 1]!.toLowerCase() === name);
+  if (values.length === 0) throw unauthenticated(call, "missing");
+  if (values.length > 1) throw unauthenticated(call, "several");
+  return values[0]!;
+}
+
+function messageOfGet(url: string): Uint8Array {
+  const query = new URL(url).searchParams;
+  const message = query.get("message") ?? "";
+  return Buffer.from(message, query.get("base64") === "1" ? "base64url" : "utf8");
+}

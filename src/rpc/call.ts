@@ -1,0 +1,74 @@
+/**
+ * What is known of one call while it runs: who calls, what is asked, how it ended. Made when the request's headers arrive,
+ * carried through Connect's context values, written to the log once when the response is over.
+ */
+import { type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import { Code, fail, type Reason } from "../errors.ts";
+import type { Refusal } from "../token/compact.ts";
+import type { ServiceKey } from "../config.ts";
+
+/** Who calls, once that is proven. */
+export type Caller =
+  | { kind: "anonymous" }
+  | { kind: "user"; userId: string; sessionId: string }
+  | { kind: ServiceKey["kind"]; name: string };
+
+export interface Call {
+  /** Also answered in the header `x-request-id`. */
+  requestId: string;
+  /** "/concierge.auth.v1.AuthService/Login", as it was sent, query included. */
+  target: string;
+  /** Header lines as they were sent, name and value in turn: repeated ones are still apart here. */
+  rawHeaders: string[];
+  caller: Caller;
+  /** A service token's id to spend before a method that changes something runs. */
+  toSpend?: { tokenId: string; expiresAt: number };
+  /** SHA-256 that the message must have, base64url. */
+  expectedDigest?: string;
+  /** Ends with the deadline, with the client, or with the answer. Set once the method is known. */
+  signal?: AbortSignal;
+  protocol?: string;
+  /** How it ended, for the log. */
+  outcome: { code?: Code; reason?: Reason; refusal?: Refusal; fault?: unknown };
+}
+
+export const callKey = createContextKey<Call | undefined>(undefined, { description: "concierge call" });
+
+export function callOf(values: ContextValues): Call {
+  const call = values.get(callKey);
+  if (!call) throw new Error("the call was not opened");
+  return call;
+}
+
+/** What a domain function gets of a call: who asks, how long it may take. */
+export interface CallScope {
+  caller: Caller;
+  signal: AbortSignal;
+  /** Milliseconds that are left, to hand on to calls of other services. */
+  timeoutMs: number | undefined;
+}
+
+export function scopeOf(context: HandlerContext): CallScope {
+  return { caller: callOf(context.values).caller, signal: context.signal, timeoutMs: context.timeoutMs() };
+}
+
+/** The person who calls. The access rule let only persons in, so anything else is a fault of ours. */
+export function userOf(context: HandlerContext): { kind: "user"; userId: string; sessionId: string } {
+  const { caller } = callOf(context.values);
+  if (caller.kind !== "user") throw fail(Code.Internal, "INTERNAL", "internal error");
+  return caller;
+}
+
+/** The caller's name for the log. */
+export function callerName(caller: Caller): string | undefined {
+  switch (caller.kind) {
+    case "anonymous":
+      return undefined;
+    case "user":
+      return `user ${caller.userId}`;
+    case "service":
+    case "backend":
+    case "operator":
+      return `${caller.kind} ${caller.name}`;
+  }
+}

@@ -1,0 +1,36 @@
+/**
+ * Every call has a deadline. Connect sets none when the client sends none or 0, so the header is filled in before Connect
+ * reads it; a longer wish than the server grants is shortened.
+ */
+import type { IncomingHttpHeaders } from "node:http";
+
+export interface DeadlineLimits {
+  /** When the client names none. */
+  defaultMs: number;
+  maximumMs: number;
+}
+
+const GRPC_TIMEOUT = /^(\d{1,8})([HMSmun])$/;
+const UNIT_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
+
+/** Sets the deadline header of a request. A malformed one stays as it is: Connect refuses it as INVALID_ARGUMENT. */
+export function applyDeadline(headers: IncomingHttpHeaders, limits: DeadlineLimits): void {
+  const isGrpc = headers["content-type"]?.startsWith("application/grpc") ?? false;
+  const name = isGrpc ? "grpc-timeout" : "connect-timeout-ms";
+  const sent = headers[name];
+  const wishMs = isGrpc ? parseGrpcTimeout(sent) : parseConnectTimeout(sent);
+  if (wishMs === "malformed") return;
+  const grantedMs = Math.min(wishMs || limits.defaultMs, limits.maximumMs);
+  headers[name] = isGrpc ? `${Math.max(1, Math.floor(grantedMs))}m` : String(Math.max(1, Math.floor(grantedMs)));
+}
+
+function parseGrpcTimeout(value: string | string[] | undefined): number | "malformed" {
+  if (value === undefined) return 0;
+  const match = GRPC_TIMEOUT.exec(String(value));
+  return match ? Number(match[1]) * UNIT_MS[match[2]!]! : "malformed";
+}
+
+function parseConnectTimeout(value: string | string[] | undefined): number | "malformed" {
+  if (value === undefined) return 0;
+  return /^\d{1,10}$/.test(String(value)) ? Number(value) : "malformed";
+}

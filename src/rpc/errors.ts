@@ -1,0 +1,69 @@
+/**
+ * The border for errors: whatever is thrown inside becomes one ConnectError with a public message and a stable reason.
+ * Errors that Connect itself raises (a message it cannot parse, a limit, a deadline) get theirs here too; Connect reports
+ * an unreadable binary message as INTERNAL with the parser's words, but it is the client's mistake.
+ */
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { ConnectError } from "@connectrpc/connect";
+import { toConnectError } from "../db/errors.ts";
+import { Code, dependencyUnavailable, fail, type Reason, reasonOf, withReason } from "../errors.ts";
+
+/**
+ * Turns what a handler threw into what the client may see. Faults keep their cause for the log. An answer of another
+ * service that nobody translated says nothing about this call: it is a fault, of that service or of ours.
+ */
+export function publicError(thrown: unknown): ConnectError {
+  if (!(thrown instanceof ConnectError)) return toConnectError(thrown) ?? internalError(thrown);
+  if (isOurs(thrown)) return thrown;
+  const { code } = thrown;
+  if (thrown.isWireError) {
+    const silent = code === Code.Unavailable || code === Code.DeadlineExceeded;
+    return silent ? dependencyUnavailable(thrown) : internalError(thrown);
+  }
+  if (thrown.findDetails(ViolationsSchema).length > 0) return withReason(thrown, "INVALID_REQUEST");
+  return code === Code.DeadlineExceeded || code === Code.Canceled ? namePublic(thrown) : internalError(thrown);
+}
+
+function internalError(cause: unknown): ConnectError {
+  return fail(Code.Internal, "INTERNAL", "internal error", { cause });
+}
+
+/** True for errors that are worth a stack in the log: ours to mend. */
+export function isFault(code: Code): boolean {
+  return code === Code.Internal || code === Code.Unknown || code === Code.DataLoss;
+}
+
+/**
+ * Rewrites, in place, an error that Connect raised before or around the handler. In place, because Connect serialises the
+ * very object that it aborts the call's signal with, and offers no other hook on that way.
+ */
+export function namePublic(error: ConnectError): ConnectError {
+  if (isOurs(error)) return error;
+  const { code, reason, message } = publicFace(error.code);
+  const named = fail(code, reason, message);
+  return Object.assign(error, { code, rawMessage: message, message: named.message, details: named.details });
+}
+
+function publicFace(code: Code): { code: Code; reason: Reason; message: string } {
+  switch (code) {
+    case Code.Internal:
+    case Code.InvalidArgument:
+      return { code: Code.InvalidArgument, reason: "MALFORMED_MESSAGE", message: "the message cannot be read" };
+    case Code.ResourceExhausted:
+      return { code, reason: "MESSAGE_TOO_LARGE", message: "the message is too large" };
+    case Code.DeadlineExceeded:
+      return { code, reason: "DEADLINE_EXCEEDED", message: "the deadline has passed" };
+    case Code.Canceled:
+    case Code.Aborted:
+      return { code: Code.Canceled, reason: "CANCELED", message: "the call was canceled" };
+    case Code.Unimplemented:
+      return { code, reason: "UNIMPLEMENTED", message: "this is not implemented" };
+    default:
+      return { code: Code.Internal, reason: "INTERNAL", message: "internal error" };
+  }
+}
+
+/** Made by fail() in this process: carries our reason, and did not arrive over the wire. */
+function isOurs(error: ConnectError): boolean {
+  return !error.isWireError && reasonOf(error) !== undefined;
+}

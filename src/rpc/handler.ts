@@ -1,0 +1,169 @@
+/**
+ * From a request of node:http or node:http2 to a method and back. Connect's universal handlers speak the three protocols;
+ * around them this file opens and logs the call, grants the deadline, and sees to it that an answer given without reading
+ * the body does not leave the body to be read. The order of all steps is in steps.ts.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import { Code, createConnectRouter, createContextValues, type ConnectRouter } from "@connectrpc/connect";
+import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import { v7 as uuidv7 } from "uuid";
+import type { Clock } from "../clock.ts";
+import type { Logger } from "../log.ts";
+import { accessRule } from "./access.ts";
+import { guardedBody } from "./body.ts";
+import { type Call, callerName, callKey } from "./call.ts";
+import { applyDeadline, type DeadlineLimits } from "./deadline.ts";
+import { isFault } from "./errors.ts";
+import { answerJson } from "./probes.ts";
+import { createGate, createInterceptors, type StepsOf } from "./steps.ts";
+
+export type NodeRequest = IncomingMessage | Http2ServerRequest;
+export type NodeResponse = ServerResponse | Http2ServerResponse;
+
+/** Answers a plain HTTP path such as /healthz. */
+export type PlainHandler = (request: NodeRequest, response: NodeResponse) => void;
+
+export interface RpcLimits extends DeadlineLimits {
+  /** Largest message, in bytes, before and after decompression. */
+  messageBytes: number;
+}
+
+export const PUBLIC_LIMITS: RpcLimits = { messageBytes: 64 * 1024, defaultMs: 10_000, maximumMs: 60_000 };
+export const INTERNAL_LIMITS: RpcLimits = { messageBytes: 4 * 1024 * 1024, defaultMs: 10_000, maximumMs: 60_000 };
+
+/** One method, by its path, as a listener serves it. */
+interface Route {
+  handler: UniversalHandler;
+  limits: RpcLimits;
+}
+
+export type Routes = Map<string, Route>;
+
+/** The routes of one service on one listener: every method behind its steps. Fails if a method has no access rule. */
+export function serviceRoutes(service: StepsOf, limits: RpcLimits, register: (router: ConnectRouter) => void): Routes {
+  const router = createConnectRouter({
+    acceptCompression: [compressionGzip, compressionBrotli],
+    jsonOptions: { ignoreUnknownFields: false },
+    readMaxBytes: limits.messageBytes,
+    requestGate: createGate(service, (method) => rules.get(method)!),
+    interceptors: createInterceptors(service),
+  });
+  register(router);
+  const rules = new Map(router.handlers.map(({ method }) => [method, accessRule(method)]));
+  return new Map(router.handlers.map((handler) => [handler.requestPath, { handler, limits }]));
+}
+
+/** The routes of third-party services (health, reflection), which are open to everybody and have no steps. */
+export function openRoutes(limits: RpcLimits, register: (router: ConnectRouter) => void): Routes {
+  const router = createConnectRouter({ readMaxBytes: limits.messageBytes });
+  register(router);
+  return new Map(router.handlers.map((handler) => [handler.requestPath, { handler, limits }]));
+}
+
+export interface RequestHandlerOptions {
+  routes: Routes;
+  plain: Map<string, PlainHandler>;
+  /** Answers whether an unknown path may be told to be unknown; where false, it is answered as unauthenticated. */
+  mayLearnPaths(request: NodeRequest): boolean;
+  log: Logger;
+  clock: Clock;
+}
+
+/** Makes the function that a listener calls for every request. */
+export function createRequestHandler(options: RequestHandlerOptions): PlainHandler {
+  const { routes, plain } = options;
+  return (request, response) => {
+    const path = (request.url ?? "").split("?", 1)[0]!;
+    const plainHandler = plain.get(path);
+    if (plainHandler) return plainHandler(request, response);
+    const call = openCall(request, response, options);
+    const route = routes.get(path);
+    if (!route) return answerUnknownPath(options.mayLearnPaths(request), call, request, response);
+    answerCall(route, call, request, response).catch((thrown: unknown) => {
+      // The client went away, or the answer broke off: there is nobody left to tell.
+      options.log.debug({ requestId: call.requestId, error: thrown }, "the answer was not delivered");
+      response.destroy();
+    });
+  };
+}
+
+async function answerCall(route: Route, call: Call, request: NodeRequest, response: NodeResponse): Promise<void> {
+  applyDeadline(request.headers, route.limits);
+  const values = createContextValues().set(callKey, call);
+  const universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, values);
+  let bodyWanted = false;
+  const source = universalRequest.body as AsyncIterable<Uint8Array>;
+  async function* body() {
+    bodyWanted = true;
+    yield* guardedBody(source, call, request.headers["content-encoding"], route.limits.messageBytes);
+  }
+  const isUnary = route.handler.method.methodKind === "unary";
+  const answer = await route.handler({ ...universalRequest, body: isUnary ? body() : source });
+  if (isUnary && !bodyWanted) closeAfterAnswer(request, response);
+  await universalResponseToNodeResponse(answer, response as ServerResponse);
+}
+
+/** The body was never read, and must not be: the connection (HTTP/1.1) or the stream (HTTP/2) ends with the answer. */
+function closeAfterAnswer(request: NodeRequest, response: NodeResponse): void {
+  if ("stream" in request) {
+    const { stream } = request;
+    response.once("finish", () => stream.close());
+    return;
+  }
+  if (request.complete) return;
+  (response as ServerResponse).setHeader("connection", "close");
+  response.once("finish", () => request.socket.destroySoon());
+}
+
+function openCall(request: NodeRequest, response: NodeResponse, { log, clock }: RequestHandlerOptions): Call {
+  const startedAt = clock.monotonic();
+  const call: Call = {
+    requestId: uuidv7(),
+    target: request.url ?? "",
+    rawHeaders: request.rawHeaders,
+    caller: { kind: "anonymous" },
+    outcome: {},
+  };
+  response.setHeader("x-request-id", call.requestId);
+  response.once("close", () => writeLog(log, call, clock.monotonic() - startedAt));
+  return call;
+}
+
+function writeLog(log: Logger, call: Call, durationMs: number): void {
+  const { code, reason, refusal, fault } = call.outcome;
+  const line = {
+    requestId: call.requestId,
+    procedure: call.target.split("?", 1)[0],
+    protocol: call.protocol,
+    caller: callerName(call.caller),
+    code: code === undefined ? "ok" : Code[code],
+    reason,
+    refusal,
+    durationMs: Math.round(durationMs * 1000) / 1000,
+  };
+  if (code !== undefined && isFault(code)) log.error({ ...line, error: fault }, "call failed");
+  else log.info(line, "call");
+}
+
+/** 404, or gRPC's UNIMPLEMENTED; and nothing but "unauthenticated" where paths are not to be learnt. */
+function answerUnknownPath(mayLearn: boolean, call: Call, request: NodeRequest, response: NodeResponse): void {
+  const contentType = request.headers["content-type"] ?? "";
+  call.outcome.code = mayLearn ? Code.Unimplemented : Code.Unauthenticated;
+  const word = mayLearn ? "unimplemented" : "unauthenticated";
+  closeAfterAnswer(request, response);
+  if (contentType.startsWith("application/grpc")) {
+    response.setHeader("content-type", contentType);
+    response.setHeader("grpc-status", String(call.outcome.code));
+    response.setHeader("grpc-message", word);
+    response.end();
+  } else {
+    answerJson(response, mayLearn ? 404 : 401, { code: word, message: word });
+  }
+}

@@ -1,0 +1,425 @@
+import assert from "node:assert/strict";
+import { createHook } from "node:async_hooks";
+import { EventEmitter, once } from "node:events";
+import http from "node:http";
+import http2 from "node:http2";
+import net from "node:net";
+import { test } from "node:test";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { systemClock } from "../clock.ts";
+import { StartupError } from "../errors.ts";
+import { type ListenerLimits, listen, type RequestHandler } from "./listener.ts";
+
+const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
+const graceNobodyWaitsForMs = 3_600_000;
+
+/** Answers with the protocol, the method and the body; a request that breaks off is not answered. */
+const echo: RequestHandler = (request, response) => {
+  let body = "";
+  request.on("data", (chunk) => {
+    body += chunk;
+  });
+  request.on("end", () => response.end(`${request.httpVersion} ${request.method} ${body}`));
+};
+
+function start(options: { handler?: RequestHandler; limits?: Partial<ListenerLimits>; monotonic?: () => number } = {}) {
+  const clock = { ...systemClock, ...(options.monotonic && { monotonic: options.monotonic }) };
+  return listen({ host: "127.0.0.1", port: 0, handler: options.handler ?? echo, limits: options.limits, clock });
+}
+
+async function rawSocket(port: number): Promise<net.Socket> {
+  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true });
+  socket.on("error", () => {});
+  await once(socket, "connect");
+  return socket;
+}
+
+async function http2Client(url: string): Promise<http2.ClientHttp2Session> {
+  const session = http2.connect(url);
+  session.on("error", () => {});
+  await once(session, "remoteSettings");
+  return session;
+}
+
+async function textOf(stream: AsyncIterable<unknown>): Promise<string> {
+  let text = "";
+  for await (const chunk of stream) text += chunk;
+  return text;
+}
+
+function callHttp2(session: http2.ClientHttp2Session, body: string): Promise<string> {
+  const stream = session.request({ ":method": "POST", ":path": "/" });
+  stream.end(body);
+  return textOf(stream);
+}
+
+/** Writes one byte at a time and waits until each has left, so that the server reads them apart. */
+async function drip(socket: net.Socket, bytes: Buffer): Promise<void> {
+  for (const byte of bytes) {
+    await new Promise<unknown>((resolve) => socket.write(Buffer.of(byte), resolve));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** An HTTP/2 frame. */
+function frame(type: number, flags: number, streamId: number, payload: Buffer = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(streamId, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** HEADERS that open and end a stream: GET / with `extra` more headers of 100 bytes, never indexed. */
+function headersFrame(streamId: number, extra = 0): Buffer {
+  const literal = (name: string, value: string) => [
+    0,
+    name.length,
+    ...Buffer.from(name),
+    value.length,
+    ...Buffer.from(value),
+  ];
+  const fields = [
+    [":method", "GET"],
+    [":scheme", "http"],
+    [":path", "/"],
+    [":authority", "x"],
+  ];
+  for (let index = 0; index < extra; index++) fields.push([`x-${index}`, "v".repeat(100)]);
+  return frame(1, 5, streamId, Buffer.from(fields.flatMap(([name, value]) => literal(name!, value!))));
+}
+
+/** Calls back for each HTTP/2 frame the server sends. */
+function onFrames(socket: net.Socket, onFrame: (type: number, streamId: number, payload: Buffer) => void): void {
+  let rest = Buffer.alloc(0);
+  socket.on("data", (chunk) => {
+    rest = Buffer.concat([rest, chunk]);
+    while (rest.length >= 9 && rest.length >= 9 + rest.readUIntBE(0, 3)) {
+      const end = 9 + rest.readUIntBE(0, 3);
+      onFrame(rest.readUInt8(3), rest.readUInt32BE(5), rest.subarray(9, end));
+      rest = rest.subarray(end);
+    }
+  });
+}
+
+test("HTTP/1.1 and HTTP/2 are answered on one port, whose number is told", async () => {
+  await using listener = await start();
+  assert.equal(listener.url, `http://127.0.0.1:${listener.port}`);
+  const session = await http2Client(listener.url);
+  assert.equal(await callHttp2(session, "two"), "2.0 POST two");
+  const answer = await fetch(listener.url, { method: "POST", body: "one" });
+  assert.equal(await answer.text(), "1.1 POST one");
+  assert.equal(listener.connectionCount(), 2);
+  session.close();
+});
+
+test("a connectNodeAdapter is a handler", async () => {
+  await using listener = await start({ handler: connectNodeAdapter({ routes: () => {} }) });
+  assert.equal((await fetch(listener.url)).status, 404);
+});
+
+test("a POST and an HTTP/2 preface that arrive byte by byte are told apart", async () => {
+  await using listener = await start();
+  const one = await rawSocket(listener.port);
+  await drip(one, Buffer.from("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\none"));
+  assert.match(await textOf(one), /^HTTP\/1\.1 200 OK[\s\S]*1\.1 POST one/);
+
+  const two = await rawSocket(listener.port);
+  const answered = new EventEmitter();
+  onFrames(two, (type, streamId, payload) => type === 0 && answered.emit("data", streamId, String(payload)));
+  const data = once(answered, "data");
+  await drip(two, Buffer.concat([preface, frame(4, 0, 0), headersFrame(1)]));
+  assert.deepEqual(await data, [1, "2.0 GET "]);
+  two.destroy();
+});
+
+test("S-H2-11 whoever is too slow to say what it wants is cut, and others are served meanwhile", async () => {
+  await using listener = await start({ limits: { sniffTimeoutMs: 150, headersTimeoutMs: 150, requestTimeoutMs: 300 } });
+  const slow = [
+    "",
+    "P",
+    "PRI * HTTP/2.0\r\n",
+    "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
+  ];
+  const sockets = await Promise.all(slow.map(() => rawSocket(listener.port)));
+  const cuts = sockets.map((socket, index) => {
+    if (slow[index]) socket.write(slow[index]);
+    return textOf(socket);
+  });
+  assert.equal((await fetch(listener.url, { headers: { connection: "close" } })).status, 200);
+  const answers = await Promise.all(cuts);
+  assert.deepEqual(answers.slice(0, 3), ["", "", ""]);
+  assert.match(answers[3]!, /^HTTP\/1\.1 408 /);
+  assert.match(answers[4]!, /^HTTP\/1\.1 408 /);
+});
+
+test("HTTP/1.1 headers over the limit are answered 431", async () => {
+  await using listener = await start({ limits: { maxHeaderBytes: 2_000 } });
+  const within = { "x-long": "v".repeat(1_500), connection: "close" };
+  assert.equal((await fetch(listener.url, { headers: within })).status, 200);
+  assert.equal((await fetch(listener.url, { headers: { "x-long": "v".repeat(2_500) } })).status, 431);
+});
+
+for (const acknowledgement of ["acknowledges", "never acknowledges"]) {
+  test(`HTTP/2 headers over the limit reset the stream of a peer that ${acknowledgement} our settings`, async () => {
+    let calls = 0;
+    await using listener = await start({
+      limits: { maxHeaderBytes: 2_000 },
+      handler: (request, response) => {
+        calls++;
+        return echo(request, response);
+      },
+    });
+    const socket = await rawSocket(listener.port);
+    const frames = new EventEmitter();
+    onFrames(socket, (type, streamId, payload) => {
+      if (type === 3) frames.emit("reset", streamId, payload.readUInt32BE());
+      if (type === 0) frames.emit("data", streamId);
+    });
+    const reset = once(frames, "reset");
+    const data = once(frames, "data");
+    const settingsAck = acknowledgement === "acknowledges" ? [frame(4, 1, 0)] : [];
+    socket.write(Buffer.concat([preface, frame(4, 0, 0), ...settingsAck, headersFrame(1, 30), headersFrame(3, 5)]));
+    assert.deepEqual(await reset, [1, http2.constants.NGHTTP2_ENHANCE_YOUR_CALM]);
+    assert.deepEqual(await data, [3]);
+    assert.equal(calls, 1);
+    socket.destroy();
+  });
+}
+
+test("streams over the limit are refused, also to a peer that never acknowledges our settings", async () => {
+  let calls = 0;
+  await using listener = await start({ limits: { maxConcurrentStreams: 5 }, handler: () => calls++ });
+  const socket = await rawSocket(listener.port);
+  const refused: number[] = [];
+  const frames = new EventEmitter();
+  onFrames(socket, (type, streamId, payload) => {
+    if (type !== 3) return;
+    assert.equal(payload.readUInt32BE(), http2.constants.NGHTTP2_REFUSED_STREAM);
+    refused.push(streamId);
+    if (refused.length === 3) frames.emit("done");
+  });
+  const done = once(frames, "done");
+  socket.write(Buffer.concat([preface, frame(4, 0, 0), ...[1, 3, 5, 7, 9, 11, 13, 15].map((id) => headersFrame(id))]));
+  await done;
+  assert.deepEqual(refused, [11, 13, 15]);
+  assert.equal(calls, 5);
+  socket.destroy();
+});
+
+test("an HTTP/2 session is closed after its idle time, but never while a stream is open", async () => {
+  let nowMs = 0;
+  const handled = new EventEmitter();
+  const clockReads = new EventEmitter();
+  await using listener = await start({
+    monotonic: () => {
+      clockReads.emit("read");
+      return nowMs;
+    },
+    limits: { sessionIdleTimeoutMs: 60_000, lingerTimeoutMs: 100 },
+    handler: (_request, response) => handled.emit("call", response),
+  });
+  const busy = await http2Client(listener.url);
+  const idle = await http2Client(listener.url);
+  const call = once(handled, "call");
+  const answer = callHttp2(busy, "");
+  const [response] = await call;
+  const goaway = once(idle, "goaway");
+  nowMs = 61_000;
+  assert.equal((await goaway)[0], http2.constants.NGHTTP2_NO_ERROR);
+  response.end("late");
+  assert.equal(await answer, "late");
+  nowMs = 62_000;
+  for (let reads = 0; reads < 3; reads++) await once(clockReads, "read"); // by then it was looked at again
+  const next = once(handled, "call");
+  const nextAnswer = callHttp2(busy, "");
+  (await next)[0].end("again");
+  assert.equal(await nextAnswer, "again");
+  busy.close();
+});
+
+test("a peer that does not close its side after our goodbye is cut after the linger time", async () => {
+  await using listener = await start({ limits: { lingerTimeoutMs: 50 } });
+  const socket = net.connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true });
+  socket.on("error", () => {});
+  const settings = once(socket, "data");
+  socket.write(Buffer.concat([preface, frame(4, 0, 0)]));
+  await settings;
+  await listener.drain(graceNobodyWaitsForMs);
+  assert.equal(listener.connectionCount(), 0);
+  socket.destroy();
+});
+
+test("R-DEP-04 a drain ends at once when every connection is idle or has not said anything", async () => {
+  await using listener = await start();
+  const agent = new http.Agent({ keepAlive: true });
+  const [answer] = await once(http.get(listener.url, { agent }), "response");
+  await textOf(answer);
+  const session = await http2Client(listener.url);
+  assert.equal(await callHttp2(session, "x"), "2.0 POST x");
+  const silent = await rawSocket(listener.port);
+  const goodbyes = Promise.all([once(session, "goaway"), once(silent, "close")]);
+  await listener.drain(graceNobodyWaitsForMs);
+  await goodbyes;
+  await assert.rejects(fetch(listener.url));
+  agent.destroy();
+});
+
+test("a drain waits for the calls in flight, on both protocols, and ends with the last", async () => {
+  const handled = new EventEmitter();
+  const responses: (http.ServerResponse | http2.Http2ServerResponse)[] = [];
+  const listener = await start({
+    handler: (_request, response) => {
+      if (responses.push(response) === 3) handled.emit("all");
+    },
+  });
+  const all = once(handled, "all");
+  const agent = new http.Agent({ keepAlive: true });
+  const session = await http2Client(listener.url);
+  const overHttp2 = callHttp2(session, "");
+  const overHttp1 = once(http.get(listener.url, { agent }), "response");
+  const begun = once(http.get(listener.url, { agent }), "response");
+  await all;
+  const [headersSent, ...others] = responses.sort((one) => (one.req.httpVersion === "1.1" ? -1 : 1));
+  (headersSent as http.ServerResponse).write("a part ");
+  const first = await Promise.race([overHttp1, begun]);
+
+  let drained = false;
+  const drain = listener.drain(graceNobodyWaitsForMs).then(() => {
+    drained = true;
+  });
+  await once(session, "goaway");
+  assert.equal(drained, false);
+  for (const response of others) response.end("done");
+  assert.equal(await overHttp2, "done");
+  assert.equal(drained, false);
+  headersSent!.end("and the rest");
+  assert.equal(await textOf(first[0]), "a part and the rest");
+  const [[one], [two]] = await Promise.all([overHttp1, begun]);
+  const later = one === first[0] ? two : one;
+  assert.equal(later.headers.connection, "close");
+  later.resume();
+  await drain;
+  agent.destroy();
+});
+
+test("a request that was being sent when the drain began is answered, and told that it was the last", async () => {
+  const listener = await start();
+  const socket = await rawSocket(listener.port);
+  const answers = new EventEmitter();
+  const first = once(answers, "first");
+  let text = "";
+  socket.on("data", (chunk) => {
+    text += chunk;
+    answers.emit("first");
+  });
+  const end = once(socket, "close");
+  socket.write("GET /one HTTP/1.1\r\nHost: x\r\n\r\nGET /two HTTP/1.1\r\nHost: x\r\n");
+  await first;
+  const drain = listener.drain(graceNobodyWaitsForMs);
+  text = "";
+  socket.write("\r\n");
+  await Promise.all([end, drain]);
+  assert.match(text, /^HTTP\/1\.1 200 OK\r\n[\s\S]*^Connection: close\r\n/m);
+});
+
+test("at the end of its grace a drain cuts what is left; a second drain may shorten the grace", async () => {
+  for (const graces of [[50], [graceNobodyWaitsForMs, 0]]) {
+    const handled = new EventEmitter();
+    const listener = await start({ handler: (request) => handled.emit("call", request) });
+    const session = await http2Client(listener.url);
+    const call = once(handled, "call");
+    const cut = callHttp2(session, "").catch((error) => error.code);
+    const [request] = await call;
+    const aborted = once(request, "aborted");
+    await Promise.all(graces.map((graceMs) => listener.drain(graceMs)));
+    await aborted;
+    assert.match(String(await cut), /ERR_HTTP2|ECONNRESET|^$/);
+    assert.equal(listener.connectionCount(), 0);
+    await listener.drain(graceNobodyWaitsForMs);
+    await listener[Symbol.asyncDispose]();
+  }
+});
+
+test("a port that cannot be had is a StartupError with exit code 69 that names host and port", async () => {
+  await using listener = await start();
+  const attempt = (host: string, port: number) => listen({ host, port, handler: echo, clock: systemClock });
+  const isStartupError = (pattern: RegExp) => (error: unknown) => {
+    assert.ok(error instanceof StartupError);
+    assert.equal(error.exitCode, 69);
+    assert.match(error.message, pattern);
+    return true;
+  };
+  const inUse = new RegExp(`127\\.0\\.0\\.1:${listener.port}: the port is in use`);
+  await assert.rejects(attempt("127.0.0.1", listener.port), isStartupError(inUse));
+  await assert.rejects(attempt("192.0.2.1", 0), isStartupError(/192\.0\.2\.1:0: this machine does not have that/));
+  await assert.rejects(attempt("127.0.0.1", 70_000), isStartupError(/127\.0\.0\.1:70000: a port is 0 to 65535/));
+});
+
+test("the url of a wildcard host can be called", async () => {
+  await using listener = await listen({ host: "0.0.0.0", port: 0, handler: echo, clock: systemClock });
+  assert.equal(await (await fetch(listener.url, { headers: { connection: "close" } })).text(), "1.1 GET ");
+});
+
+test("peers that reset at any moment, or break the protocol, harm nobody", async () => {
+  const handled = new EventEmitter();
+  await using listener = await start({
+    handler: (request, response) => {
+      handled.emit("call");
+      return echo(request, response);
+    },
+  });
+  for (const bytes of ["", "PRI", "GET / HTTP/1.1\r\n", `${preface}`]) {
+    const socket = await rawSocket(listener.port);
+    if (bytes) await new Promise((resolve) => socket.write(bytes, resolve));
+    socket.resetAndDestroy();
+  }
+  for (const called of [
+    "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc",
+    [preface, frame(4, 0, 0), headersFrame(1)],
+  ]) {
+    const socket = await rawSocket(listener.port);
+    const call = once(handled, "call");
+    socket.write(typeof called === "string" ? called : Buffer.concat(called));
+    await call;
+    socket.resetAndDestroy();
+  }
+  for (const nonsense of ["PRI * HTTP/2.0\r\n\r\nXX", "\x16\x03\x01", `${preface}GET / HTTP/1.1\r\nHost: x\r\n\r\n`]) {
+    const socket = await rawSocket(listener.port);
+    socket.write(nonsense, "latin1");
+    await textOf(socket);
+  }
+  assert.equal(await (await fetch(listener.url, { headers: { connection: "close" } })).text(), "1.1 GET ");
+});
+
+test("a hundred connections and a drain leave no socket and no timer behind", async () => {
+  const sockets = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length;
+  const socketsBefore = sockets();
+  const timers = new Set<number>();
+  const hook = createHook({
+    init: (id, type) => type === "Timeout" && timers.add(id),
+    destroy: (id) => timers.delete(id),
+  }).enable();
+  const listener = await start({
+    handler: (request, response) => {
+      response.sendDate = false; // node keeps a timer of its own for the date
+      echo(request, response);
+    },
+  });
+  for (let round = 0; round < 50; round++) {
+    const session = await http2Client(listener.url);
+    assert.equal(await callHttp2(session, "x"), "2.0 POST x");
+    const closed = once(session, "close");
+    session.close();
+    await closed;
+    const [answer] = await once(http.get(listener.url, { agent: false }), "response");
+    await textOf(answer);
+  }
+  await listener.drain(graceNobodyWaitsForMs);
+  await new Promise((resolve) => setImmediate(resolve));
+  hook.disable();
+  assert.equal(timers.size, 0);
+  assert.equal(sockets(), socketsBefore);
+});

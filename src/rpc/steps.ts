@@ -1,0 +1,95 @@
+/**
+ * The steps of every call, in their order, with the reason for each place. The first two are in handler.ts, around
+ * Connect; the gate runs when the headers are known and before the body is read; the rest runs when the message is decoded.
+ *
+ *  1. request id and log   outermost, so that a refused call is seen too
+ *  2. deadline             before Connect reads its header
+ *  3. started              a service that waits for its database or keys says so, instead of failing in odd ways
+ *  4. authentication       before the body: nobody unknown makes us read, inflate or parse it
+ *  5. access rule          still before the body
+ *  6. body, digest         compared on the raw bytes, before they are parsed (body.ts)
+ *  7. errors               around everything that follows, so that whatever is thrown becomes public in one place
+ *  8. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
+ *  9. validation           the contract's rules, then the handler
+ */
+import type { DescMethod } from "@bufbuild/protobuf";
+import type { HandlerContext, Interceptor, UnaryRequest } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
+import { createValidateInterceptor } from "@connectrpc/validate";
+import { Code, fail, reasonOf } from "../errors.ts";
+import type { AccessRule } from "./access.ts";
+import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
+import { type Call, callOf } from "./call.ts";
+import { isFault, namePublic, publicError } from "./errors.ts";
+import { refuseUnstorableText } from "./text.ts";
+
+/** What the steps need of the service that a method belongs to. */
+export interface StepsOf {
+  authentication: Authentication;
+  /** False until the service has seen its database's schema and the signing keys. */
+  isStarted(): boolean;
+  /** Remembers a service token's id until it expires; false when it was spent before. */
+  spendToken(tokenId: string, expiresAt: number): Promise<boolean>;
+}
+
+/** Steps 3 to 5: runs when the headers are known, before the body is read. */
+export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => AccessRule) {
+  return async (context: HandlerContext): Promise<void> => {
+    const call = callOf(context.values);
+    call.protocol = context.protocolName;
+    call.signal = context.signal;
+    // Connect aborts this signal with the very error that it is about to send, whoever raised it.
+    context.signal.addEventListener("abort", () => noteOutcome(call, context.signal.reason), { once: true });
+    const rule = ruleOf(context.method);
+    if (!service.isStarted()) throw starting();
+    await authenticate(service.authentication, rule, call, context);
+  };
+}
+
+/** Steps 7 to 9, outermost first. */
+export function createInterceptors(service: StepsOf): Interceptor[] {
+  return [errorsStep, spendStep(service), textStep, createValidateInterceptor()];
+}
+
+function starting(): ConnectError {
+  return fail(Code.Unavailable, "UNAVAILABLE", "the service is starting", { retryAfterMs: 1_000 });
+}
+
+function noteOutcome(call: Call, reason: unknown): void {
+  if (!(reason instanceof ConnectError)) return;
+  const error = namePublic(reason);
+  call.outcome.code = error.code;
+  call.outcome.reason = reasonOf(error);
+  if (isFault(error.code)) call.outcome.fault = error.cause ?? error;
+}
+
+const errorsStep: Interceptor = (next) => async (request) => {
+  try {
+    return await Promise.race([next(request), whenAborted(request.signal)]);
+  } catch (thrown) {
+    throw publicError(thrown);
+  }
+};
+
+/** Rejects when the call ends early, so that a handler which does not listen to its signal cannot hold the answer. */
+function whenAborted(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
+}
+
+function spendStep(service: StepsOf): Interceptor {
+  return (next) => async (request) => {
+    const call = callOf(request.contextValues);
+    if (call.toSpend && !(await service.spendToken(call.toSpend.tokenId, call.toSpend.expiresAt))) {
+      throw unauthenticated(call, "replay");
+    }
+    return next(request);
+  };
+}
+
+const textStep: Interceptor = (next) => (request) => {
+  if (!request.stream) refuseUnstorableText((request as UnaryRequest).method.input, request.message);
+  return next(request);
+};

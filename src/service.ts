@@ -1,0 +1,89 @@
+/**
+ * What a service is: its name, its variables, what it serves, whom it calls, what it does by itself. A definition says it,
+ * server.ts runs it, and the same definition runs alone in production and beside the others in development and in tests.
+ */
+import type { DescService } from "@bufbuild/protobuf";
+import type { Client, ServiceImpl } from "@connectrpc/connect";
+import { z } from "zod";
+import type { Clock } from "./clock.ts";
+import { type ConfigShape, type Mode, secret, setting, type ValuesOf } from "./config.ts";
+import type { Db } from "./db/database.ts";
+import type { Job } from "./jobs.ts";
+import type { Logger } from "./log.ts";
+import type { PlainHandler } from "./rpc/handler.ts";
+import type { KeyRing } from "./token/key-ring.ts";
+import type { SessionCheck } from "./token/sessions.ts";
+
+/** The variables of a service that stores something. */
+export const databaseConfig = {
+  databaseUrl: secret.databaseUrl("PostgreSQL URL of the run-time role, which owns nothing"),
+  databaseOwnerUrl: secret.databaseUrl("PostgreSQL URL of the owner role; only `concierge migrate` uses it", {
+    optional: true,
+  }),
+  databasePoolSize: setting(z.coerce.number().int().min(1).max(200).default(10), "Most connections to the database"),
+};
+
+/** The variables of a service that calls others or is called by them. */
+export const serviceKeysConfig = {
+  serviceKeys: secret.serviceKeys("HMAC keys of the pairs that this service is part of, made by `concierge keys`"),
+};
+
+/** Services to call, by name, each with the internal API to call. */
+export type Peers = Record<string, DescService>;
+
+/** What the code of a service works with. */
+export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P extends Peers = Peers> {
+  mode: Mode;
+  /** Issuer of access tokens. */
+  issuer: string;
+  config: ValuesOf<Shape>;
+  clock: Clock;
+  log: Logger;
+  /** Of a service without a database, touching it is a fault. */
+  db: Db;
+  clients: { [Name in keyof P]: Client<P[Name]> };
+}
+
+/** One proto service with its implementation. */
+export interface Implementation {
+  desc: DescService;
+  implementation: ServiceImpl<DescService>;
+}
+
+/** Pairs a proto service with all of its methods: a new rpc does not compile until it is implemented. */
+export function implement<Desc extends DescService>(desc: Desc, implementation: ServiceImpl<Desc>): Implementation {
+  return { desc, implementation: implementation as ServiceImpl<DescService> };
+}
+
+/** What runs once a service's parts are there. */
+export interface ServiceParts {
+  implementations: Implementation[];
+  jobs?: Job[];
+  /** Plain HTTP paths, served on both listeners. */
+  plain?: Record<string, PlainHandler>;
+  /** How user tokens are checked, where it is not by asking auth: auth's own way. */
+  users?: { keyRing: KeyRing; checkSession: SessionCheck };
+  /** Stops what the parts started, after the jobs have ended. */
+  stop?(): Promise<void>;
+}
+
+export interface ServiceDefinition<Shape extends ConfigShape = ConfigShape, P extends Peers = Peers> {
+  /** Also the name of its folder, database, proto package and command argument. */
+  name: string;
+  /** Ports when it runs alone. A service without a public API still has an operations port inside. */
+  ports: { public: number; internal: number };
+  config: Shape;
+  hasDatabase: boolean;
+  /** What it serves. */
+  services: DescService[];
+  /** Whom it calls; the URL of peer `auth` is the variable `authUrl`. */
+  peers: P;
+  start(context: ServiceContext<Shape, P>): ServiceParts | Promise<ServiceParts>;
+}
+
+/** Checks the types of a definition; what it says is run by startServer(). */
+export function defineService<Shape extends ConfigShape, P extends Peers>(
+  definition: ServiceDefinition<Shape, P>,
+): ServiceDefinition<Shape, P> {
+  return definition;
+}

@@ -1,0 +1,98 @@
+/**
+ * Assignments: who has which role. Every account has the role `user`, without a row; the others are given and taken, and
+ * doing either twice changes nothing and tells nobody. Which accounts exist is auth's to say, so auth is asked.
+ */
+import { and, eq } from "drizzle-orm";
+import { type Db, transaction } from "../../db/database.ts";
+import { Code, fail, reasonOf } from "../../errors.ts";
+import { emit } from "../../feed/emit.ts";
+import type { Caller, CallScope } from "../../rpc/call.ts";
+import { roleAssigned, roleUnassigned } from "./events.ts";
+import { ACCOUNT_ROLE, isRole } from "./roles.ts";
+import { roleAssignments } from "./schema.ts";
+import type { AccessContext } from "./service.ts";
+
+export interface Assignment {
+  /** UUID of the account. */
+  userId: string;
+  role: string;
+}
+
+const assignment = { userId: roleAssignments.userId, role: roleAssignments.role };
+
+/** The roles of an account that is known to exist, by name in the order of code units. */
+export async function rolesOfAccount(db: Db, userId: string): Promise<string[]> {
+  const given = await db
+    .select({ role: roleAssignments.role })
+    .from(roleAssignments)
+    .where(eq(roleAssignments.userId, userId));
+  return [ACCOUNT_ROLE, ...given.map(({ role }) => role)].sort();
+}
+
+/** The roles of any user, by name. NOT_FOUND / USER_NOT_FOUND. */
+export async function rolesOfUser(context: AccessContext, scope: CallScope, userId: string): Promise<string[]> {
+  await requireAccount(context, scope, userId);
+  return rolesOfAccount(context.db, userId);
+}
+
+/**
+ * Gives a role to a user. NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN.
+ * Who gave it first stays on record.
+ */
+export async function assignRole(
+  context: AccessContext,
+  scope: CallScope,
+  { userId, role }: Assignment,
+): Promise<void> {
+  const { db } = context;
+  const assignedBy = assignerOf(scope.caller);
+  refuseAccountRole(role);
+  if (!(await isRole(db, role))) throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
+  await requireAccount(context, scope, userId);
+  await transaction(
+    db,
+    async (tx) => {
+      const values = { userId, role, assignedBy };
+      const [given] = await tx.insert(roleAssignments).values(values).onConflictDoNothing().returning(assignment);
+      if (given) await emit(tx, [roleAssigned(given)]);
+    },
+    { signal: scope.signal },
+  );
+}
+
+/** Takes a role from a user; one that the user does not have is no error. INVALID_ARGUMENT / ROLE_BUILT_IN. */
+export async function unassignRole(db: Db, { signal }: CallScope, { userId, role }: Assignment): Promise<void> {
+  refuseAccountRole(role);
+  await transaction(
+    db,
+    async (tx) => {
+      const [taken] = await tx
+        .delete(roleAssignments)
+        .where(and(eq(roleAssignments.userId, userId), eq(roleAssignments.role, role)))
+        .returning(assignment);
+      if (taken) await emit(tx, [roleUnassigned(taken)]);
+    },
+    { signal },
+  );
+}
+
+async function requireAccount({ clients }: AccessContext, scope: CallScope, userId: string): Promise<void> {
+  const { signal, timeoutMs } = scope;
+  try {
+    await clients.auth.getAccount({ userId }, { signal, timeoutMs });
+  } catch (error) {
+    if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
+    throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
+  }
+}
+
+function refuseAccountRole(role: string): void {
+  if (role !== ACCOUNT_ROLE) return;
+  throw fail(Code.InvalidArgument, "ROLE_BUILT_IN", "this role comes with the account and cannot be given or taken");
+}
+
+/** Who goes on record. The access rule let only holders of a service key in, so anybody else is a fault of ours. */
+function assignerOf(caller: Caller): string {
+  if (caller.kind === "anonymous" || caller.kind === "user") throw new Error("roles are given by services only");
+  return caller.name;
+}

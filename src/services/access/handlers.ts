@@ -1,0 +1,37 @@
+/** access's RPCs: unpack, call one domain function, pack. */
+import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
+import { scopeOf, userOf } from "../../rpc/call.ts";
+import { implement } from "../../service.ts";
+import { assignRole, rolesOfAccount, rolesOfUser, unassignRole } from "./assignments.ts";
+import { createRole, listRoles } from "./roles.ts";
+import type { AccessContext } from "./service.ts";
+
+export function accessHandlers(access: AccessContext) {
+  const { db } = access;
+  return [
+    implement(AccessService, {
+      async getMyRoles(_, context) {
+        return { roles: await rolesOfAccount(db, userOf(context).userId) };
+      },
+    }),
+    implement(AccessInternalService, {
+      async getUserRoles({ userId }, context) {
+        return { roles: await rolesOfUser(access, scopeOf(context), userId) };
+      },
+      async listRoles() {
+        return { roles: await listRoles(db) };
+      },
+      async createRole(request, context) {
+        return { role: await createRole(db, scopeOf(context), request) };
+      },
+      async assignRole(request, context) {
+        await assignRole(access, scopeOf(context), request);
+        return {};
+      },
+      async unassignRole(request, context) {
+        await unassignRole(db, scopeOf(context), request);
+        return {};
+      },
+    }),
+  ];
+}

@@ -1,0 +1,27 @@
+/** Tables of access. Built-in roles are not rows: they are constants in roles.ts. */
+import { sql } from "drizzle-orm";
+import { pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+
+const time = (name: string) => timestamp(name, { withTimezone: true });
+const now = sql`concierge_now()`;
+
+/** Roles that an installation made for itself. */
+export const roles = pgTable("roles", {
+  name: text("name").primaryKey(),
+  description: text("description").notNull(),
+  createdAt: time("created_at").notNull().default(now),
+});
+
+/** Who was given which role. What comes with every account is not here. */
+export const roleAssignments = pgTable(
+  "role_assignments",
+  {
+    userId: uuid("user_id").notNull(),
+    /** Of `roles`, or a built-in one; so this is no foreign key. */
+    role: text("role").notNull(),
+    /** Name of the backend or operator that gave it. */
+    assignedBy: text("assigned_by").notNull(),
+    assignedAt: time("assigned_at").notNull().default(now),
+  },
+  (table) => [primaryKey({ columns: [table.userId, table.role] })],
+);

@@ -1,0 +1,64 @@
+/** Accounts: who there is. One e-mail address belongs to one account, whatever its spelling in upper and lower case. */
+import { eq } from "drizzle-orm";
+import { v7 as uuidv7 } from "uuid";
+import { AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
+import type { Db } from "../../db/database.ts";
+import { transaction } from "../../db/database.ts";
+import { constraintOf } from "../../db/errors.ts";
+import { Code, fail } from "../../errors.ts";
+import { emit, event } from "../../feed/emit.ts";
+import type { CallScope } from "../../rpc/call.ts";
+import type { Passwords } from "./passwords.ts";
+import { accounts, credentials } from "./schema.ts";
+
+export type Account = typeof accounts.$inferSelect;
+
+/** The form of an address that is compared. */
+export function emailKeyOf(email: string): string {
+  return email.normalize("NFC").toLowerCase();
+}
+
+export interface NewAccount {
+  email: string;
+  password: string;
+  firstName: string;
+  lastName: string;
+  locale: string;
+}
+
+/** Makes an account with a password and returns its id. Account, credential and event are stored together or not at all. */
+export async function registerUser(
+  { db, passwords }: { db: Db; passwords: Passwords },
+  { signal }: CallScope,
+  { email, password, firstName, lastName, locale }: NewAccount,
+): Promise<string> {
+  const emailKey = emailKeyOf(email);
+  // Before the costly hash; the constraint still decides between two at once.
+  const [taken] = await db.select({ id: accounts.id }).from(accounts).where(eq(accounts.emailKey, emailKey));
+  if (taken) throw emailTaken();
+  const passwordHash = await passwords.hash(password, signal);
+  const id = uuidv7();
+  try {
+    await transaction(db, async (tx) => {
+      await tx.insert(accounts).values({ id, email, emailKey, firstName, lastName, locale });
+      await tx.insert(credentials).values({ accountId: id, passwordHash });
+      const fact = { userId: id, email, firstName, lastName, locale };
+      await emit(tx, [event(AccountRegisteredSchema, `account/${id}`, fact)]);
+    });
+  } catch (error) {
+    if (constraintOf(error) === "account_email_key") throw emailTaken();
+    throw error;
+  }
+  return id;
+}
+
+/** The account with this id. */
+export async function getAccount(db: Db, userId: string): Promise<Account> {
+  const [account] = await db.select().from(accounts).where(eq(accounts.id, userId));
+  if (!account) throw fail(Code.NotFound, "ACCOUNT_NOT_FOUND", "there is no such account");
+  return account;
+}
+
+function emailTaken() {
+  return fail(Code.AlreadyExists, "EMAIL_TAKEN", "an account with this e-mail address exists already");
+}

@@ -1,0 +1,22 @@
+/** Every variable of auth. */
+import { z } from "zod";
+import { secret, setting } from "../../config.ts";
+import { databaseConfig, serviceKeysConfig } from "../../service.ts";
+
+const seconds = z.coerce.number().int().min(1);
+
+export const config = {
+  ...databaseConfig,
+  ...serviceKeysConfig,
+  signingKeys: secret.jwks("Private keys of access tokens, a JSON Web Key Set whose first key signs"),
+  accessTokenSeconds: setting(seconds.max(3600).default(300), "Life of an access token, in seconds"),
+  sessionSeconds: setting(seconds.default(30 * 86_400), "Longest life of a session, in seconds"),
+  passwordMinLength: setting(
+    z.coerce.number().int().min(8).max(64).optional(),
+    "Fewest code points of a new password; 15, or 8 in development mode, when not set",
+  ),
+  hashQueueLength: setting(
+    z.coerce.number().int().min(1).default(64),
+    "Most passwords that wait to be hashed; more are told to come back later",
+  ),
+};

@@ -1,0 +1,65 @@
+/** Tables of auth. */
+import { sql } from "drizzle-orm";
+import { customType, index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
+
+const bytea = customType<{ data: Buffer }>({ dataType: () => "bytea" });
+const time = (name: string) => timestamp(name, { withTimezone: true });
+const now = sql`concierge_now()`;
+
+/** A person. */
+export const accounts = pgTable("account", {
+  id: uuid("id").primaryKey(),
+  /** As it was given. */
+  email: text("email").notNull(),
+  /** The form that is compared: lower case, normal form C. */
+  emailKey: text("email_key").notNull().unique("account_email_key"),
+  firstName: text("first_name").notNull(),
+  lastName: text("last_name").notNull(),
+  locale: text("locale").notNull(),
+  /** Raised to end all of the account's sessions at once; carried by tokens as `gen`. */
+  generation: integer("generation").notNull().default(0),
+  createdAt: time("created_at").notNull().default(now),
+});
+
+/** How a person proves who they are. */
+export const credentials = pgTable("credential", {
+  accountId: uuid("account_id")
+    .primaryKey()
+    .references(() => accounts.id, { onDelete: "cascade" }),
+  /** PHC string, argon2id. */
+  passwordHash: text("password_hash").notNull(),
+  /** Raised with every new password, so that a login in flight with the old one starts no session. */
+  version: integer("version").notNull().default(1),
+});
+
+/** One login, until it ends. */
+export const sessions = pgTable(
+  "session",
+  {
+    id: uuid("id").primaryKey(),
+    accountId: uuid("account_id")
+      .notNull()
+      .references(() => accounts.id, { onDelete: "cascade" }),
+    /** The account's generation when the session started. */
+    generation: integer("generation").notNull(),
+    createdAt: time("created_at").notNull().default(now),
+    expiresAt: time("expires_at").notNull(),
+    endedAt: time("ended_at"),
+  },
+  (table) => [index("session_account").on(table.accountId)],
+);
+
+/** The refresh tokens of a session, by number; only the newest unused one counts. */
+export const refreshTokens = pgTable(
+  "refresh_token",
+  {
+    sessionId: uuid("session_id")
+      .notNull()
+      .references(() => sessions.id, { onDelete: "cascade" }),
+    number: integer("number").notNull(),
+    /** SHA-256; the token itself is nowhere. */
+    tokenHash: bytea("token_hash").notNull().unique("refresh_token_hash"),
+    createdAt: time("created_at").notNull().default(now),
+  },
+  (table) => [primaryKey({ columns: [table.sessionId, table.number] })],
+);

@@ -1,0 +1,148 @@
+/**
+ * Sessions: from a login to its end. A session is live while it has not ended or expired and its account's generation is
+ * still the one it started with; integers decide, not clocks of two machines.
+ */
+import { createHash, randomBytes } from "node:crypto";
+import { and, eq, isNull, sql } from "drizzle-orm";
+import { v7 as uuidv7 } from "uuid";
+import { SessionEndedSchema, SessionStartedSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
+import type { Clock } from "../../clock.ts";
+import type { Db, Tx } from "../../db/database.ts";
+import { transaction } from "../../db/database.ts";
+import { Code, fail } from "../../errors.ts";
+import { emit, event } from "../../feed/emit.ts";
+import type { CallScope } from "../../rpc/call.ts";
+import { signAccessToken } from "../../token/access-token.ts";
+import type { Signer } from "../../token/signing-keys.ts";
+import { emailKeyOf } from "./accounts.ts";
+import type { Passwords } from "./passwords.ts";
+import { accounts, credentials, refreshTokens, sessions } from "./schema.ts";
+
+const REFRESH_TOKEN_BYTES = 32;
+
+export interface SessionStarter {
+  db: Db;
+  passwords: Passwords;
+  signer: Signer;
+  issuer: string;
+  clock: Clock;
+  accessTokenSeconds: number;
+  sessionSeconds: number;
+}
+
+export interface StartedSession {
+  userId: string;
+  sessionId: string;
+  accessToken: string;
+  accessTokenExpiresAt: Date;
+  refreshToken: string;
+}
+
+/**
+ * Starts a session from e-mail and password. An unknown account, a wrong password, and a password that was changed while
+ * this one was being checked all get the same answer.
+ */
+export async function login(
+  starter: SessionStarter,
+  { signal }: CallScope,
+  { email, password }: { email: string; password: string },
+): Promise<StartedSession> {
+  const { db, passwords } = starter;
+  const [found] = await db
+    .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
+    .from(accounts)
+    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
+    .where(eq(accounts.emailKey, emailKeyOf(email)));
+  const fits = await passwords.verify(found?.passwordHash, password, signal);
+  if (!found || !fits) throw badCredentials();
+  const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
+  return transaction(db, async (tx) => {
+    const session = await startSession(tx, starter, found);
+    if (!session) throw badCredentials();
+    if (newHash) await replaceHash(tx, found, newHash);
+    return session;
+  });
+}
+
+/** Locks and rechecks the credential in the statement that makes the session, so no change slips in between. */
+async function startSession(
+  tx: Tx,
+  starter: SessionStarter,
+  { userId, version }: { userId: string; version: number },
+): Promise<StartedSession | undefined> {
+  const sessionId = uuidv7();
+  const [started] = await tx.execute<{ generation: number }>(sql`
+    with account as (
+      select a.id, a.generation from ${accounts} a join ${credentials} c on c.account_id = a.id
+      where a.id = ${userId} and c.version = ${version} for share of a, c)
+    insert into ${sessions} (id, account_id, generation, expires_at)
+    select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${starter.sessionSeconds})
+    from account returning generation`);
+  if (!started) return undefined;
+  const refreshToken = randomBytes(REFRESH_TOKEN_BYTES).toString("base64url");
+  await tx.insert(refreshTokens).values({ sessionId, number: 1, tokenHash: hashOf(refreshToken) });
+  await emit(tx, [event(SessionStartedSchema, `session/${sessionId}`, { sessionId, userId })]);
+  const nowSeconds = Math.floor(starter.clock.now() / 1000);
+  const expiresAt = nowSeconds + starter.accessTokenSeconds;
+  const { generation } = started;
+  const claims = { userId, sessionId, generation, authenticatedAt: nowSeconds, expiresAt };
+  return {
+    userId,
+    sessionId,
+    accessToken: signAccessToken(starter.signer, starter, claims),
+    accessTokenExpiresAt: new Date(expiresAt * 1000),
+    refreshToken,
+  };
+}
+
+/** Stores a stronger hash of the same password, unless the password was changed meanwhile. */
+async function replaceHash(tx: Tx, seen: { userId: string; version: number }, passwordHash: string): Promise<void> {
+  await tx
+    .update(credentials)
+    .set({ passwordHash })
+    .where(and(eq(credentials.accountId, seen.userId), eq(credentials.version, seen.version)));
+}
+
+/** Ends the session that a refresh token belongs to. An unknown token and a session that has ended change nothing. */
+export async function logout(db: Db, refreshToken: string): Promise<void> {
+  await transaction(db, async (tx) => {
+    const [token] = await tx
+      .select({ sessionId: refreshTokens.sessionId })
+      .from(refreshTokens)
+      .where(eq(refreshTokens.tokenHash, hashOf(refreshToken)));
+    if (!token) return;
+    const [ended] = await tx
+      .update(sessions)
+      .set({ endedAt: sql`concierge_now()` })
+      .where(and(eq(sessions.id, token.sessionId), isNull(sessions.endedAt)))
+      .returning({ sessionId: sessions.id, userId: sessions.accountId });
+    if (ended) await emit(tx, [event(SessionEndedSchema, `session/${ended.sessionId}`, ended)]);
+  });
+}
+
+/** Makes the question "may this session still be used?", asked for every call of a person. */
+export function createSessionQuery(db: Db): (sessionId: string, generation: number) => Promise<boolean> {
+  const query = db
+    .select({ id: sessions.id })
+    .from(sessions)
+    .innerJoin(accounts, eq(accounts.id, sessions.accountId))
+    .where(
+      and(
+        eq(sessions.id, sql.placeholder("sessionId")),
+        eq(sessions.generation, sql.placeholder("generation")),
+        eq(accounts.generation, sessions.generation),
+        isNull(sessions.endedAt),
+        sql`${sessions.expiresAt} > concierge_now()`,
+      ),
+    )
+    .prepare("live_session");
+  return async (sessionId, generation) => (await query.execute({ sessionId, generation })).length === 1;
+}
+
+function hashOf(refreshToken: string): Buffer {
+  return createHash("sha256").update(refreshToken).digest();
+}
+
+function badCredentials() {
+  return fail(Code.Unauthenticated, "BAD_CREDENTIALS", "e-mail or password is wrong");
+}

@@ -1,0 +1,6 @@
+/** What greeter says. */
+
+/** The greeting for a name. */
+export function greet(name: string): string {
+  return `Hello, ${name}!`;
+}

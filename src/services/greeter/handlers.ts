@@ -1,0 +1,8 @@
+/** greeter's RPCs: unpack, call one domain function, pack. */
+import { GreeterService } from "../../../gen/concierge/greeter/v1/greeter_service_pb.ts";
+import { implement } from "../../service.ts";
+import { greet } from "./greetings.ts";
+
+export const greeterHandlers = implement(GreeterService, {
+  sayHello: ({ name }) => ({ message: greet(name) }),
+});

@@ -1,0 +1,33 @@
+/** Every variable of notification-sender. */
+import { z } from "zod";
+import { httpUrl, notInProduction, peerUrl, secret, setting } from "../../config.ts";
+import { serviceKeysConfig } from "../../service.ts";
+import { MIN_LEASE_SECONDS } from "./deliveries.ts";
+
+/** Google's key file. Which fields it must have, and that the key is a key, is checked where it is used (push.ts). */
+const serviceAccountKey = z.looseObject({ private_key: z.string("private_key must be text") }, "must be a JSON object");
+
+export const config = {
+  ...serviceKeysConfig,
+  notificationUrl: peerUrl("URL of notification's internal listener", { default: "http://127.0.0.1:50055" }),
+  pollMs: setting(
+    z.coerce.number().int().min(10).max(60_000).default(1_000),
+    "Milliseconds between two looks for notifications to push",
+  ),
+  batchSize: setting(
+    z.coerce.number().int().min(1).max(500).default(100),
+    "Most recipients that are claimed at once; full batches follow each other without a pause",
+  ),
+  leaseSeconds: setting(
+    z.coerce.number().int().min(MIN_LEASE_SECONDS).max(300).default(30),
+    "Seconds for which claimed recipients are kept from other senders; what a dead sender held is pushed after that",
+  ),
+  firebaseCredentials: secret.json(
+    serviceAccountKey,
+    "Key of the Firebase service account, the JSON file that Google hands out",
+    (key) => [key.private_key],
+  ),
+  pushEndpoint: setting(httpUrl.optional(), "URL of a push stand-in, to which everything goes instead of Google", {
+    production: notInProduction("the push stand-in delivers nothing", { allowedInDemo: true }),
+  }),
+};

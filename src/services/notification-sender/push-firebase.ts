@@ -1,0 +1,140 @@
+/**
+ * One signed-in session with Firebase: an app of the real SDK, its access token, and its way out. In production it
+ * talks to Google over HTTP/2; with a stand-in's endpoint every connection goes there instead, token exchange
+ * included. The SDK keeps an access token for an hour whatever FCM says to it, so a refused token is cured by a new
+ * session.
+ */
+import { randomUUID } from "node:crypto";
+import { Agent } from "node:https";
+import { connect } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Messaging } from "firebase-admin/messaging";
+import type { Clock } from "../../clock.ts";
+import { ExitCode, StartupError } from "../../errors.ts";
+import { fetchAccessToken, GOOGLE_TOKEN_URL, type ServiceAccount } from "./push-credentials.ts";
+
+type Sdk = typeof import("firebase-admin/app") & typeof import("firebase-admin/messaging");
+
+export interface FirebaseSession extends AsyncDisposable {
+  /** Uses the SDK; the session stays open until the call is settled, whether or not somebody still waits for it. */
+  call<T>(use: (messaging: Messaging) => Promise<T>): Promise<T>;
+  /** Closes the session once its calls are settled; a call that still waits for an access token gets none. */
+  retire(): void;
+  /** Resolves when the session is closed, for whichever reason. */
+  readonly closed: Promise<void>;
+}
+
+/** Loads the SDK when it is first needed: it takes a good part of a second and tens of megabytes. */
+export async function loadSdk(): Promise<Sdk> {
+  const [app, messaging] = await Promise.all([import("firebase-admin/app"), import("firebase-admin/messaging")]);
+  return { ...app, ...messaging };
+}
+
+/** The stand-in's address. Throws a StartupError unless it is a plain `http://host:port`. */
+export function parseEndpoint(endpoint: string): URL {
+  const url = URL.canParse(endpoint) ? new URL(endpoint) : undefined;
+  const isPlain = url?.protocol === "http:" && `${url.origin}/` === url.href;
+  if (!url || !isPlain)
+    throw new StartupError("the push stand-in's endpoint must be http://host:port", ExitCode.config);
+  return url;
+}
+
+/**
+ * Opens a session; nothing is sent yet. Disposing it cuts connections to a stand-in at once; requests already at FCM
+ * end by themselves within 15 s. A token exchange under way is cancelled, so no late push follows it.
+ */
+export function openSession(
+  sdk: Sdk,
+  account: ServiceAccount,
+  endpoint: URL | undefined,
+  clock: Clock,
+): FirebaseSession {
+  const retired = new AbortController();
+  const tokenUrl = endpoint ? new URL("/token", endpoint).href : GOOGLE_TOKEN_URL;
+  const credential = { getAccessToken: () => fetchAccessToken(account, tokenUrl, clock, retired.signal) };
+  const agent = endpoint && new StandInAgent(endpoint);
+  const options = { credential, projectId: account.projectId, ...(agent && { httpAgent: agent }) };
+  const app = sdk.initializeApp(options, `concierge-push-${randomUUID()}`);
+  const messaging = sdk.getMessaging(app);
+  // Over HTTP/2 the SDK heeds no agent. Only a stand-in needs this switch, which the SDK calls deprecated.
+  if (agent) messaging.enableLegacyHttpTransport();
+  leaveRetriesToUs(messaging);
+
+  const closed = Promise.withResolvers<void>();
+  let isClosed = false;
+  let callCount = 0;
+  function close(): Promise<void> {
+    retired.abort();
+    if (!isClosed) closed.resolve(sdk.deleteApp(app));
+    isClosed = true;
+    agent?.close();
+    return closed.promise;
+  }
+  return {
+    closed: closed.promise,
+    async call(use) {
+      callCount += 1;
+      try {
+        return await use(messaging);
+      } finally {
+        callCount -= 1;
+        if (retired.signal.aborted && callCount === 0) void close();
+      }
+    },
+    retire() {
+      retired.abort();
+      if (callCount === 0) void close();
+    },
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/**
+ * The SDK tries a 503 five times, over 7 s, and with a Retry-After for up to 4 minutes; sendEach answers when its
+ * slowest message has, so one such device would hold back 499 known results past any lease, and a push could leave
+ * long after it was given up here. The sender has its own backoff. There is no public setting; where this field moves
+ * (a test tells), the SDK's retries are back and nothing else changes.
+ */
+function leaveRetriesToUs(messaging: Messaging): void {
+  const handler: unknown = Reflect.get(messaging, "messagingRequestHandler");
+  if (typeof handler !== "object" || handler === null) return;
+  for (const field of ["httpClient", "http2Client"]) {
+    const client: unknown = Reflect.get(handler, field);
+    const retry: unknown = typeof client === "object" && client !== null ? Reflect.get(client, "retry") : undefined;
+    if (typeof retry === "object" && retry !== null) Reflect.set(retry, "maxRetries", 0);
+  }
+}
+
+const FCM_HOST = "fcm.googleapis.com";
+const MAX_SOCKETS = 100;
+
+/** Leads what the SDK believes to be TLS to FCM over plain TCP to the stand-in, and nothing anywhere else. */
+class StandInAgent extends Agent {
+  readonly #endpoint: URL;
+  #closed = false;
+
+  constructor(endpoint: URL) {
+    super({ keepAlive: true, maxSockets: MAX_SOCKETS });
+    this.#endpoint = endpoint;
+  }
+
+  override createConnection(
+    options: { host?: string | null },
+    callback?: (error: Error | null, stream: Duplex) => void,
+  ): Duplex | undefined {
+    if (options.host === FCM_HOST && !this.#closed) {
+      const host = this.#endpoint.hostname.replace(/^\[|\]$/g, "");
+      return connect({ host, port: Number(this.#endpoint.port || 80) });
+    }
+    const refusal = new Error(this.#closed ? "the push session is closed" : "only FCM is led to the stand-in");
+    // Node's callback type wants a stream even with an error.
+    callback?.(refusal, undefined as unknown as Duplex);
+    return undefined;
+  }
+
+  /** Cuts every connection; what waits for one is refused. */
+  close(): void {
+    this.#closed = true;
+    this.destroy();
+  }
+}

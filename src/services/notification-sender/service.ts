@@ -1,0 +1,42 @@
+/**
+ * notification-sender: pushes what waits in notification, through Firebase. It has no API and stores nothing: what it has
+ * claimed and what it owes is in notification's ledger, so it may die at any moment.
+ */
+import { NotificationInternalService } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { defineService } from "../../service.ts";
+import { config } from "./config.ts";
+import { Deliveries, PUSH_TIMEOUT_MS } from "./deliveries.ts";
+import { createPusher } from "./push.ts";
+
+export const notificationSender = defineService({
+  name: "notification-sender",
+  ports: { public: 8088, internal: 50058 },
+  config,
+  hasDatabase: false,
+  services: [],
+  peers: { notification: NotificationInternalService },
+  async start({ config, clients, clock, log }) {
+    const { batchSize, leaseSeconds, pollMs } = config;
+    const pusher = await createPusher({
+      credentials: JSON.stringify(config.firebaseCredentials),
+      endpoint: config.pushEndpoint,
+      sendTimeoutMs: PUSH_TIMEOUT_MS,
+      clock,
+    });
+    const deliveries = new Deliveries({
+      notification: clients.notification,
+      pusher,
+      batchSize,
+      leaseSeconds,
+      clock,
+      log,
+    });
+    return {
+      implementations: [],
+      jobs: [{ name: "push notifications", everyMs: pollMs, run: (signal) => deliveries.run(signal) }],
+      async stop() {
+        await pusher[Symbol.asyncDispose]();
+      },
+    };
+  },
+});

@@ -1,0 +1,99 @@
+/** notification's RPCs: unpack, call one domain function, pack. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext } from "@connectrpc/connect";
+import {
+  NotificationInternalService,
+  NotificationService,
+  Outcome,
+  Platform,
+} from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { callerName, scopeOf, userOf } from "../../rpc/call.ts";
+import { implement } from "../../service.ts";
+import { type Platform as DevicePlatform, registerDevice } from "./devices.ts";
+import { claim, listUnprocessed } from "./leases.ts";
+import { createNotification, listInbox, markReceived } from "./notifications.ts";
+import { markProcessed, type Outcome as RecipientResult } from "./results.ts";
+import type { NotificationContext } from "./service.ts";
+
+// The contract's rules refuse what is not in these.
+const PLATFORMS = new Map<Platform, DevicePlatform>([
+  [Platform.ANDROID, "android"],
+  [Platform.IOS, "ios"],
+  [Platform.WEB, "web"],
+]);
+const OUTCOMES = new Map<Outcome, RecipientResult>([
+  [Outcome.SENT, "sent"],
+  [Outcome.NO_DEVICE, "no_device"],
+  [Outcome.FAILED, "failed"],
+]);
+
+export function notificationHandlers({ db }: NotificationContext) {
+  return [publicHandlers(db), internalHandlers(db)];
+}
+
+function publicHandlers(db: NotificationContext["db"]) {
+  return implement(NotificationService, {
+    async listMyNotifications({ pageSize, pageToken }, context) {
+      const { userId } = userOf(context);
+      const { entries, nextPageToken } = await listInbox(db, { userId, pageSize, pageToken });
+      return {
+        notifications: entries.map(({ createdAt, receivedAt, ...entry }) => ({
+          ...entry,
+          createdAt: timestampFromDate(createdAt),
+          receivedAt: receivedAt ? timestampFromDate(receivedAt) : undefined,
+        })),
+        nextPageToken,
+      };
+    },
+    async markReceived({ notificationId }, context) {
+      const { userId } = userOf(context);
+      const receivedAt = await markReceived(db, scopeOf(context), { notificationId, userId });
+      return { receivedAt: timestampFromDate(receivedAt) };
+    },
+    async registerDevice({ token, platform }, context) {
+      const { userId } = userOf(context);
+      const input = { userId, token, platform: PLATFORMS.get(platform)! };
+      return { deviceId: await registerDevice(db, scopeOf(context), input) };
+    },
+  });
+}
+
+function internalHandlers(db: NotificationContext["db"]) {
+  return implement(NotificationInternalService, {
+    async createNotification(request, context) {
+      return { notificationId: await createNotification(db, scopeOf(context), request) };
+    },
+    async listUnprocessed({ limit }, context) {
+      return { notifications: await listUnprocessed(db, scopeOf(context), { owner: ownerOf(context), limit }) };
+    },
+    async claim({ limit, leaseSeconds }, context) {
+      const input = { owner: ownerOf(context), limit, leaseSeconds };
+      const { lease, notifications, devices } = await claim(db, scopeOf(context), input);
+      return {
+        leaseToken: lease?.token,
+        leaseExpiresAt: lease && timestampFromDate(lease.expiresAt),
+        notifications: notifications.map(({ userIds, ...notification }) => ({
+          ...notification,
+          recipients: userIds.map((userId) => ({ userId, devices: devices.get(userId) })),
+        })),
+      };
+    },
+    async markProcessed({ notificationIds, leaseToken, outcomes, deadDeviceIds }, context) {
+      const marked = await markProcessed(db, scopeOf(context), {
+        owner: ownerOf(context),
+        leaseToken: leaseToken === "" ? undefined : leaseToken,
+        notificationIds,
+        outcomes: outcomes.map(({ outcome, ...recipient }) => ({ ...recipient, outcome: OUTCOMES.get(outcome)! })),
+        deadDeviceIds,
+      });
+      return { marked };
+    },
+  });
+}
+
+/** Who holds a lease. The access rule let only holders of a service key in, so there is a name. */
+function ownerOf(context: HandlerContext): string {
+  const owner = callerName(scopeOf(context).caller);
+  if (owner === undefined) throw new Error("leases are given to services only");
+  return owner;
+}

@@ -1,0 +1,75 @@
+/**
+ * Profiles: who people are. An account has no profile until somebody reads it; the first read makes it from what auth knows,
+ * so it works right after the registration whichever process has died in between. However many read at once, one row is
+ * made and one event tells of it. Roles belong to access and are asked for at every read.
+ */
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { eq } from "drizzle-orm";
+import { type Db, transaction } from "../../db/database.ts";
+import { Code, fail, reasonOf } from "../../errors.ts";
+import { emit } from "../../feed/emit.ts";
+import type { CallScope } from "../../rpc/call.ts";
+import { userCreated } from "./events.ts";
+import { profiles } from "./schema.ts";
+import type { UserContext } from "./service.ts";
+
+export type Profile = typeof profiles.$inferSelect;
+
+/** A profile with the names of the person's roles, in alphabetical order. */
+export interface User extends Profile {
+  roles: string[];
+}
+
+/** Any person by id. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
+export async function getUser(context: UserContext, scope: CallScope, userId: string): Promise<User> {
+  const { signal, timeoutMs } = scope;
+  try {
+    const [found, { roles }] = await Promise.all([
+      findProfile(context.db, userId),
+      context.clients.access.getUserRoles({ userId }, { signal, timeoutMs }),
+    ]);
+    return { ...(found ?? (await makeProfile(context, scope, userId))), roles };
+  } catch (error) {
+    const reason = reasonOf(error);
+    if (reason !== "ACCOUNT_NOT_FOUND" && reason !== "USER_NOT_FOUND") throw error;
+    throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
+  }
+}
+
+/** The person who calls. Who has a live session has an account, so its absence is a fault and not an answer. */
+export async function getMe(context: UserContext, scope: CallScope, userId: string): Promise<User> {
+  try {
+    return await getUser(context, scope, userId);
+  } catch (error) {
+    if (reasonOf(error) !== "USER_NOT_FOUND") throw error;
+    throw new Error("the account behind a live session was not found", { cause: error });
+  }
+}
+
+async function findProfile(db: Pick<Db, "select">, userId: string): Promise<Profile | undefined> {
+  const [profile] = await db.select().from(profiles).where(eq(profiles.userId, userId));
+  return profile;
+}
+
+async function makeProfile({ db, clients }: UserContext, scope: CallScope, userId: string): Promise<Profile> {
+  const { signal, timeoutMs } = scope;
+  const { account } = await clients.auth.getAccount({ userId }, { signal, timeoutMs });
+  if (!account?.createdAt) throw new Error("auth answered without an account");
+  const { email, firstName, lastName, locale } = account;
+  const values = { userId, email, firstName, lastName, locale, createdAt: timestampDate(account.createdAt) };
+  return transaction(
+    db,
+    async (tx) => {
+      // Waits for another call that is making the same profile, and then makes none.
+      const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
+      if (made) {
+        await emit(tx, [userCreated(made)]);
+        return made;
+      }
+      const found = await findProfile(tx, userId);
+      if (!found) throw new Error("the profile was neither made nor found");
+      return found;
+    },
+    { signal },
+  );
+}

@@ -1,0 +1,19 @@
+/** Tables of user. */
+import { sql } from "drizzle-orm";
+import { pgTable, text, timestamp, uuid } from "drizzle-orm/pg-core";
+
+const time = (name: string) => timestamp(name, { withTimezone: true });
+
+/** A person as others see them; made from the account at the first read. */
+export const profiles = pgTable("profiles", {
+  /** The account's id. */
+  userId: uuid("user_id").primaryKey(),
+  email: text("email").notNull(),
+  firstName: text("first_name").notNull(),
+  lastName: text("last_name").notNull(),
+  /** BCP 47 tag; may be empty. */
+  locale: text("locale").notNull(),
+  /** When the account was made, by auth's clock. */
+  createdAt: time("created_at").notNull(),
+  updatedAt: time("updated_at").notNull().default(sql`concierge_now()`),
+});

@@ -1,0 +1,177 @@
+/**
+ * Real databases for tests: one cluster for a whole run (or one for this process), one migrated template for each set of
+ * migration files, and a fresh copy of it for each test. A test that leaves a connection open fails.
+ */
+import { createHash, createHmac } from "node:crypto";
+import { chmod, mkdtemp, rm, statfs } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Sql } from "postgres";
+import { connect, identifier, withDatabase } from "../db/connection.ts";
+import { migrate } from "../db/migrate.ts";
+import { readMigrations } from "../db/migrations.ts";
+import { asAdmin, cloneDatabase, type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
+import { startPostgres } from "../dev/postgres.ts";
+
+/** The variable by which a run's shared cluster reaches the processes of its test files. */
+export const CLUSTER_VARIABLE = "CONCIERGE_TEST_DATABASE_URL";
+
+const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../drizzle", import.meta.url));
+const NOT_DURABLE = {
+  fsync: "off",
+  synchronous_commit: "off",
+  full_page_writes: "off",
+  min_wal_size: "32MB",
+  max_wal_size: "128MB",
+};
+const MEMORY_FOLDER = "/dev/shm";
+const MEMORY_NEEDED_BYTES = 2 * 1024 ** 3;
+const CLOSING_TIMEOUT_MS = 2_000;
+const CLOSING_POLL_MS = 5;
+
+export interface TestCluster extends AsyncDisposable {
+  /** The superuser's URL. */
+  readonly adminUrl: string;
+}
+
+export interface TestDatabase extends DatabaseUrls, AsyncDisposable {
+  readonly name: string;
+}
+
+/** Starts a cluster that forgets everything: in a temporary folder, without fsync. */
+export async function startTestCluster(): Promise<TestCluster> {
+  const folder = await temporaryFolder();
+  // a root process runs the server as another account, which must get in
+  await chmod(folder, 0o755);
+  const server = await startPostgres({ folder, settings: NOT_DURABLE });
+  return {
+    adminUrl: server.url,
+    async [Symbol.asyncDispose]() {
+      await server[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Memory, where there is room: making a database is some 300 small files, 8 ms there and 200 ms on a slow disk. */
+async function temporaryFolder(): Promise<string> {
+  const memory = await statfs(MEMORY_FOLDER).catch(() => undefined);
+  const roomy = memory !== undefined && memory.bavail * memory.bsize >= MEMORY_NEEDED_BYTES;
+  return mkdtemp(join(roomy ? MEMORY_FOLDER : tmpdir(), "concierge-test-"));
+}
+
+let ownCluster: Promise<TestCluster> | undefined;
+
+/** The run's shared cluster, or one of this process, stopped when its tests have ended. */
+export async function testCluster(): Promise<{ adminUrl: string }> {
+  const adminUrl = process.env[CLUSTER_VARIABLE];
+  if (adminUrl) return { adminUrl };
+  ownCluster ??= startTestCluster();
+  return ownCluster;
+}
+
+// registered when this module is loaded, outside any test: so it belongs to the whole process
+after(async () => {
+  await (await ownCluster)?.[Symbol.asyncDispose]();
+});
+
+/**
+ * A fresh database with the given series applied ("platform" first), for one test. Disposing drops it, and throws if
+ * connections to it were left open.
+ */
+export async function testDatabase(
+  series: readonly string[] = ["platform"],
+  migrationsFolder = MIGRATIONS_FOLDER,
+): Promise<TestDatabase> {
+  const { adminUrl } = await testCluster();
+  const template = await migratedTemplate(adminUrl, series, migrationsFolder);
+  const name = `test_${crypto.randomUUID().replaceAll("-", "")}`;
+  await cloneDatabase(adminUrl, template.database, name);
+  return {
+    name,
+    ownerUrl: withDatabase(template.ownerUrl, name),
+    runtimeUrl: withDatabase(template.runtimeUrl, name),
+    [Symbol.asyncDispose]: () => dropWithoutLeak(adminUrl, name),
+  };
+}
+
+/** Moves the hour of one database: everything that takes its time from concierge_now() sees it. */
+export async function setDatabaseOffset(ownerUrl: string, offsetMs: number): Promise<void> {
+  if (!Number.isSafeInteger(offsetMs)) throw new Error("the offset is a whole number of milliseconds");
+  const sql = connect(ownerUrl, { applicationName: "concierge-test" });
+  try {
+    await sql.unsafe(`
+      create or replace function concierge_now() returns timestamptz language sql volatile parallel safe
+      as $$ select clock_timestamp() + interval '${offsetMs} milliseconds' $$`);
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
+interface Template extends DatabaseUrls {
+  database: string;
+}
+
+const templates = new Map<string, Promise<Template>>();
+
+/** The template for these files: made by the first of all processes that asks, then only looked up. */
+async function migratedTemplate(adminUrl: string, series: readonly string[], folder: string): Promise<Template> {
+  const files = await readMigrations(folder, series);
+  const text = files.map(({ file, checksum }) => `${file} ${checksum}`).join("\n");
+  const database = `template_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
+  let template = templates.get(database);
+  if (!template) {
+    template = makeTemplate(adminUrl, database, series, folder);
+    templates.set(database, template);
+  }
+  return template;
+}
+
+async function makeTemplate(adminUrl: string, database: string, series: readonly string[], folder: string) {
+  const [ownerRole, runtimeRole] = [`${database}_owner`, `${database}_runtime`];
+  // every process must come to the same passwords, and only those who have the cluster's
+  const secret = new URL(adminUrl).password;
+  const password = (role: string) => createHmac("sha256", secret).update(role).digest("base64url");
+  const login = (role: string) => ({ role, password: password(role) });
+  const urls = {
+    ownerUrl: withDatabase(adminUrl, database, login(ownerRole)),
+    runtimeUrl: withDatabase(adminUrl, database, login(runtimeRole)),
+  };
+  const [ownerPassword, runtimePassword] = [password(ownerRole), password(runtimeRole)];
+  await asAdmin(adminUrl, async (sql) => {
+    const key = Number.parseInt(database.slice(-8), 16);
+    await sql`select pg_advisory_lock(${String(key)}::bigint)`;
+    if (await isFinished(sql, database)) return;
+    await dropDatabase(adminUrl, database);
+    await provisionDatabase(adminUrl, { database, ownerRole, runtimeRole, ownerPassword, runtimePassword });
+    await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, series, folder });
+    // the last step: no connection can disturb the copying, and it marks the template as finished
+    await sql.unsafe(`alter database ${identifier(database)} allow_connections false`);
+  });
+  return { database, ...urls };
+}
+
+async function isFinished(sql: Sql, database: string): Promise<boolean> {
+  const rows = await sql`select 1 from pg_database where datname = ${database} and not datallowconn`;
+  return rows.length > 0;
+}
+
+async function dropWithoutLeak(adminUrl: string, name: string): Promise<void> {
+  const open = await asAdmin(adminUrl, (sql) => connectionsLeft(sql, name));
+  await dropDatabase(adminUrl, name);
+  if (open.length > 0) throw new Error(`the test left connections to its database open: ${open.join(", ")}`);
+}
+
+/** Who is still connected; a connection that was closed just now gets a moment to go. */
+async function connectionsLeft(sql: Sql, database: string): Promise<string[]> {
+  for (let waitedMs = 0; ; waitedMs += CLOSING_POLL_MS) {
+    const rows = await sql<{ name: string }[]>`
+      select coalesce(nullif(application_name, ''), 'unnamed') as name from pg_stat_activity
+      where datname = ${database} and backend_type = 'client backend'`;
+    if (rows.length === 0 || waitedMs >= CLOSING_TIMEOUT_MS) return rows.map(({ name }) => name);
+    await delay(CLOSING_POLL_MS);
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * Secrets for tests: fresh strong values of each kind, and every way a value of that kind may be too weak for
+ * production. With `secretVariables(services)` a test generates one case for each secret of the real registry.
+ */
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import type { SecretKind } from "../config.ts";
+
+/** `json` secrets differ from each other; their tests bring their own values. */
+export type GeneratedKind = Exclude<SecretKind, "json">;
+
+const databaseUrl = (password: string) => `postgres://service:${password}@127.0.0.1:5432/service`;
+
+const ring = (...secrets: string[]) =>
+  JSON.stringify({
+    keys: secrets.map((secret, index) => {
+      return {
+        kid: `k${index}-${randomBytes(4).toString("hex")}`,
+        caller: "user",
+        callee: "auth",
+        kind: "service",
+        secret,
+      };
+    }),
+  });
+
+/** A private P-256 key as a JWK, with any member replaced. */
+export function privateJwk(changes: Record<string, unknown> = {}): Record<string, unknown> {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const kid = randomBytes(6).toString("hex");
+  return { ...privateKey.export({ format: "jwk" }), kid, alg: "ES256", use: "sig", ...changes };
+}
+
+const jwks = (...keys: Record<string, unknown>[]) => JSON.stringify({ keys });
+
+/** A value that production accepts, another one at each call. */
+export function strongSecret(kind: GeneratedKind): string {
+  switch (kind) {
+    case "databaseUrl":
+      return databaseUrl(randomBytes(18).toString("base64url"));
+    case "serviceKeys":
+      return ring(randomBytes(32).toString("base64url"));
+    case "jwks":
+      return jwks(privateJwk());
+    case "text":
+      return randomBytes(32).toString("base64");
+  }
+}
+
+const encoded = (text: string) => Buffer.from(text).toString("base64url");
+
+/** RFC 7515, appendix A.3: a private key that everybody has. */
+const publishedJwk = {
+  kty: "EC",
+  crv: "P-256",
+  kid: "rfc7515",
+  x: "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+  y: "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+  d: "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI",
+};
+
+/** Values that production refuses, each for one reason. */
+export function weakSecrets(kind: GeneratedKind): { what: string; value: string }[] {
+  switch (kind) {
+    case "databaseUrl":
+      return [
+        { what: "no password", value: "postgres://service@127.0.0.1/service" },
+        { what: "a default password", value: databaseUrl("postgres") },
+        { what: "a long sample password", value: databaseUrl("change-me-change-me-please-4711") },
+        { what: "a short password", value: databaseUrl(randomBytes(9).toString("base64url")) },
+        { what: "a repeated password", value: databaseUrl("xk9xk9xk9xk9xk9xk9xk9xk9") },
+        { what: "the user name as password", value: "postgres://notification_sender:notification_sender@[::1]/x" },
+      ];
+    case "serviceKeys":
+      return [
+        { what: "a sample key", value: ring(encoded("changeme-changeme-changeme-changeme")) },
+        { what: "a short key", value: ring(randomBytes(31).toString("base64url")) },
+        { what: "one byte repeated", value: ring(Buffer.alloc(32, 7).toString("base64url")) },
+        {
+          what: "bytes in order",
+          value: ring(Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString("base64url")),
+        },
+        { what: "one secret twice", value: ring(...Array<string>(2).fill(randomBytes(32).toString("base64url"))) },
+      ];
+    case "jwks": {
+      const key = privateJwk();
+      return [
+        { what: "a published key", value: jwks(publishedJwk) },
+        {
+          what: "a symmetric key (HS256)",
+          value: jwks({ kty: "oct", kid: "a", k: randomBytes(32).toString("base64url") }),
+        },
+        { what: "a public key", value: jwks({ ...key, d: undefined }) },
+        { what: "one key twice", value: jwks(key, { ...key, kid: "other" }) },
+      ];
+    }
+    case "text":
+      return [
+        { what: "a default value", value: "changeme" },
+        { what: "a long sample value", value: "this-is-my-very-long-secret-for-the-signing-of-things" },
+        { what: "a short value", value: randomBytes(20).toString("base64url") },
+        { what: "16 bytes in hexadecimal", value: randomBytes(16).toString("hex") },
+        { what: "one letter repeated", value: "z".repeat(64) },
+        { what: "a repeated pattern", value: "kT9w".repeat(12) },
+        { what: "letters in order", value: "abcdefghijklmnopqrstuvwxyz0123456789" },
+      ];
+  }
+}

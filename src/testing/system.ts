@@ -1,0 +1,238 @@
+/**
+ * The system under test, for real: the services as they run in production, on free ports, over databases of their own, with
+ * the real Firebase SDK against the push stand-in, and a clock that only the test moves. What is left open at the end
+ * fails the test.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { DescService } from "@bufbuild/protobuf";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { connectService, type ServiceConnection } from "../client/service-client.ts";
+import { type Clock, systemClock } from "../clock.ts";
+import { loadConfig, type ServiceKey } from "../config.ts";
+import { createServiceAccount, identityOf, type LedgerEntry, readLedger, startPushStandIn } from "../dev/push-stand-in.ts";
+import { systemVariables } from "../dev/variables.ts";
+import { createLogger } from "../log.ts";
+import { type RunningServer, startServer } from "../server.ts";
+import type { ServiceDefinition } from "../service.ts";
+import { services as allServices } from "../services.ts";
+import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "../token/key-making.ts";
+import type { KeySet } from "../token/signing-keys.ts";
+import { createTestClock } from "./clock.ts";
+import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
+
+export interface TestSystemOptions {
+  /** All services unless told otherwise. */
+  definitions?: ServiceDefinition[];
+  /** Variables beside or instead of the usual ones, such as CONCIERGE_AUTH_ACCESS_TOKEN_SECONDS. */
+  variables?: Record<string, string>;
+  /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
+  extraKeys?: ServiceKey[];
+}
+
+export interface TestUser {
+  userId: string;
+  email: string;
+  password: string;
+  sessionId: string;
+  accessToken: string;
+  refreshToken: string;
+}
+
+export interface TestSystem extends AsyncDisposable {
+  readonly publicUrl: string;
+  readonly internalUrl: string;
+  readonly server: RunningServer;
+  /** Stands still until advance() moves it, together with the clocks of all databases. */
+  readonly clock: Clock;
+  advance(ms: number): Promise<void>;
+  readonly serviceKeys: ServiceKey[];
+  readonly signingKeys: KeySet;
+  /** The database of a service. */
+  database(service: string): TestDatabase;
+  /** A client of the public listener, with an access token or without. */
+  asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
+  /** A client of the internal listener that signs as `caller`: a service, "operator" or "backend". */
+  asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
+  /** The key of a pair. */
+  keyOf(caller: string, callee: string): ServiceKey;
+  /** Registers somebody and logs in. */
+  newUser(details?: { email?: string; password?: string; firstName?: string; lastName?: string }): Promise<TestUser>;
+  /** What the push stand-in accepted. */
+  pushes(): Promise<LedgerEntry[]>;
+  /** Log lines so far, parsed. */
+  readonly logLines: Record<string, unknown>[];
+}
+
+const PROJECT = "concierge-test";
+const MIGRATIONS = fileURLToPath(new URL("../../drizzle", import.meta.url));
+let serviceAccount: ReturnType<typeof createServiceAccount> | undefined;
+
+/** One service alone, with its database; the services it calls are not there. */
+export function startTestService(definition: ServiceDefinition, options: TestSystemOptions = {}): Promise<TestSystem> {
+  return startTestSystem({ ...options, definitions: [definition] });
+}
+
+/** Every service in one process, ready for calls. */
+export async function startTestSystem(options: TestSystemOptions = {}): Promise<TestSystem> {
+  const definitions = options.definitions ?? allServices;
+  const clock = createTestClock();
+  const logLines: Record<string, unknown>[] = [];
+  await using opened = new AsyncDisposableStack();
+
+  const folder = await mkdtemp(join(tmpdir(), "concierge-push-"));
+  opened.defer(() => rm(folder, { recursive: true, force: true }));
+  const ledgerFile = join(folder, "ledger.jsonl");
+  serviceAccount ??= createServiceAccount(PROJECT);
+  const account = await serviceAccount;
+  const push = opened.use(
+    await startPushStandIn({ ledgerFile, clock: systemClock, serviceAccount: identityOf(account), projectId: PROJECT }),
+  );
+  const databases = await openDatabases(definitions, opened);
+  const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
+  const signingKeys = await createSigningKeys("ES256");
+  const variables = {
+    CONCIERGE_MODE: "development",
+    CONCIERGE_PUBLIC_PORT: "0",
+    CONCIERGE_INTERNAL_PORT: "0",
+    ...systemVariables({
+      definitions: allServices,
+      databases,
+      serviceKeys,
+      signingKeys,
+      push: { credentials: JSON.stringify(account), endpoint: push.url },
+    }),
+    ...options.variables,
+  };
+  const configuration = loadConfig({
+    env: variables,
+    readFile: () => "",
+    stat: () => ({ mode: 0o600 }),
+    services: Object.fromEntries(allServices.map(({ name, config }) => [name, config])),
+    start: definitions.map(({ name }) => name),
+  });
+  const log = createLogger({
+    level: "debug",
+    mode: "development",
+    clock,
+    destination: { write: (line) => void logLines.push(JSON.parse(line)) },
+  });
+  const server = opened.use(
+    await startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS, clock, log }),
+  );
+  // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
+  if (definitions.length > 1) await server.ready;
+
+  const clients = new ClientSet(server, clock, serviceKeys);
+  opened.use(clients);
+  const resources = opened.move();
+  let offsetMs = 0;
+  return {
+    publicUrl: server.publicUrl,
+    internalUrl: server.internalUrl,
+    server,
+    clock,
+    serviceKeys,
+    signingKeys,
+    logLines,
+    async advance(ms) {
+      offsetMs += ms;
+      clock.advance(ms);
+      await Promise.all(Object.values(databases).map(({ ownerUrl }) => setDatabaseOffset(ownerUrl, offsetMs)));
+    },
+    database(service) {
+      const database = databases[service];
+      if (!database) throw new Error(`${service} has no database here`);
+      return database;
+    },
+    asUser: (desc, accessToken) => clients.asUser(desc, accessToken),
+    asService: (desc, caller, callee) => clients.asService(desc, caller, callee),
+    keyOf: (caller, callee) => findKey(serviceKeys, caller, callee),
+    newUser: (details) => newUser(clients.asUser(AuthService), details),
+    pushes: () => readLedger(ledgerFile),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** A key for each pair of the contract, and for an operator and a backend of each callee. */
+function contractKeys(): ServiceKey[] {
+  const callees = calleesOf(allServices);
+  return [
+    ...pairsOf(allServices).map(({ caller, callee }) => createServiceKey(caller, callee, "service")),
+    ...callees.map(({ name }) => createServiceKey("operator", name, "operator")),
+    ...callees.map(({ name }) => createServiceKey("backend", name, "backend")),
+  ];
+}
+
+async function openDatabases(definitions: ServiceDefinition[], opened: AsyncDisposableStack) {
+  const named = definitions.filter(({ hasDatabase }) => hasDatabase);
+  const pairs = named.map(async ({ name }) => {
+    return [name, opened.use(await testDatabase(["platform", name]))] as const;
+  });
+  return Object.fromEntries(await Promise.all(pairs));
+}
+
+function findKey(keys: ServiceKey[], caller: string, callee: string): ServiceKey {
+  const key = keys.find((candidate) => candidate.caller === caller && candidate.callee === callee);
+  if (!key) throw new Error(`there is no key for calls from ${caller} to ${callee}`);
+  return key;
+}
+
+/** Clients by caller, each pair with one connection, all closed at the end. */
+class ClientSet implements Disposable {
+  readonly #server: RunningServer;
+  readonly #clock: Clock;
+  readonly #keys: ServiceKey[];
+  readonly #connections = new Map<string, ServiceConnection>();
+
+  constructor(server: RunningServer, clock: Clock, keys: ServiceKey[]) {
+    this.#server = server;
+    this.#clock = clock;
+    this.#keys = keys;
+  }
+
+  asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc> {
+    return createClient(desc, userTransport(this.#server.publicUrl, accessToken));
+  }
+
+  asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc> {
+    const name = `${caller} ${callee}`;
+    let connection = this.#connections.get(name);
+    if (!connection) {
+      const key = findKey(this.#keys, caller, callee);
+      connection = connectService({ baseUrl: this.#server.internalUrl, key, clock: this.#clock });
+      this.#connections.set(name, connection);
+    }
+    return connection.client(desc);
+  }
+
+  [Symbol.dispose](): void {
+    for (const connection of this.#connections.values()) connection[Symbol.dispose]();
+  }
+}
+
+/** Connect over HTTP/1.1, which leaves no connection open that a test would have to close. */
+function userTransport(baseUrl: string, accessToken?: string): Transport {
+  const authorize: Interceptor = (next) => (request) => {
+    if (accessToken !== undefined) request.header.set("authorization", `Bearer ${accessToken}`);
+    return next(request);
+  };
+  return createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [authorize] });
+}
+
+async function newUser(
+  auth: Client<typeof AuthService>,
+  { email, password, firstName = "Ann", lastName = "Lee" }: Parameters<TestSystem["newUser"]>[0] = {},
+): Promise<TestUser> {
+  const chosen = {
+    email: email ?? `${crypto.randomUUID()}@example.com`,
+    password: password ?? `pass-${crypto.randomUUID()}`,
+  };
+  await auth.registerUser({ ...chosen, firstName, lastName });
+  const { userId, sessionId, accessToken, refreshToken } = await auth.login(chosen);
+  return { ...chosen, userId, sessionId, accessToken, refreshToken };
+}

@@ -1,0 +1,95 @@
+/**
+ * Keys as files, one for each party, readable by their owner only: `<party>.json` holds the service keys of a service, of
+ * the operator or of a foreign caller, `auth-signing.json` the private keys of access tokens. A pair's key stands in both
+ * parties' files and nowhere else.
+ */
+import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { join } from "node:path";
+import type { ServiceKey } from "../config.ts";
+import { ExitCode, StartupError } from "../errors.ts";
+import type { ServiceDefinition } from "../service.ts";
+import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "./key-making.ts";
+import type { KeySet, SigningAlgorithm } from "./signing-keys.ts";
+
+const SIGNING_FILE = "auth-signing.json";
+/** The party that `concierge call` and `concierge token` sign as. */
+export const OPERATOR = "operator";
+
+/**
+ * Makes every key that is missing: each pair of the contract, the operator's for each callee, and the signing keys. Keys
+ * that are there stay, so it may be run again after an update. Returns the files that were written.
+ */
+export async function initKeys(folder: string, definitions: ServiceDefinition[], alg: SigningAlgorithm): Promise<string[]> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const wanted = [
+    ...pairsOf(definitions).map((pair) => ({ ...pair, kind: "service" as const })),
+    ...calleesOf(definitions).map(({ name }) => ({ caller: OPERATOR, callee: name, kind: "operator" as const })),
+  ];
+  const written = new Set<string>();
+  for (const { caller, callee, kind } of wanted) {
+    const has = (keys: ServiceKey[]) => keys.some((key) => key.caller === caller && key.callee === callee);
+    if (has(await readServiceKeys(folder, caller)) && has(await readServiceKeys(folder, callee))) continue;
+    for (const file of await addKey(folder, createServiceKey(caller, callee, kind))) written.add(file);
+  }
+  if (!(await readJson(join(folder, SIGNING_FILE)))) {
+    await writeSecret(join(folder, SIGNING_FILE), await createSigningKeys(alg));
+    written.add(SIGNING_FILE);
+  }
+  return [...written].sort();
+}
+
+/** Makes a key for a caller that is none of our services, such as a backend of the product. Returns the files written. */
+export async function addCaller(folder: string, caller: string, callee: string): Promise<string[]> {
+  return addKey(folder, createServiceKey(caller, callee, "backend"));
+}
+
+/** The service keys in a party's file; none if there is no file. */
+export async function readServiceKeys(folder: string, party: string): Promise<ServiceKey[]> {
+  const ring = (await readJson(join(folder, `${party}.json`))) as { keys: ServiceKey[] } | undefined;
+  return ring?.keys ?? [];
+}
+
+/** The private signing keys. */
+export async function readSigningKeys(folder: string): Promise<KeySet> {
+  const keys = (await readJson(join(folder, SIGNING_FILE))) as KeySet | undefined;
+  if (!keys) throw new StartupError(`there are no signing keys in ${folder}: run \`concierge keys init\` first`);
+  return keys;
+}
+
+/** Puts a key first in the files of both parties: the first key of a pair signs, all of them verify. */
+async function addKey(folder: string, key: ServiceKey): Promise<string[]> {
+  const files = [];
+  for (const party of [key.caller, key.callee]) {
+    const keys = [key, ...(await readServiceKeys(folder, party))];
+    await writeSecret(join(folder, `${party}.json`), { keys });
+    files.push(`${party}.json`);
+  }
+  return files;
+}
+
+async function readJson(file: string): Promise<unknown> {
+  const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw new StartupError(`${file} cannot be read (${error.code})`);
+  });
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new StartupError(`${file} is not valid JSON`, ExitCode.config);
+  }
+}
+
+/** Written whole or not at all, readable by the owner only from the first byte. */
+export async function writeSecret(file: string, value: unknown): Promise<void> {
+  const temporary = `${file}.new`;
+  const handle = await open(temporary, "w", 0o600);
+  try {
+    await handle.chmod(0o600);
+    await handle.writeFile(`${JSON.stringify(value, null, 2)}\n`);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, file);
+}

@@ -1,0 +1,82 @@
+/**
+ * The public keys that access tokens are verified with. auth's own ring is fixed; everybody else's follows auth's JWKS:
+ * fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
+ * flood of invented ids costs auth nothing.
+ */
+import type { Clock } from "../clock.ts";
+import { type KeySet, type VerificationKey, verificationKeys } from "./signing-keys.ts";
+
+const FETCH_TIMEOUT_MS = 2_000;
+const UNKNOWN_KEY_INTERVAL_MS = 30_000;
+
+export interface KeyRing {
+  /** Grows with every change, so that what was verified with another ring is verified anew. */
+  readonly generation: number;
+  /** False until the first keys are there. */
+  readonly loaded: boolean;
+  find(kid: string): VerificationKey | undefined;
+  /** Looks for keys again because a token names one that is not here. Resolves when that was done, or at once if it was done lately. */
+  lookAgain(): Promise<void>;
+  /** Fetches now. Rejects when the keys cannot be had; the ring stays as it was. */
+  refresh(): Promise<void>;
+}
+
+/** A ring that never changes: auth's own. */
+export function fixedKeyRing(set: KeySet): KeyRing {
+  const keys = byId(set);
+  return {
+    generation: 0,
+    loaded: true,
+    find: (kid) => keys.get(kid),
+    lookAgain: () => Promise.resolve(),
+    refresh: () => Promise.resolve(),
+  };
+}
+
+/** A ring that follows the JWKS at `url`. */
+export function remoteKeyRing(url: string, clock: Clock): KeyRing {
+  let keys: Map<string, VerificationKey> | undefined;
+  let published = "";
+  let generation = 0;
+  let fetching: Promise<void> | undefined;
+  let lookedAt = Number.NEGATIVE_INFINITY;
+
+  async function fetchKeys(): Promise<void> {
+    const response = await fetch(url, { redirect: "error", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`the key set answered with HTTP status ${response.status}`);
+    if (text === published) return;
+    keys = byId(JSON.parse(text) as KeySet);
+    published = text;
+    generation += 1;
+  }
+
+  function refresh(): Promise<void> {
+    fetching ??= fetchKeys().finally(() => {
+      fetching = undefined;
+    });
+    return fetching;
+  }
+
+  return {
+    get generation() {
+      return generation;
+    },
+    get loaded() {
+      return keys !== undefined;
+    },
+    find: (kid) => keys?.get(kid),
+    refresh,
+    async lookAgain() {
+      if (fetching) return fetching.catch(() => {});
+      if (clock.monotonic() - lookedAt < UNKNOWN_KEY_INTERVAL_MS) return;
+      lookedAt = clock.monotonic();
+      // A failure leaves the ring as it was: the token stays refused, which is what the caller finds out next.
+      await refresh().catch(() => {});
+    },
+  };
+}
+
+function byId(set: KeySet): Map<string, VerificationKey> {
+  return new Map(verificationKeys(set).map((key) => [key.kid, key]));
+}

@@ -1,7 +1,7 @@
 /**
- * Named places where a test may stop, fail or hold the code, to show that any moment is a good one to die. In production
- * they do nothing: a point is armed by calling armFailpoint() in the same process and in no other way, no variable, file,
- * header or signal.
+ * Named places where a test may stop, fail or hold the code, to show that any moment is a good one to die. In
+ * production they do nothing: a point is armed by calling armFailpoint() in the same process and in no other way, no
+ * variable, file, header or signal.
  */
 
 /** Every place, listed once, so that a proof can go through them all. */

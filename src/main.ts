@@ -62,6 +62,7 @@ function exitCodeOf(error: unknown): number {
 }
 
 function warnOf(error: unknown): void {
-  const description = error instanceof Error ? describeError(error) : { message: "something that is no error was thrown" };
+  const description =
+    error instanceof Error ? describeError(error) : { message: "something that is no error was thrown" };
   host.warn(`concierge: ${JSON.stringify(description)}\n`);
 }

@@ -7,16 +7,15 @@ import type { ConnectRouter } from "@connectrpc/connect";
 import { AuthInternalService } from "../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "./client/service-client.ts";
 import type { Clock } from "./clock.ts";
-import type { PlatformConfig, ServiceKey, ServiceKeyRing } from "./config.ts";
+import type { PlatformConfig, ServiceKey } from "./config.ts";
 import { type Database, openDatabase } from "./db/database.ts";
-import { DatabaseUnavailable } from "./db/errors.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
 import { type Job, startJobs } from "./jobs.ts";
 import type { Logger } from "./log.ts";
 import { accessRule, type Side, sideOf } from "./rpc/access.ts";
 import type { StepsOf } from "./rpc/steps.ts";
-import type { ServiceContext, ServiceDefinition, ServiceParts } from "./service.ts";
+import type { ServiceContext, ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
 import { createAccessTokenVerifier } from "./token/access-token.ts";
 import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
@@ -31,7 +30,7 @@ const SESSION_CHECK_TIMEOUT_MS = 1_000;
 export interface MountOptions {
   platform: PlatformConfig;
   /** The values of the service's own variables. */
-  config: Record<string, unknown>;
+  config: ServiceValues;
   /** Where a peer's internal listener is, when it is in this very process. */
   localUrl(peer: string): string | undefined;
   migrationsFolder: string;
@@ -56,7 +55,7 @@ export interface Mounted extends AsyncDisposable {
 export async function mountService(definition: ServiceDefinition, options: MountOptions): Promise<Mounted> {
   const { platform, config, clock } = options;
   const log = options.log.child({ service: definition.name });
-  const keys = (config["serviceKeys"] as ServiceKeyRing | undefined)?.keys ?? [];
+  const keys = config.serviceKeys?.keys ?? [];
   const database = definition.hasDatabase ? openServiceDatabase(definition, config) : undefined;
   const connections = connectPeers(definition, keys, options);
   const clients = Object.fromEntries(
@@ -143,10 +142,10 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   };
 }
 
-function openServiceDatabase(definition: ServiceDefinition, config: Record<string, unknown>): Database {
+function openServiceDatabase(definition: ServiceDefinition, config: ServiceValues): Database {
   return openDatabase({
-    url: config["databaseUrl"] as string,
-    poolSize: config["databasePoolSize"] as number,
+    url: config.databaseUrl!,
+    poolSize: config.databasePoolSize!,
     applicationName: `concierge ${definition.name}`,
   });
 }
@@ -159,13 +158,14 @@ function connectPeers(
   const connections = new Map<string, ServiceConnection>();
   for (const peer of Object.keys(definition.peers)) {
     const key = keys.find((candidate) => candidate.caller === definition.name && candidate.callee === peer);
-    if (!key) throw new StartupError(`${definition.name} calls ${peer} but has no service key for it (concierge keys init)`);
+    if (!key)
+      throw new StartupError(`${definition.name} calls ${peer} but has no service key for it (concierge keys init)`);
     connections.set(peer, connectService({ baseUrl: peerUrlOf(peer, config, localUrl), key, clock }));
   }
   return connections;
 }
 
-function peerUrlOf(peer: string, config: Record<string, unknown>, localUrl: MountOptions["localUrl"]): string {
+function peerUrlOf(peer: string, config: ServiceValues, localUrl: MountOptions["localUrl"]): string {
   return localUrl(peer) ?? (config[`${peer}Url`] as string);
 }
 
@@ -201,10 +201,10 @@ function checkContract(definition: ServiceDefinition, parts: ServiceParts): void
 
 async function checkDatabase(
   definition: ServiceDefinition,
-  config: Record<string, unknown>,
+  config: ServiceValues,
   { migrationsFolder }: MountOptions,
 ): Promise<void> {
-  const runtimeUrl = config["databaseUrl"] as string;
+  const runtimeUrl = config.databaseUrl!;
   await checkSchema({ runtimeUrl, series: ["platform", definition.name], folder: migrationsFolder });
 }
 

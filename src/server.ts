@@ -3,11 +3,12 @@
  * configuration is sound; each service answers when it is ready (mount.ts). Stopping drains: first the public listener,
  * then the internal one that its calls may still need, then jobs, connections and pools.
  */
+
+import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
-import { StartupError } from "./errors.ts";
+import { Code, fail, StartupError } from "./errors.ts";
 import type { Logger } from "./log.ts";
-import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import { type Mounted, mountService } from "./mount.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
 import {
@@ -24,14 +25,14 @@ import { createHealth } from "./rpc/health.ts";
 import { type Listener, listen } from "./rpc/listener.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { registerReflection } from "./rpc/reflection.ts";
-import type { ServiceDefinition } from "./service.ts";
+import type { ServiceDefinition, ServiceValues } from "./service.ts";
 import { SERVICE_TOKEN_HEADER } from "./token/service-token.ts";
 
 export interface ServerOptions {
   definitions: ServiceDefinition[];
   platform: PlatformConfig;
   /** Values of each service's variables, by service name. */
-  services: Record<string, Record<string, unknown>>;
+  services: Record<string, ServiceValues>;
   /** The folder with one folder of migrations for each service. */
   migrationsFolder: string;
   clock: Clock;
@@ -51,7 +52,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const handlers: Record<Side, PlainHandler> = { public: notYet, internal: notYet };
   const ports = portsOf(definitions, platform);
   const open = (side: Side) =>
-    listen({ host: platform.host, port: ports[side], clock, handler: (request, response) => handlers[side](request, response) });
+    listen({
+      host: platform.host,
+      port: ports[side],
+      clock,
+      handler: (request, response) => handlers[side](request, response),
+    });
 
   await using opened = new AsyncDisposableStack();
   const listeners: Record<Side, Listener> = {
@@ -75,7 +81,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   };
   for (const side of ["public", "internal"] as const) {
     handlers[side] = createRequestHandler({
-      routes: routesOf(side, mounts, health, platform),
+      routes: routesOf(side, mounts, health, platform, stopping.signal),
       plain: new Map([
         ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
         ...Object.entries(probePaths(readiness, { showReasons: side === "internal" })),
@@ -98,12 +104,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   let stopped: Promise<void> | undefined;
 
   async function stop(): Promise<void> {
-    stopping.abort();
     health.setAll(false);
+    stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
     // Half of the time for calls that are running, the other half for jobs and pools.
-    const graceMs = (platform.drainSeconds * 1000) / 2;
-    await listeners.public.drain(graceMs);
-    await listeners.internal.drain(graceMs);
+    const endMs = clock.monotonic() + (platform.drainSeconds * 1000) / 2;
+    for (const listener of [listeners.public, listeners.internal]) {
+      await listener.drain(Math.max(0, endMs - clock.monotonic()));
+    }
     await resources.disposeAsync();
     log.info("stopped");
   }
@@ -131,14 +138,18 @@ function routesOf(
   mounts: Mounted[],
   health: ReturnType<typeof createHealth>,
   platform: PlatformConfig,
+  stopping: AbortSignal,
 ): Routes {
   const limits = side === "public" ? PUBLIC_LIMITS : INTERNAL_LIMITS;
   const visible = mounts.flatMap(({ definition }) => definition.services.filter((desc) => sideOf(desc) === side));
-  const open = openRoutes(limits, (router) => {
+  const open = openRoutes(limits, stopping, (router) => {
     router.service(Health, side === "public" ? health.overallOnly : health.implementation);
     if (platform.reflection) registerReflection(router, [...visible, Health]);
   });
-  return new Map([...open, ...mounts.flatMap((mount) => [...serviceRoutes(mount.steps, limits, mount.register(side))])]);
+  return new Map([
+    ...open,
+    ...mounts.flatMap((mount) => [...serviceRoutes(mount.steps, limits, mount.register(side))]),
+  ]);
 }
 
 /** On the internal listener only a holder of a key learns which paths there are. */

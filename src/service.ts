@@ -28,6 +28,10 @@ export const serviceKeysConfig = {
   serviceKeys: secret.serviceKeys("HMAC keys of the pairs that this service is part of, made by `concierge keys`"),
 };
 
+/** A service's values as the platform sees them: it reads these itself, and hands all of them to the service. */
+export type ServiceValues = Partial<ValuesOf<typeof databaseConfig & typeof serviceKeysConfig>> &
+  Record<string, unknown>;
+
 /** Services to call, by name, each with the internal API to call. */
 export type Peers = Record<string, DescService>;
 

@@ -1,7 +1,7 @@
-DROP TABLE "refresh_token";
+DROP TABLE "refresh_tokens";
 --> statement-breakpoint
-DROP TABLE "session";
+DROP TABLE "sessions";
 --> statement-breakpoint
-DROP TABLE "credential";
+DROP TABLE "credentials";
 --> statement-breakpoint
-DROP TABLE "account";
+DROP TABLE "accounts";

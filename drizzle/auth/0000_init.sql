@@ -1,4 +1,4 @@
-CREATE TABLE "account" (
+CREATE TABLE "accounts" (
 	"id" uuid PRIMARY KEY NOT NULL,
 	"email" text NOT NULL,
 	"email_key" text NOT NULL,
@@ -7,25 +7,25 @@ CREATE TABLE "account" (
 	"locale" text NOT NULL,
 	"generation" integer DEFAULT 0 NOT NULL,
 	"created_at" timestamp with time zone DEFAULT concierge_now() NOT NULL,
-	CONSTRAINT "account_email_key" UNIQUE("email_key")
+	CONSTRAINT "accounts_email_key" UNIQUE("email_key")
 );
 --> statement-breakpoint
-CREATE TABLE "credential" (
+CREATE TABLE "credentials" (
 	"account_id" uuid PRIMARY KEY NOT NULL,
 	"password_hash" text NOT NULL,
 	"version" integer DEFAULT 1 NOT NULL
 );
 --> statement-breakpoint
-CREATE TABLE "refresh_token" (
+CREATE TABLE "refresh_tokens" (
 	"session_id" uuid NOT NULL,
 	"number" integer NOT NULL,
 	"token_hash" "bytea" NOT NULL,
 	"created_at" timestamp with time zone DEFAULT concierge_now() NOT NULL,
-	CONSTRAINT "refresh_token_session_id_number_pk" PRIMARY KEY("session_id","number"),
-	CONSTRAINT "refresh_token_hash" UNIQUE("token_hash")
+	CONSTRAINT "refresh_tokens_session_id_number_pk" PRIMARY KEY("session_id","number"),
+	CONSTRAINT "refresh_tokens_hash" UNIQUE("token_hash")
 );
 --> statement-breakpoint
-CREATE TABLE "session" (
+CREATE TABLE "sessions" (
 	"id" uuid PRIMARY KEY NOT NULL,
 	"account_id" uuid NOT NULL,
 	"generation" integer NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE "session" (
 	"ended_at" timestamp with time zone
 );
 --> statement-breakpoint
-ALTER TABLE "credential" ADD CONSTRAINT "credential_account_id_account_id_fk" FOREIGN KEY ("account_id") REFERENCES "public"."account"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "refresh_token" ADD CONSTRAINT "refresh_token_session_id_session_id_fk" FOREIGN KEY ("session_id") REFERENCES "public"."session"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "session" ADD CONSTRAINT "session_account_id_account_id_fk" FOREIGN KEY ("account_id") REFERENCES "public"."account"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
-CREATE INDEX "session_account" ON "session" USING btree ("account_id");
+ALTER TABLE "credentials" ADD CONSTRAINT "credentials_account_id_accounts_id_fk" FOREIGN KEY ("account_id") REFERENCES "public"."accounts"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "refresh_tokens" ADD CONSTRAINT "refresh_tokens_session_id_sessions_id_fk" FOREIGN KEY ("session_id") REFERENCES "public"."sessions"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
+ALTER TABLE "sessions" ADD CONSTRAINT "sessions_account_id_accounts_id_fk" FOREIGN KEY ("account_id") REFERENCES "public"."accounts"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
+CREATE INDEX "sessions_account" ON "sessions" USING btree ("account_id");

@@ -1,7 +1,8 @@
 /** `concierge call`: calls an internal method, signed, and prints the answer as JSON. */
+
+import { join } from "node:path";
 import { type DescMessage, fromJson, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
 import { type CallOptions, Code, ConnectError } from "@connectrpc/connect";
-import { join } from "node:path";
 import { connectService } from "../client/service-client.ts";
 import { systemClock } from "../clock.ts";
 import { ExitCode, reasonOf, StartupError } from "../errors.ts";

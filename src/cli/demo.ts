@@ -67,7 +67,7 @@ async function startTogether({ variables }: Environment): Promise<Running> {
 function startSeparately(host: Host, { variables }: Environment): Promise<Running> {
   return startProcesses({
     definitions: services,
-    variables: { ...variables, CONCIERGE_LOG_LEVEL: "warn" },
+    variables: { ...variables, CONCIERGE_LOG_LEVEL: "error" },
     node: host.node,
     mainFile: host.mainFile,
     log: (service, text) => host.warn(`${service}: ${text}`),

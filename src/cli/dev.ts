@@ -1,8 +1,9 @@
 /** `concierge dev`: every service in this process over a real PostgreSQL, with what one needs to try them. */
+
+import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { pino } from "pino";
-import { join } from "node:path";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { ExitCode, reasonOf, StartupError } from "../errors.ts";
@@ -53,12 +54,12 @@ async function registerDemoAccount(publicUrl: string, account: RunningNote["demo
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
 function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, folder: string, logFile: string): string {
   const inFolder = folder === ".concierge" ? "" : ` --folder ${folder}`;
-  const curl = "npx --no buf -- curl --http2-prior-knowledge";
-  const authorization = `-H "authorization: Bearer $(npx --no concierge -- token${inFolder})"`;
+  const curl = "npx --no buf curl --http2-prior-knowledge";
+  const authorization = `-H "authorization: Bearer $(npx --no concierge token${inFolder})"`;
   const create = "concierge.notification.v1.NotificationInternalService/CreateNotification";
-  const serviceToken = `-H "service-token: $(npx --no concierge -- token --for ${create}${inFolder})"`;
+  const serviceToken = `-H "service-token: $(npx --no concierge token --for ${create}${inFolder})"`;
   const login = JSON.stringify(demoAccount);
-  const user = `$(npx --no concierge -- token --user-id${inFolder})`;
+  const user = `$(npx --no concierge token --user-id${inFolder})`;
   return `
 Concierge is running.
 

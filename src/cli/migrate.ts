@@ -1,6 +1,7 @@
 /** `concierge migrate` and `concierge migrate-down`: the only commands that change a schema, with the owner's role. */
 import { migrate, migrateDown } from "../db/migrate.ts";
 import { ExitCode, StartupError } from "../errors.ts";
+import type { ServiceValues } from "../service.ts";
 import { configurationOf, migrationsFolder, servicesNamed } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import type { Host } from "./host.ts";
@@ -50,10 +51,10 @@ async function databasesOf(
   return { targets, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
-function targetOf(name: string, config: Record<string, unknown>): Target {
-  const ownerUrl = config["databaseOwnerUrl"] as string | undefined;
+function targetOf(name: string, config: ServiceValues): Target {
+  const ownerUrl = config.databaseOwnerUrl;
   if (ownerUrl === undefined) {
     throw new StartupError(`${name} has no databaseOwnerUrl, which migrating needs`, ExitCode.config);
   }
-  return { name, ownerUrl, runtimeRole: decodeURIComponent(new URL(config["databaseUrl"] as string).username) };
+  return { name, ownerUrl, runtimeRole: decodeURIComponent(new URL(config.databaseUrl!).username) };
 }

@@ -1,7 +1,8 @@
 /** `concierge token`: prints a token for use in a shell, made at the moment it is asked for. */
+
+import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { join } from "node:path";
 import { AuthService, type LoginResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { signServiceToken } from "../token/service-token.ts";

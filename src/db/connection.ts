@@ -11,6 +11,8 @@ export interface ConnectionOptions {
   max?: number;
   /** Server settings of each connection, in milliseconds where they are times. */
   settings?: Record<string, number>;
+  /** Called when a connection is gone, for whatever reason. */
+  onClose?: () => void;
 }
 
 export const CONNECT_TIMEOUT_SECONDS = 5;
@@ -25,10 +27,26 @@ export function connect(url: string, options: ConnectionOptions): Sql {
     connect_timeout: CONNECT_TIMEOUT_SECONDS,
     // the library waits up to 20 s after a long outage; a refused connection is cheap, being down is not
     backoff: () => RECONNECT_DELAY_SECONDS,
-    // fetch_types stays on: arrays are parsed with it, and without it reserve() on a new connection never returns
+    // a connection is ended by us, never by its age: its age does not know of our transactions
+    max_lifetime: null,
+    onclose: options.onClose,
     onnotice: () => {},
     connection: { application_name: options.applicationName, TimeZone: "UTC", ...options.settings },
   });
+}
+
+/**
+ * A client whose one connection is never replaced: when it is lost, every later query fails. For what lives in a
+ * session (locks, BEGIN without a callback), which a silent reconnect would lose.
+ */
+export function connectOnce(url: string, options: Omit<ConnectionOptions, "max" | "onClose">): Sql {
+  const sql = connect(url, {
+    ...options,
+    onClose: () => {
+      sql.end({ timeout: 0 }).catch(() => {});
+    },
+  });
+  return sql;
 }
 
 /** The database a URL names. */

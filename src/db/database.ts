@@ -7,8 +7,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
 import { Code, fail } from "../errors.ts";
-import { connect } from "./connection.ts";
+import { CONNECT_TIMEOUT_SECONDS, type ConnectionOptions, connect } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
+import { ConnectionPool } from "./pool.ts";
 
 /** Drizzle on the pool. Tables are named in queries, so it knows no schema. */
 export type Db = PostgresJsDatabase;
@@ -27,11 +28,16 @@ export interface DatabaseOptions {
   lockTimeoutMs?: number;
   /** The longest a transaction may sit between two statements; default 10,000. */
   idleInTransactionTimeoutMs?: number;
+  /** The longest a query may wait for a free connection; default 5,000. */
+  poolTimeoutMs?: number;
 }
 
 export interface Database extends AsyncDisposable {
   readonly db: Db;
-  /** Plain postgres.js: Drizzle changes the parsers of its client (dates become text), so this is another one. */
+  /**
+   * Plain postgres.js for single statements: Drizzle changes the parsers of its client (dates become text), so this is
+   * another one. Read it anew for each use: it is replaced when one of its connections breaks.
+   */
   readonly sql: Sql;
   /** Resolves if the database answers a query within 2 s; else throws DatabaseUnavailable. */
   ping(): Promise<void>;
@@ -48,7 +54,9 @@ export interface TransactionOptions {
 
 const PLAIN_SQL_CONNECTIONS = 2;
 const PING_TIMEOUT_MS = 2_000;
-const CLOSE_TIMEOUT_SECONDS = 5;
+const CLOSE_TIMEOUT_MS = 5_000;
+/** For the way there and back and for connecting, on top of what the server allows a statement. */
+const ANSWER_MARGIN_MS = CONNECT_TIMEOUT_SECONDS * 1_000;
 const MAX_RETRIES = 3;
 const RETRY_BASE_MS = 20;
 
@@ -60,29 +68,68 @@ export function openDatabase(options: DatabaseOptions): Database {
     idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 10_000,
   };
   const { url, applicationName } = options;
-  const pool = connect(url, { applicationName, settings, max: options.poolSize });
-  const sql = connect(url, { applicationName, settings, max: PLAIN_SQL_CONNECTIONS });
+  const waitTimeoutMs = options.poolTimeoutMs ?? 5_000;
+  const answerTimeoutMs = settings.statement_timeout + ANSWER_MARGIN_MS;
+  const size = options.poolSize;
+  const pool = new ConnectionPool(url, { applicationName, settings, size, waitTimeoutMs, answerTimeoutMs });
+  const plain = openPlainClient(url, { applicationName, settings, max: PLAIN_SQL_CONNECTIONS });
   let closed: Promise<void> | undefined;
   return {
-    db: drizzle(pool),
-    sql,
-    ping: () => ping(sql),
+    // the pool has what Drizzle uses of a postgres.js client
+    db: drizzle(pool as unknown as Sql),
+    get sql() {
+      return plain.current;
+    },
+    ping: () => ping(plain),
     [Symbol.asyncDispose]() {
-      const timeout = { timeout: CLOSE_TIMEOUT_SECONDS };
-      closed ??= Promise.all([pool.end(timeout), sql.end(timeout)]).then(() => {});
+      closed ??= Promise.all([pool.end(CLOSE_TIMEOUT_MS), plain.end()]).then(() => {});
       return closed;
     },
   };
 }
 
-async function ping(sql: Sql): Promise<void> {
+interface PlainClient {
+  readonly current: Sql;
+  /** Replaces the client unless somebody did already; what runs on the lost one gets the time given. */
+  replace(lost: Sql, timeoutMs: number): void;
+  end(): Promise<void>;
+}
+
+/** postgres.js may hang when it reconnects (see pool.ts): after a loss the whole client is replaced. */
+function openPlainClient(url: string, options: ConnectionOptions): PlainClient {
+  let ended = false;
+  const open = (): Sql => {
+    const client = connect(url, { ...options, onClose: () => replace(client, CLOSE_TIMEOUT_MS) });
+    return client;
+  };
+  let current = open();
+  const replace = (lost: Sql, timeoutMs: number): void => {
+    if (ended || current !== lost) return;
+    current = open();
+    lost.end({ timeout: timeoutMs / 1_000 }).catch(() => {});
+  };
+  return {
+    get current() {
+      return current;
+    },
+    replace,
+    async end() {
+      ended = true;
+      await current.end({ timeout: CLOSE_TIMEOUT_MS / 1_000 });
+    },
+  };
+}
+
+async function ping(plain: PlainClient): Promise<void> {
   const limit = new AbortController();
-  const query = sql`select 1`.execute();
-  // a database that went silent answers neither the query nor its cancelling: its late failure is nobody's
+  const client = plain.current;
+  const query = client`select 1`.execute();
+  // a database that went silent does not answer: the late failure of the query is nobody's
   query.catch(() => {});
   try {
     await Promise.race([query, expire(limit.signal)]);
   } catch (error) {
+    plain.replace(client, 0);
     throw new DatabaseUnavailable("the database does not answer", { cause: withoutData(error) });
   } finally {
     limit.abort();

@@ -8,6 +8,8 @@ import { Code, fail } from "../errors.ts";
 /** The database cannot be reached or does not answer: worth waiting for, never a reason to stop. Carries no URL. */
 export class DatabaseUnavailable extends Error {
   override readonly name = "DatabaseUnavailable";
+  /** As postgres.js would say it, so that it is recognized under Drizzle's wrapping too. */
+  readonly code = "CONNECTION_CLOSED";
 }
 
 /** The codes of postgres.js and of sockets that mean the server was not reached or the connection broke. */
@@ -57,7 +59,6 @@ export function constraintOf(error: unknown): string | undefined {
 
 /** True if the database was not reached, broke the connection, or cannot work now. */
 export function isUnavailable(error: unknown): boolean {
-  if (error instanceof DatabaseUnavailable) return true;
   const code = driverError(error)?.code;
   return code !== undefined && (CONNECTION_FAULTS.has(code) || UNAVAILABLE_STATE.test(code));
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { cp, mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
-import { createServer, type Socket } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
@@ -150,7 +150,10 @@ test("the platform's own down script undoes all of it", async (t) => {
 });
 
 test("a migration without a down script is not undone, and a failing one is undone whole or not at all", async (t) => {
-  const { options, write, owner } = await setUp(t, { ...SHOP, "0001_price.down.sql": "DROP TABLE item; SELECT 1 / 0;" });
+  const { options, write, owner } = await setUp(t, {
+    ...SHOP,
+    "0001_price.down.sql": "DROP TABLE item; SELECT 1 / 0;",
+  });
   await migrate(options);
   const before = await describeSchema(owner);
   await assert.rejects(migrateDown({ ...options, series: "shop" }), /0001_price.down.sql: statement 1 failed/);
@@ -234,41 +237,101 @@ test("a database that is down is to be waited for, a refused login is not", asyn
 });
 
 test("R-DEP-03 an abort between two statements leaves no half migration, and ends the wait for the lock", async (t) => {
-  const { options, admin, owner, database, check } = await setUp(t, { "0000_gated.sql": gatedMigration("g", 2) });
+  const { options, owner, check } = await setUp(t, { "0000_a.sql": gatedMigration("a", 2) });
   const abort = new AbortController();
-  await admin`select pg_advisory_lock(${GATE})`;
-  await admin`select pg_advisory_lock(${GATE + 1})`;
-  await owner`select pg_advisory_lock(${GATE})`.catch(() => {});
-  const running = migrate({ ...options, signal: abort.signal });
-  running.catch(() => {});
-  await waitForGate(admin, database);
-  const second = migrate({ ...options, signal: abort.signal });
-  second.catch(() => {});
+  await closeGate(owner, "a", 0);
+  const running = assert.rejects(migrate({ ...options, signal: abort.signal }), { name: "AbortError" });
+  await waitForGate(owner);
+  const waiting = assert.rejects(migrate({ ...options, signal: abort.signal }), { name: "AbortError" });
   abort.abort();
-  await assert.rejects(second, { name: "AbortError" });
-  await owner`select pg_advisory_unlock_all()`;
-  await assert.rejects(running, { name: "AbortError" });
-  const [found] = await owner`select to_regclass('g0') as table`;
-  assert.equal(found?.table, null);
+  await waiting;
+  await openGates(owner);
+  await running;
+  const [found] = await owner`select to_regclass('a0') as first`;
+  assert.equal(found?.first, null);
   await migrate(options);
   await check();
 });
 
 test("R-DEP-07 SIGKILL at each statement of each migration: nothing is half applied, the next run completes", async (t) => {
   const shop = { "0000_a.sql": gatedMigration("a", 3), "0001_b.sql": gatedMigration("b", 2) };
-  const { options, admin, owner, database, check } = await setUp(t, shop);
-  for (const [prefix, index] of [["a", 0], ["a", 2], ["b", 0], ["b", 1]] as const) {
-    await owner`select pg_advisory_lock(${gateKey(prefix, index)})`;
+  const { options, owner, check } = await setUp(t, shop);
+  const points = [
+    ["a", 0],
+    ["a", 1],
+    ["a", 2],
+    ["b", 0],
+    ["b", 1],
+  ] as const;
+  for (const [table, index] of points) {
+    await closeGate(owner, table, index);
     const runner = spawnRunner(options);
-    await waitForGate(admin, database);
+    await waitForGate(owner);
     runner.kill("SIGKILL");
     await once(runner, "exit");
-    const [found] = await owner.unsafe(`select to_regclass('${prefix}0') as first, to_regclass('${prefix}${index}') as at`);
-    assert.deepEqual({ ...found }, { first: null, at: null });
-    await waitUntil(async () => (await admin`
-      select 1 from pg_stat_activity where datname = ${database} and application_name = 'concierge-migrate'`).length === 0);
-    await owner`select pg_advisory_unlock_all()`;
+    // the gate is still closed: the server itself notices that nobody waits for the answer
+    await waitUntil(async () => (await runnersOf(owner)) === 0);
+    const [found] = await owner`select to_regclass(${`${table}0`}) as first`;
+    assert.equal(found?.first, null);
+    await openGates(owner);
   }
   assert.deepEqual(await migrate(options), ["shop/0001_b.sql"]);
   await check();
 });
+
+/** Each statement makes a table and is followed by a gate that a test can close. */
+function gatedMigration(table: "a" | "b", statements: number): string {
+  return Array.from({ length: statements }, (_, index) => [
+    `CREATE TABLE ${table}${index} (id int)`,
+    `SELECT pg_advisory_xact_lock(${gateOf(table, index)})`,
+  ])
+    .flat()
+    .join("\n--> statement-breakpoint\n");
+}
+
+function gateOf(table: "a" | "b", index: number): number {
+  return (table === "a" ? 7000 : 7100) + index;
+}
+
+async function closeGate(owner: Sql, table: "a" | "b", index: number): Promise<void> {
+  await owner`select pg_advisory_lock(${gateOf(table, index)})`;
+}
+
+async function openGates(owner: Sql): Promise<void> {
+  await owner`select pg_advisory_unlock_all()`;
+}
+
+async function waitForGate(owner: Sql): Promise<void> {
+  await waitUntil(async () => {
+    const waiting = await owner`select 1 from pg_locks where locktype = 'advisory' and not granted`;
+    return waiting.length > 0;
+  });
+}
+
+async function runnersOf(owner: Sql): Promise<number> {
+  const rows = await owner`
+    select 1 from pg_stat_activity where datname = current_database() and application_name = 'concierge-migrate'`;
+  return rows.length;
+}
+
+async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; !(await condition()); tries++) {
+    assert.ok(tries < 1_000, "the awaited state did not come within 10 s");
+    await delay(10);
+  }
+}
+
+function spawnRunner(options: Parameters<typeof migrate>[0]) {
+  const script = `import { migrate } from ${JSON.stringify(MIGRATE)}; await migrate(${JSON.stringify(options)});`;
+  return spawn(process.execPath, ["--input-type=module", "--eval", script], { stdio: "ignore" });
+}
+
+/** A port nothing listens on. */
+async function closedPort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}

@@ -3,9 +3,9 @@
  * any moment leaves it applied or not. `serve` never migrates, it only checks; `migrate` and `dev` apply.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { ReservedSql, Sql } from "postgres";
+import type { Sql } from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
-import { connect, identifier } from "./connection.ts";
+import { connect, connectOnce, identifier } from "./connection.ts";
 import { DatabaseUnavailable, isUnavailable, sqlStateOf, withoutData } from "./errors.ts";
 import { comparePlan, type Migration, readApplied, readDownScript, readMigrations } from "./migrations.ts";
 
@@ -96,23 +96,20 @@ export async function checkSchema(options: {
   }
 }
 
-/** Holds one connection and, on it, the lock that lets one runner work at a time. */
+/** Holds one connection and, on it, the lock that lets one runner work at a time; without it the run fails. */
 async function withMigrationLock<T>(
   options: Pick<MigrateOptions, "ownerUrl" | "signal">,
-  work: (sql: ReservedSql) => Promise<T>,
+  work: (sql: Sql) => Promise<T>,
 ): Promise<T> {
   const settings = { lock_timeout: LOCK_TIMEOUT_MS, client_connection_check_interval: CLIENT_CHECK_INTERVAL_MS };
-  const client = connect(options.ownerUrl, { applicationName: "concierge-migrate", settings });
+  const sql = connectOnce(options.ownerUrl, { applicationName: "concierge-migrate", settings });
   try {
-    // reserved: a lost connection fails the run, it is not replaced by one that does not hold the lock
-    const sql = await client.reserve();
     await takeLock(sql, options.signal);
     return await work(sql);
   } catch (error) {
     throw startError(error);
   } finally {
-    // at once: a reserved connection is never idle, so waiting for it would take the whole time allowed
-    await client.end({ timeout: 0 });
+    await sql.end({ timeout: 0 });
   }
 }
 
@@ -166,8 +163,8 @@ async function inTransaction(sql: Sql, work: () => Promise<void>): Promise<void>
     await work();
     await sql`commit`;
   } catch (error) {
-    // on a broken connection the server has rolled back already
-    await sql`rollback`.catch(() => {});
+    // without the connection the server has rolled back already, and postgres.js must not be asked on a broken one
+    if (!isUnavailable(error)) await sql`rollback`;
     throw error;
   }
 }

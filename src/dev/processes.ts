@@ -1,7 +1,7 @@
 /** Every service as a process of its own, as in production: configured by its environment alone, over its own database. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { PLATFORM, serviceOf, snakeCase } from "../config.ts";
 import type { ServiceDefinition } from "../service.ts";
@@ -66,7 +66,10 @@ function ownVariables(name: string, { variables, definitions }: ProcessesOptions
 function peerVariables(definitions: ServiceDefinition[], urlOf: (service: string) => string) {
   return Object.fromEntries(
     definitions.map(({ name, peers }) => {
-      const urls = Object.keys(peers).map((peer) => [`CONCIERGE_${snakeCase(name)}_${snakeCase(peer)}_URL`, urlOf(peer)]);
+      const urls = Object.keys(peers).map((peer) => [
+        `CONCIERGE_${snakeCase(name)}_${snakeCase(peer)}_URL`,
+        urlOf(peer),
+      ]);
       return [name, Object.fromEntries(urls) as Record<string, string>];
     }),
   );

@@ -1,10 +1,10 @@
 /**
  * Google's OAuth token endpoint as far as a service account needs it: an assertion signed by the account's key is
  * traded for a bearer token of one hour. Nothing is taken on trust: signature, issuer, audience, life and scope are
- * verified.
+ * verified. As at Google, a bearer token outlives a restart: it carries its own expiry, signed.
  */
-import { randomBytes } from "node:crypto";
-import { errors, importSPKI, jwtVerify } from "jose";
+import { hkdfSync, randomUUID } from "node:crypto";
+import { errors, importSPKI, jwtVerify, SignJWT } from "jose";
 import type { Clock } from "../clock.ts";
 import type { ServiceAccountIdentity } from "./push-stand-in-account.ts";
 import type { Answer } from "./push-stand-in-message.ts";
@@ -18,13 +18,14 @@ const CLOCK_TOLERANCE_S = 300;
 export interface TokenIssuer {
   /** Answers a `POST /token` whose form fields are given. */
   exchange(form: URLSearchParams): Promise<Answer>;
-  /** Is this the text of an `Authorization` header with a bearer token issued here and not expired? */
-  accepts(authorization: string | undefined): boolean;
+  /** Is this the text of an `Authorization` header with a bearer token issued for this account and not expired? */
+  accepts(authorization: string | undefined): Promise<boolean>;
 }
 
 export async function createTokenIssuer(account: ServiceAccountIdentity, clock: Clock): Promise<TokenIssuer> {
   const publicKey = await importSPKI(account.publicKey, "RS256");
-  const expiryByToken = new Map<string, number>();
+  // Made from what every start is given, so nothing need be kept. It guards no secret: the stand-in's pushes go nowhere.
+  const bearerKey = new Uint8Array(hkdfSync("sha256", account.publicKey, account.clientEmail, "bearer tokens", 32));
 
   /** The OAuth error that Google answers for this assertion, or undefined if it is good. */
   async function refusalOf(assertion: string): Promise<Answer | undefined> {
@@ -56,16 +57,19 @@ export async function createTokenIssuer(account: ServiceAccountIdentity, clock: 
       }
       const refusal = await refusalOf(form.get("assertion") ?? "");
       if (refusal) return refusal;
-      const nowMs = clock.now();
-      for (const [token, expiresAtMs] of expiryByToken) if (expiresAtMs <= nowMs) expiryByToken.delete(token);
-      const token = `ya29.stand-in.${randomBytes(32).toString("base64url")}`;
-      expiryByToken.set(token, nowMs + TOKEN_LIFE_S * 1000);
+      const expiresAtS = Math.floor(clock.now() / 1000) + TOKEN_LIFE_S;
+      const jwt = new SignJWT({ jti: randomUUID(), exp: expiresAtS }).setProtectedHeader({ alg: "HS256" });
+      const token = `ya29.${await jwt.sign(bearerKey)}`;
       return { status: 200, body: { access_token: token, expires_in: TOKEN_LIFE_S, token_type: "Bearer" } };
     },
-    accepts(authorization) {
-      const [, token] = /^Bearer (\S+)$/i.exec(authorization ?? "") ?? [];
-      const expiresAtMs = token === undefined ? undefined : expiryByToken.get(token);
-      return expiresAtMs !== undefined && expiresAtMs > clock.now();
+    async accepts(authorization) {
+      const [, token] = /^Bearer ya29\.(\S+)$/i.exec(authorization ?? "") ?? [];
+      if (token === undefined) return false;
+      const rules = { algorithms: ["HS256"], requiredClaims: ["exp"], currentDate: new Date(clock.now()) };
+      return jwtVerify(token, bearerKey, rules).then(
+        () => true,
+        () => false,
+      );
     },
   };
 }

@@ -143,6 +143,19 @@ test("nobody sends without a token that was issued here and has not expired", as
   assert.equal((await readLedger(ledgerFile)).length, 1);
 });
 
+test("a token outlives a restart, as Google's do, but opens nothing for another account", async () => {
+  const first = await start(newLedgerFile());
+  const bearer = await bearerOf(first);
+  assert.notEqual(await bearerOf(first), bearer);
+  await first[Symbol.asyncDispose]();
+  await using second = await start(newLedgerFile());
+  assert.equal((await post(second, bearer, { message: { token: "a" } })).status, 200);
+  const serviceAccount = identityOf(await createServiceAccount(projectId));
+  const options = { ledgerFile: newLedgerFile(), clock: systemClock, projectId, serviceAccount };
+  await using other = await startPushStandIn(options);
+  assert.equal((await post(other, bearer, { message: { token: "a" } })).status, 401);
+});
+
 test("an accepted push is answered with its name and kept whole, one line each", async () => {
   const ledgerFile = newLedgerFile();
   await using standIn = await start(ledgerFile);

@@ -113,7 +113,7 @@ async function route(state: StandInState, request: IncomingMessage): Promise<Ans
   if (request.method !== "POST" || project === undefined) {
     return googleError(404, "NOT_FOUND", "The requested URL was not found on this server.");
   }
-  if (!state.issuer.accepts(request.headers.authorization)) return unauthenticated();
+  if (!(await state.issuer.accepts(request.headers.authorization))) return unauthenticated();
   if (project !== state.projectId) return permissionDenied(project);
   const read = readSendRequest(parseJson(body));
   if ("refusal" in read) return read.refusal;

@@ -37,7 +37,8 @@ export function accessRule(method: DescMethod): AccessRule {
   switch (option?.case) {
     case "public":
     case "user":
-      if (sideOf(method.parent) === "internal") throw new StartupError(`${name}: an internal method must list its callers`);
+      if (sideOf(method.parent) === "internal")
+        throw new StartupError(`${name}: an internal method must list its callers`);
       return { who: option.case };
     case "callers":
       if (sideOf(method.parent) === "public") throw new StartupError(`${name}: only internal methods may list callers`);
@@ -48,7 +49,10 @@ export function accessRule(method: DescMethod): AccessRule {
 }
 
 /** Whether the holder of a key may call a method with this rule. */
-export function mayCall(rule: AccessRule & { who: "callers" }, caller: { kind: ServiceKey["kind"]; name: string }): boolean {
+export function mayCall(
+  rule: AccessRule & { who: "callers" },
+  caller: { kind: ServiceKey["kind"]; name: string },
+): boolean {
   switch (caller.kind) {
     case "service":
       return rule.services.includes(caller.name);

@@ -2,8 +2,9 @@
  * Who is calling: decided from the headers, before a byte of the body is read. Every refusal looks the same from outside;
  * why it was refused goes to the log only.
  */
-import type { HandlerContext } from "@connectrpc/connect";
+
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import type { HandlerContext } from "@connectrpc/connect";
 import type { Mode } from "../config.ts";
 import { Code, fail } from "../errors.ts";
 import type { AccessTokenVerifier } from "../token/access-token.ts";
@@ -50,7 +51,10 @@ export function unauthenticated(call: Call, refusal: Refusal) {
   return fail(Code.Unauthenticated, reason, "unauthenticated");
 }
 
-async function authenticateUser({ verifyAccessToken, keyRing, checkSession }: Authentication, call: Call): Promise<void> {
+async function authenticateUser(
+  { verifyAccessToken, keyRing, checkSession }: Authentication,
+  call: Call,
+): Promise<void> {
   const token = bearerToken(call);
   let verified = verifyAccessToken(token);
   if (!verified.ok && verified.why === "unknown_kid") {
@@ -84,7 +88,8 @@ function authenticateService(
     throw fail(Code.PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not call this method");
   }
   if (digest !== undefined && !isGet) call.expectedDigest = digest;
-  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) call.toSpend = { tokenId, expiresAt };
+  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN)
+    call.toSpend = { tokenId, expiresAt };
 }
 
 function bearerToken(call: Call): string {

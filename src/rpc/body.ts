@@ -2,10 +2,11 @@
  * The body on its way to Connect: read no longer than the deadline allows, and, where the caller signed a digest of the
  * message, held back until the digest was compared. Size limits are Connect's (`readMaxBytes`), checked while reading.
  */
+
+import { Code, fail } from "../errors.ts";
 import { messageDigest } from "../token/service-token.ts";
 import { unauthenticated } from "./authenticate.ts";
 import type { Call } from "./call.ts";
-import { Code, fail } from "../errors.ts";
 
 const FRAME_HEADER_BYTES = 5;
 
@@ -32,7 +33,8 @@ export async function* guardedBody(
   const body = Buffer.concat(chunks, length);
   const compressed = contentEncoding !== undefined && contentEncoding !== "identity";
   const message = call.protocol === "connect" ? body : messageInFrame(body);
-  if (compressed || !message || messageDigest(message) !== call.expectedDigest) throw unauthenticated(call, "bad_digest");
+  if (compressed || !message || messageDigest(message) !== call.expectedDigest)
+    throw unauthenticated(call, "bad_digest");
   yield body;
 }
 
@@ -44,7 +46,10 @@ function messageInFrame(body: Buffer): Buffer | undefined {
 }
 
 /** Passes chunks on until the signal aborts; then throws its reason, even if the next chunk never comes. */
-async function* untilAborted(source: AsyncIterable<Uint8Array>, signal: AbortSignal | undefined): AsyncIterable<Uint8Array> {
+async function* untilAborted(
+  source: AsyncIterable<Uint8Array>,
+  signal: AbortSignal | undefined,
+): AsyncIterable<Uint8Array> {
   if (!signal) throw new Error("the body was read before the call was authenticated");
   const iterator = source[Symbol.asyncIterator]();
   const { promise: aborted, reject } = Promise.withResolvers<never>();

@@ -2,10 +2,10 @@
  * What is known of one call while it runs: who calls, what is asked, how it ended. Made when the request's headers arrive,
  * carried through Connect's context values, written to the log once when the response is over.
  */
-import { type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import { type CallOptions, type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { ServiceKey } from "../config.ts";
 import { Code, fail, type Reason } from "../errors.ts";
 import type { Refusal } from "../token/compact.ts";
-import type { ServiceKey } from "../config.ts";
 
 /** Who calls, once that is proven. */
 export type Caller =
@@ -44,12 +44,17 @@ export function callOf(values: ContextValues): Call {
 export interface CallScope {
   caller: Caller;
   signal: AbortSignal;
-  /** Milliseconds that are left, to hand on to calls of other services. */
-  timeoutMs: number | undefined;
+  /** Milliseconds that are left. */
+  timeoutMs(): number | undefined;
 }
 
 export function scopeOf(context: HandlerContext): CallScope {
-  return { caller: callOf(context.values).caller, signal: context.signal, timeoutMs: context.timeoutMs() };
+  return { caller: callOf(context.values).caller, signal: context.signal, timeoutMs: context.timeoutMs };
+}
+
+/** What a call of another service gets of this one: the same end, and the time that is left now. */
+export function onward({ signal, timeoutMs }: CallScope): CallOptions {
+  return { signal, timeoutMs: timeoutMs() };
 }
 
 /** The person who calls. The access rule let only persons in, so anything else is a fault of ours. */

@@ -5,7 +5,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { Code, createConnectRouter, createContextValues, type ConnectRouter } from "@connectrpc/connect";
+import { Code, type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import {
   compressionBrotli,
@@ -60,9 +60,16 @@ export function serviceRoutes(service: StepsOf, limits: RpcLimits, register: (ro
   return new Map(router.handlers.map((handler) => [handler.requestPath, { handler, limits }]));
 }
 
-/** The routes of third-party services (health, reflection), which are open to everybody and have no steps. */
-export function openRoutes(limits: RpcLimits, register: (router: ConnectRouter) => void): Routes {
-  const router = createConnectRouter({ readMaxBytes: limits.messageBytes });
+/**
+ * The routes of third-party services (health, reflection), which are open to everybody and have no steps. Their streams
+ * may last, so they end when `stopping` aborts.
+ */
+export function openRoutes(
+  limits: RpcLimits,
+  stopping: AbortSignal,
+  register: (router: ConnectRouter) => void,
+): Routes {
+  const router = createConnectRouter({ readMaxBytes: limits.messageBytes, shutdownSignal: stopping });
   register(router);
   return new Map(router.handlers.map((handler) => [handler.requestPath, { handler, limits }]));
 }
@@ -95,7 +102,8 @@ export function createRequestHandler(options: RequestHandlerOptions): PlainHandl
 }
 
 async function answerCall(route: Route, call: Call, request: NodeRequest, response: NodeResponse): Promise<void> {
-  applyDeadline(request.headers, route.limits);
+  const isUnary = route.handler.method.methodKind === "unary";
+  if (isUnary) applyDeadline(request.headers, route.limits);
   const values = createContextValues().set(callKey, call);
   const universalRequest = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, values);
   let bodyWanted = false;
@@ -104,7 +112,6 @@ async function answerCall(route: Route, call: Call, request: NodeRequest, respon
     bodyWanted = true;
     yield* guardedBody(source, call, request.headers["content-encoding"], route.limits.messageBytes);
   }
-  const isUnary = route.handler.method.methodKind === "unary";
   const answer = await route.handler({ ...universalRequest, body: isUnary ? body() : source });
   if (isUnary && !bodyWanted) closeAfterAnswer(request, response);
   await universalResponseToNodeResponse(answer, response as ServerResponse);

@@ -1,7 +1,7 @@
 /**
  * One cleartext TCP port for HTTP/1.1 and HTTP/2 (prior knowledge), told apart by the first bytes of each connection.
  * Promises that every connection costs a bounded amount of memory and, while nothing is being called over it, of time;
- * and that the listener can be drained: calls in flight end, idle connections go at once, and nothing outlives the grace.
+ * and that it can be drained: calls in flight end, idle connections go at once, and nothing outlives the grace.
  * A fault of a peer's socket never reaches the process.
  */
 import http from "node:http";

@@ -7,7 +7,10 @@ import type { NodeResponse, PlainHandler } from "./handler.ts";
 /** What keeps the process from being ready, one line each; empty when it is. */
 export type Readiness = () => Promise<string[]>;
 
-export function probePaths(readiness: Readiness, { showReasons }: { showReasons: boolean }): Record<string, PlainHandler> {
+export function probePaths(
+  readiness: Readiness,
+  { showReasons }: { showReasons: boolean },
+): Record<string, PlainHandler> {
   return {
     "/healthz": (_, response) => answerJson(response, 200, { status: "alive" }),
     "/readyz": (_, response) => {
@@ -22,7 +25,12 @@ export function probePaths(readiness: Readiness, { showReasons }: { showReasons:
 }
 
 /** Ends a plain HTTP answer with a JSON body. */
-export function answerJson(response: NodeResponse, status: number, body: unknown, headers: Record<string, string> = {}): void {
+export function answerJson(
+  response: NodeResponse,
+  status: number,
+  body: unknown,
+  headers: Record<string, string> = {},
+): void {
   const text = JSON.stringify(body);
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   response.setHeader("content-type", "application/json");

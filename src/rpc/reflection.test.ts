@@ -85,7 +85,7 @@ for (const service of [V1, V1Alpha]) {
     );
   });
 
-  test(`${version}: a file comes with all it imports, and they suffice to read its methods and their options`, async () => {
+  test(`${version}: a file comes with all it imports, and that is enough to read its options`, async () => {
     const [answer] = await ask(service, { case: "fileContainingSymbol", value: GreeterService.typeName });
     const files = filesOf(answer);
     assert.equal(files[0]?.name, "concierge/greeter/v1/greeter_service.proto");

@@ -1,5 +1,5 @@
 /**
- * gRPC server reflection, v1 and v1alpha: lets buf curl, grpcurl and the like call our methods without having our protos.
+ * gRPC server reflection, v1 and v1alpha: lets buf curl, grpcurl and the like call our methods without our protos.
  * It tells every method there is, so it is mounted only where the configuration wants it.
  */
 import {

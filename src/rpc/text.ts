@@ -11,7 +11,11 @@ export function refuseUnstorableText(desc: DescMessage, message: Message): void 
   for (const field of desc.fields) {
     for (const value of valuesOf(field, message as Message & Record<string, unknown>)) {
       if (typeof value === "string" && !isStorable(value)) {
-        throw fail(Code.InvalidArgument, "INVALID_REQUEST", `${field.name}: must not hold NUL or half a surrogate pair`);
+        throw fail(
+          Code.InvalidArgument,
+          "INVALID_REQUEST",
+          `${field.name}: must not hold NUL or half a surrogate pair`,
+        );
       }
       if (field.message && typeof value === "object" && value !== null) {
         refuseUnstorableText(field.message, value as Message);

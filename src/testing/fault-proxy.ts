@@ -180,7 +180,7 @@ class TcpFaultProxy implements FaultProxy {
     }
   }
 
-  /** Waits while the proxy hangs, and until what arrived at that time has had its latency; no longer than `to` lives. */
+  /** Waits while the proxy hangs, and until what arrived then has had its latency; no longer than `to` lives. */
   async #untilDue(arrivedAtMs: number, to: net.Socket): Promise<void> {
     while (!to.destroyed) {
       const hanging = this.#state === "hanging";

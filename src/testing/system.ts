@@ -14,7 +14,13 @@ import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "../client/service-client.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { loadConfig, type ServiceKey } from "../config.ts";
-import { createServiceAccount, identityOf, type LedgerEntry, readLedger, startPushStandIn } from "../dev/push-stand-in.ts";
+import {
+  createServiceAccount,
+  identityOf,
+  type LedgerEntry,
+  readLedger,
+  startPushStandIn,
+} from "../dev/push-stand-in.ts";
 import { systemVariables } from "../dev/variables.ts";
 import { createLogger } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
@@ -64,7 +70,12 @@ export interface TestSystem extends AsyncDisposable {
   newUser(details?: { email?: string; password?: string; firstName?: string; lastName?: string }): Promise<TestUser>;
   /** What the push stand-in accepted. */
   pushes(): Promise<LedgerEntry[]>;
-  /** Log lines so far, parsed. */
+  /**
+   * Another server of the same services over the same databases and keys, for its caller to dispose. Variables may be
+   * given beside or instead of the system's own; an empty one counts as not set.
+   */
+  startReplica(variables?: Record<string, string>): Promise<RunningServer>;
+  /** Log lines so far of all replicas, parsed. */
   readonly logLines: Record<string, unknown>[];
 }
 
@@ -108,22 +119,21 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     }),
     ...options.variables,
   };
-  const configuration = loadConfig({
-    env: variables,
-    readFile: () => "",
-    stat: () => ({ mode: 0o600 }),
-    services: Object.fromEntries(allServices.map(({ name, config }) => [name, config])),
-    start: definitions.map(({ name }) => name),
-  });
   const log = createLogger({
     level: "debug",
     mode: "development",
     clock,
     destination: { write: (line) => void logLines.push(JSON.parse(line)) },
   });
-  const server = opened.use(
-    await startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS, clock, log }),
-  );
+  const startReplica = (changes: Record<string, string> = {}) =>
+    startServer({
+      ...configurationOf({ ...variables, ...changes }, definitions),
+      definitions,
+      migrationsFolder: MIGRATIONS,
+      clock,
+      log,
+    });
+  const server = opened.use(await startReplica());
   // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
   if (definitions.length > 1) await server.ready;
 
@@ -154,8 +164,19 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     keyOf: (caller, callee) => findKey(serviceKeys, caller, callee),
     newUser: (details) => newUser(clients.asUser(AuthService), details),
     pushes: () => readLedger(ledgerFile),
+    startReplica,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+function configurationOf(env: Record<string, string>, definitions: ServiceDefinition[]) {
+  return loadConfig({
+    env,
+    readFile: () => "",
+    stat: () => ({ mode: 0o600 }),
+    services: Object.fromEntries(allServices.map(({ name, config }) => [name, config])),
+    start: definitions.map(({ name }) => name),
+  });
 }
 
 /** A key for each pair of the contract, and for an operator and a backend of each callee. */

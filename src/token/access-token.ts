@@ -5,7 +5,7 @@
  */
 import { hash } from "node:crypto";
 import { LRUCache } from "lru-cache";
-import { v7 as uuidv7, validate as isUuid } from "uuid";
+import { validate as isUuid, v7 as uuidv7 } from "uuid";
 import type { Clock } from "../clock.ts";
 import { formatCompact, isTime, parseCompact, TOLERANCE_SECONDS, type Verified } from "./compact.ts";
 import type { KeyRing } from "./key-ring.ts";
@@ -38,11 +38,7 @@ export interface AccessTokenOptions {
 }
 
 /** Signs a token for a live session. `expiresAt` in seconds since 1970. */
-export function signAccessToken(
-  signer: Signer,
-  { issuer, clock }: AccessTokenOptions,
-  claims: AccessClaims,
-): string {
+export function signAccessToken(signer: Signer, { issuer, clock }: AccessTokenOptions, claims: AccessClaims): string {
   return formatCompact(
     { alg: signer.alg, typ: TYPE, kid: signer.kid },
     {
@@ -98,7 +94,8 @@ function verifyOnce(token: string, keyRing: KeyRing, issuer: string, nowSeconds:
   const claims = readClaims(parsed.claims);
   if (!claims || !isTime(iat) || !isTime(exp)) return { ok: false, why: "bad_claims" };
   if (iat > nowSeconds + TOLERANCE_SECONDS) return { ok: false, why: "not_yet_valid" };
-  if (nbf !== undefined && (!isTime(nbf) || nbf > nowSeconds + TOLERANCE_SECONDS)) return { ok: false, why: "not_yet_valid" };
+  if (nbf !== undefined && (!isTime(nbf) || nbf > nowSeconds + TOLERANCE_SECONDS))
+    return { ok: false, why: "not_yet_valid" };
   if (isExpired(claims, nowSeconds)) return { ok: false, why: "expired" };
   if (!verifySignature(key, parsed.signed, parsed.signature)) return { ok: false, why: "bad_signature" };
   return { ok: true, claims };

@@ -19,7 +19,11 @@ export const OPERATOR = "operator";
  * Makes every key that is missing: each pair of the contract, the operator's for each callee, and the signing keys. Keys
  * that are there stay, so it may be run again after an update. Returns the files that were written.
  */
-export async function initKeys(folder: string, definitions: ServiceDefinition[], alg: SigningAlgorithm): Promise<string[]> {
+export async function initKeys(
+  folder: string,
+  definitions: ServiceDefinition[],
+  alg: SigningAlgorithm,
+): Promise<string[]> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const wanted = [
     ...pairsOf(definitions).map((pair) => ({ ...pair, kind: "service" as const })),

@@ -87,7 +87,8 @@ function checkClaims(
   if (iss !== key.caller) return { ok: false, why: "bad_iss" };
   if (aud !== key.callee) return { ok: false, why: "bad_aud" };
   if (proc !== procedure) return { ok: false, why: "bad_procedure" };
-  if (!isTime(iat) || !isTime(exp) || typeof jti !== "string" || !TOKEN_ID.test(jti)) return { ok: false, why: "bad_claims" };
+  if (!isTime(iat) || !isTime(exp) || typeof jti !== "string" || !TOKEN_ID.test(jti))
+    return { ok: false, why: "bad_claims" };
   if (bd !== undefined && (typeof bd !== "string" || !DIGEST.test(bd))) return { ok: false, why: "bad_claims" };
   if (exp - iat > LIFE_SECONDS) return { ok: false, why: "too_long_lived" };
   if (iat > nowSeconds + TOLERANCE_SECONDS) return { ok: false, why: "not_yet_valid" };

@@ -1,14 +1,14 @@
 /**
- * Assignments: who has which role. Every account has the role `user`, without a row; the others are given and taken, and
- * doing either twice changes nothing and tells nobody. Which accounts exist is auth's to say, so auth is asked.
+ * Assignments: who has which role. Every account has the role `user`, without a row; the others are given and taken,
+ * and doing either twice changes nothing and tells nobody. Which accounts exist is auth's to say, so auth is asked.
  */
 import { and, eq } from "drizzle-orm";
 import { type Db, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import type { Caller, CallScope } from "../../rpc/call.ts";
+import { type Caller, type CallScope, onward } from "../../rpc/call.ts";
 import { roleAssigned, roleUnassigned } from "./events.ts";
-import { ACCOUNT_ROLE, isRole } from "./roles.ts";
+import { ACCOUNT_ROLE, isBuiltIn, isMadeRole } from "./roles.ts";
 import { roleAssignments } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
@@ -46,8 +46,8 @@ export async function assignRole(
 ): Promise<void> {
   const { db } = context;
   const assignedBy = assignerOf(scope.caller);
-  refuseAccountRole(role);
-  if (!(await isRole(db, role))) throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
+  refuseBuiltIn(role);
+  if (!(await isMadeRole(db, role))) throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
   await requireAccount(context, scope, userId);
   await transaction(
     db,
@@ -62,7 +62,7 @@ export async function assignRole(
 
 /** Takes a role from a user; one that the user does not have is no error. INVALID_ARGUMENT / ROLE_BUILT_IN. */
 export async function unassignRole(db: Db, { signal }: CallScope, { userId, role }: Assignment): Promise<void> {
-  refuseAccountRole(role);
+  refuseBuiltIn(role);
   await transaction(
     db,
     async (tx) => {
@@ -77,18 +77,17 @@ export async function unassignRole(db: Db, { signal }: CallScope, { userId, role
 }
 
 async function requireAccount({ clients }: AccessContext, scope: CallScope, userId: string): Promise<void> {
-  const { signal, timeoutMs } = scope;
   try {
-    await clients.auth.getAccount({ userId }, { signal, timeoutMs });
+    await clients.auth.getAccount({ userId }, onward(scope));
   } catch (error) {
     if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
     throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
   }
 }
 
-function refuseAccountRole(role: string): void {
-  if (role !== ACCOUNT_ROLE) return;
-  throw fail(Code.InvalidArgument, "ROLE_BUILT_IN", "this role comes with the account and cannot be given or taken");
+function refuseBuiltIn(role: string): void {
+  if (!isBuiltIn(role)) return;
+  throw fail(Code.InvalidArgument, "ROLE_BUILT_IN", "a built-in role cannot be given or taken");
 }
 
 /** Who goes on record. The access rule let only holders of a service key in, so anybody else is a fault of ours. */

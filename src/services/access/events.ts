@@ -1,4 +1,4 @@
-/** What access publishes. Everything about one person's roles has one subject, so it is read in the order it happened. */
+/** What access publishes. All about one person's roles has one subject, so it is read in the order it happened. */
 import {
   RoleAssignedSchema,
   RoleCreatedSchema,

@@ -1,6 +1,6 @@
 /**
- * Roles: which ones there are. Every installation has the built-in ones, which are constants here and nobody can change;
- * the others were made by operators and backends and are never deleted.
+ * Roles: which ones there are. Every installation has the built-in ones, which are constants here and nobody can
+ * change; the others were made by operators and backends and are never deleted.
  */
 import { eq, sql } from "drizzle-orm";
 import { type Db, transaction } from "../../db/database.ts";
@@ -16,10 +16,10 @@ export interface Role {
   builtIn: boolean;
 }
 
-/** The role that comes with every account; it cannot be given or taken. */
+/** The role that comes with every account. */
 export const ACCOUNT_ROLE = "user";
 
-/** By name. All but ACCOUNT_ROLE are given and taken like any other role. */
+/** By name. What they mean is decided elsewhere, so nobody who may assign roles can give or take these. */
 const BUILT_IN_ROLES: readonly Role[] = [
   { name: "admin", description: "Administers the installation", builtIn: true },
   { name: "artist", description: "Has an artist's profile", builtIn: true },
@@ -54,14 +54,14 @@ export async function createRole(
   );
 }
 
-/** Whether there is such a role, built in or made. */
-export async function isRole(db: Db, name: string): Promise<boolean> {
-  if (isBuiltIn(name)) return true;
+/** Whether somebody made a role with this name. */
+export async function isMadeRole(db: Db, name: string): Promise<boolean> {
   const [made] = await db.select({ name: roles.name }).from(roles).where(eq(roles.name, name));
   return made !== undefined;
 }
 
-function isBuiltIn(name: string): boolean {
+/** True for the roles that CreateRole, AssignRole and UnassignRole leave alone. */
+export function isBuiltIn(name: string): boolean {
   return BUILT_IN_ROLES.some((role) => role.name === name);
 }
 

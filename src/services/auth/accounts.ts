@@ -46,7 +46,7 @@ export async function registerUser(
       await emit(tx, [event(AccountRegisteredSchema, `account/${id}`, fact)]);
     });
   } catch (error) {
-    if (constraintOf(error) === "account_email_key") throw emailTaken();
+    if (constraintOf(error) === "accounts_email_key") throw emailTaken();
     throw error;
   }
   return id;

@@ -6,7 +6,9 @@ import { reasonOf } from "../../errors.ts";
 import { startTestService } from "../../testing/system.ts";
 import { auth } from "./service.ts";
 
-async function refusal(promise: Promise<unknown>): Promise<{ code: string; reason: string | undefined; message: string }> {
+async function refusal(
+  promise: Promise<unknown>,
+): Promise<{ code: string; reason: string | undefined; message: string }> {
   const error = await promise.then(
     () => assert.fail("it was not refused"),
     (thrown: unknown) => ConnectError.from(thrown),

@@ -6,7 +6,10 @@ import { implement } from "../../service.ts";
 import { getAccount, registerUser } from "./accounts.ts";
 import { login, logout, type SessionStarter } from "./sessions.ts";
 
-export function authHandlers(starter: SessionStarter, isLive: (sessionId: string, generation: number) => Promise<boolean>) {
+export function authHandlers(
+  starter: SessionStarter,
+  isLive: (sessionId: string, generation: number) => Promise<boolean>,
+) {
   const { db } = starter;
   return [
     implement(AuthService, {

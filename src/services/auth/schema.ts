@@ -7,12 +7,12 @@ const time = (name: string) => timestamp(name, { withTimezone: true });
 const now = sql`concierge_now()`;
 
 /** A person. */
-export const accounts = pgTable("account", {
+export const accounts = pgTable("accounts", {
   id: uuid("id").primaryKey(),
   /** As it was given. */
   email: text("email").notNull(),
   /** The form that is compared: lower case, normal form C. */
-  emailKey: text("email_key").notNull().unique("account_email_key"),
+  emailKey: text("email_key").notNull().unique("accounts_email_key"),
   firstName: text("first_name").notNull(),
   lastName: text("last_name").notNull(),
   locale: text("locale").notNull(),
@@ -22,7 +22,7 @@ export const accounts = pgTable("account", {
 });
 
 /** How a person proves who they are. */
-export const credentials = pgTable("credential", {
+export const credentials = pgTable("credentials", {
   accountId: uuid("account_id")
     .primaryKey()
     .references(() => accounts.id, { onDelete: "cascade" }),
@@ -34,7 +34,7 @@ export const credentials = pgTable("credential", {
 
 /** One login, until it ends. */
 export const sessions = pgTable(
-  "session",
+  "sessions",
   {
     id: uuid("id").primaryKey(),
     accountId: uuid("account_id")
@@ -46,19 +46,19 @@ export const sessions = pgTable(
     expiresAt: time("expires_at").notNull(),
     endedAt: time("ended_at"),
   },
-  (table) => [index("session_account").on(table.accountId)],
+  (table) => [index("sessions_account").on(table.accountId)],
 );
 
 /** The refresh tokens of a session, by number; only the newest unused one counts. */
 export const refreshTokens = pgTable(
-  "refresh_token",
+  "refresh_tokens",
   {
     sessionId: uuid("session_id")
       .notNull()
       .references(() => sessions.id, { onDelete: "cascade" }),
     number: integer("number").notNull(),
     /** SHA-256; the token itself is nowhere. */
-    tokenHash: bytea("token_hash").notNull().unique("refresh_token_hash"),
+    tokenHash: bytea("token_hash").notNull().unique("refresh_tokens_hash"),
     createdAt: time("created_at").notNull().default(now),
   },
   (table) => [primaryKey({ columns: [table.sessionId, table.number] })],

@@ -30,7 +30,10 @@ export const auth = defineService({
     const isLive = createSessionQuery(db);
     const jwks = publicKeySet(signingKeys);
     return {
-      implementations: authHandlers({ db, passwords, signer, issuer, clock, accessTokenSeconds, sessionSeconds }, isLive),
+      implementations: authHandlers(
+        { db, passwords, signer, issuer, clock, accessTokenSeconds, sessionSeconds },
+        isLive,
+      ),
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),
       },

@@ -1,17 +1,19 @@
 /**
- * One signed-in session with Firebase: an app of the real SDK, its access token, and its way out. In production it
- * talks to Google over HTTP/2; with a stand-in's endpoint every connection goes there instead, token exchange
- * included. The SDK keeps an access token for an hour whatever FCM says to it, so a refused token is cured by a new
- * session.
+ * One signed-in session with Firebase: an app of the real SDK, with the SDK's own credential and access token, and its
+ * way out. In production it talks to Google over HTTP/2; with a stand-in's endpoint every connection goes there
+ * instead, token exchange included. The SDK keeps an access token until it ends whatever FCM says to it, so a refused
+ * token is cured by a new session.
  */
 import { randomUUID } from "node:crypto";
 import { Agent } from "node:https";
 import { connect } from "node:net";
 import type { Duplex } from "node:stream";
+import type { Credential } from "firebase-admin/app";
 import type { Messaging } from "firebase-admin/messaging";
-import type { Clock } from "../../clock.ts";
 import { ExitCode, StartupError } from "../../errors.ts";
-import { fetchAccessToken, GOOGLE_TOKEN_URL, type ServiceAccount } from "./push-credentials.ts";
+import type { ServiceAccountKey } from "./push-credentials.ts";
+
+const TOKEN_TIMEOUT_MS = 10_000;
 
 type Sdk = typeof import("firebase-admin/app") & typeof import("firebase-admin/messaging");
 
@@ -40,20 +42,15 @@ export function parseEndpoint(endpoint: string): URL {
 }
 
 /**
- * Opens a session; nothing is sent yet. Disposing it cuts connections to a stand-in at once; requests already at FCM
- * end by themselves within 15 s. A token exchange under way is cancelled, so no late push follows it.
+ * Opens a session; nothing is sent yet. Disposing it cuts connections to a stand-in at once; requests already at
+ * Google end by themselves within 15 s. No late push follows a token exchange that is still under way.
+ * Throws a StartupError if the SDK is of another make than this module knows.
  */
-export function openSession(
-  sdk: Sdk,
-  account: ServiceAccount,
-  endpoint: URL | undefined,
-  clock: Clock,
-): FirebaseSession {
+export function openSession(sdk: Sdk, key: ServiceAccountKey, endpoint: URL | undefined): FirebaseSession {
   const retired = new AbortController();
-  const tokenUrl = endpoint ? new URL("/token", endpoint).href : GOOGLE_TOKEN_URL;
-  const credential = { getAccessToken: () => fetchAccessToken(account, tokenUrl, clock, retired.signal) };
   const agent = endpoint && new StandInAgent(endpoint);
-  const options = { credential, projectId: account.projectId, ...(agent && { httpAgent: agent }) };
+  const credential = createCredential(sdk, key, agent, retired.signal);
+  const options = { credential, projectId: key.project_id, ...(agent && { httpAgent: agent }) };
   const app = sdk.initializeApp(options, `concierge-push-${randomUUID()}`);
   const messaging = sdk.getMessaging(app);
   // Over HTTP/2 the SDK heeds no agent. Only a stand-in needs this switch, which the SDK calls deprecated.
@@ -89,11 +86,48 @@ export function openSession(
   };
 }
 
+/** What this module uses of the SDK's service-account credential and of google-auth-library's client inside it. */
+interface SdkCredential extends Credential {
+  getGoogleAuth?(): unknown;
+  readonly authClient?: { transporter?: { defaults?: object } };
+}
+
 /**
- * The SDK tries a 503 five times, over 7 s, and with a Retry-After for up to 4 minutes; sendEach answers when its
- * slowest message has, so one such device would hold back 499 known results past any lease, and a push could leave
- * long after it was given up here. The sender has its own backoff. There is no public setting; where this field moves
- * (a test tells), the SDK's retries are back and nothing else changes.
+ * The SDK's own credential, which gives no token to a retired session, and has a limit for its token exchange: by
+ * itself it has none, and one that hangs would be joined by every later one. For a key that is not a file, `cert()`
+ * takes no option of the transport (14.5.1 drops even the agent), so they are set where google-auth-library keeps
+ * them. (An abort signal is none of them: node-fetch 3 lets one that comes early crash the process.) The SDK prints a
+ * deprecation of its own here.
+ */
+function createCredential(
+  sdk: Sdk,
+  key: ServiceAccountKey,
+  agent: Agent | undefined,
+  retired: AbortSignal,
+): Credential {
+  // cert() keeps credentials for the process's life, by their JSON: with the same one would come the same old token.
+  const uniqueKey = { ...key, concierge_session: randomUUID() };
+  const credential: SdkCredential = sdk.cert(uniqueKey as object);
+  credential.getGoogleAuth?.();
+  const transporter = credential.authClient?.transporter;
+  if (!transporter) throw new StartupError("this firebase-admin keeps its token client elsewhere", ExitCode.failure);
+  // No retries: the sender has its own backoff.
+  transporter.defaults = { timeout: TOKEN_TIMEOUT_MS, retryConfig: { retry: 0 }, ...(agent && { agent }) };
+  return {
+    async getAccessToken() {
+      const token = await credential.getAccessToken();
+      retired.throwIfAborted();
+      return token;
+    },
+  };
+}
+
+/**
+ * The SDK tries a 503 five times, over 7 s, and with a Retry-After for up to 4 minutes. A batch that was given up here
+ * (timeout, lease lost, shutdown) would still be sent later, by the SDK's own delayed retry, beside the sender's next
+ * try; and sendEach answers when its slowest message has, so one such device would hold back 499 known results past
+ * any lease. The sender has its own backoff. There is no public setting; where this field moves (a test tells), the
+ * SDK's retries are back and nothing else changes.
  */
 function leaveRetriesToUs(messaging: Messaging): void {
   const handler: unknown = Reflect.get(messaging, "messagingRequestHandler");
@@ -105,10 +139,10 @@ function leaveRetriesToUs(messaging: Messaging): void {
   }
 }
 
-const FCM_HOST = "fcm.googleapis.com";
+const GOOGLE_HOSTS = ["fcm.googleapis.com", "oauth2.googleapis.com"];
 const MAX_SOCKETS = 100;
 
-/** Leads what the SDK believes to be TLS to FCM over plain TCP to the stand-in, and nothing anywhere else. */
+/** Leads what the SDK believes to be TLS to Google over plain TCP to the stand-in, and nothing anywhere else. */
 class StandInAgent extends Agent {
   readonly #endpoint: URL;
   #closed = false;
@@ -122,11 +156,13 @@ class StandInAgent extends Agent {
     options: { host?: string | null },
     callback?: (error: Error | null, stream: Duplex) => void,
   ): Duplex | undefined {
-    if (options.host === FCM_HOST && !this.#closed) {
+    if (GOOGLE_HOSTS.includes(options.host ?? "") && !this.#closed) {
       const host = this.#endpoint.hostname.replace(/^\[|\]$/g, "");
       return connect({ host, port: Number(this.#endpoint.port || 80) });
     }
-    const refusal = new Error(this.#closed ? "the push session is closed" : "only FCM is led to the stand-in");
+    const refusal = new Error(
+      this.#closed ? "the push session is closed" : "only FCM and its token endpoint are led to the stand-in",
+    );
     // Node's callback type wants a stream even with an error.
     callback?.(refusal, undefined as unknown as Duplex);
     return undefined;

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MessagingErrorCode } from "firebase-admin/messaging";
-import { AccessTokenError } from "./push-credentials.ts";
 import { outcomeOfError } from "./push-outcome.ts";
 
 const nowMs = Date.parse("2026-01-01T00:00:00Z");
@@ -81,7 +80,7 @@ test("what is not an error of the SDK's is retried, and none of its text is kept
 });
 
 test("why there is no access token is told, whatever the SDK wraps around it", () => {
-  const refused = { code: "app/invalid-credential", cause: new AccessTokenError("push/credentials-refused") };
+  const refused = { code: "app/invalid-credential", cause: Object.assign(new Error("secret"), { status: 400 }) };
   const outcome = { outcome: "retry", code: "push/credentials-refused" };
   assert.deepEqual(outcomeOfError(refused, nowMs), outcome);
   const bundled = { code: "messaging/unknown-error", cause: new AggregateError([refused, new Error("secret")]) };

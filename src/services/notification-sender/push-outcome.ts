@@ -5,7 +5,6 @@
  * through them.
  */
 import type { MessagingErrorCode } from "firebase-admin/messaging";
-import { AccessTokenError } from "./push-credentials.ts";
 
 export type PushResult =
   /** FCM has it. `messageId` is FCM's name of the message. */
@@ -28,6 +27,9 @@ export type PushResult =
 export const UNAUTHENTICATED_CODE = "push/unauthenticated";
 const PERMISSION_DENIED_CODE = "push/permission-denied";
 const NOT_FOUND_CODE = "push/not-found";
+
+/** The SDK's code for whatever went wrong in a token exchange; the cause is google-auth-library's error. */
+const NO_ACCESS_TOKEN_CODE = "app/invalid-credential";
 
 type Kind = "device gone" | "wrong project" | "refused" | "later";
 
@@ -72,8 +74,7 @@ interface SdkError {
 export function outcomeOfError(error: unknown, nowMs: number): PushResult {
   const { code: sdkCode, cause, httpResponse } = (typeof error === "object" && error !== null ? error : {}) as SdkError;
   const code = typeof sdkCode === "string" && /^[a-z-]+\/[a-z-]+$/.test(sdkCode) ? sdkCode : "push/unknown-error";
-  // The SDK wraps whatever a credential throws as app/invalid-credential.
-  if (cause instanceof AccessTokenError) return { outcome: "retry", code: cause.code };
+  if (code === NO_ACCESS_TOKEN_CODE) return { outcome: "retry", code: whyNoAccessToken(cause) };
   // Over HTTP/2 it bundles a push's own error with those of the connection; the first is the push's.
   if (cause instanceof AggregateError) return outcomeOfError(cause.errors[0], nowMs);
   const fcmCode = fcmErrorCode(httpResponse?.data);
@@ -93,6 +94,13 @@ export function outcomeOfError(error: unknown, nowMs: number): PushResult {
         return later(UNAUTHENTICATED_CODE, httpResponse, nowMs);
       return later(code, httpResponse, nowMs);
   }
+}
+
+/** Either the key is not accepted (a person must act), or the token endpoint is not there (waiting helps). */
+function whyNoAccessToken(cause: unknown): string {
+  const status = isObject(cause) && typeof cause.status === "number" ? cause.status : 0;
+  const isRefusal = status >= 400 && status < 500 && status !== 408 && status !== 429;
+  return isRefusal ? "push/credentials-refused" : "push/token-endpoint-unavailable";
 }
 
 function later(code: string, response: SdkError["httpResponse"], nowMs: number): PushResult {

@@ -51,9 +51,9 @@ const MAX_TTL_S = 28 * 24 * 60 * 60;
 /** Reads the key and loads the SDK; reaches no network. Throws a StartupError for a bad key or endpoint. */
 export async function createPusher(options: PusherOptions): Promise<Pusher> {
   const endpoint = options.endpoint === undefined ? undefined : parseEndpoint(options.endpoint);
-  const account = await readCredentials(options);
+  const key = await readCredentials(options);
   const sdk = await loadSdk();
-  return new FirebasePusher(() => openSession(sdk, account, endpoint, options.clock), options);
+  return new FirebasePusher(() => openSession(sdk, key, endpoint), options);
 }
 
 class FirebasePusher implements Pusher {
@@ -69,6 +69,8 @@ class FirebasePusher implements Pusher {
     this.#open = open;
     this.#clock = options.clock;
     this.#sendTimeoutMs = options.sendTimeoutMs ?? DEFAULT_SEND_TIMEOUT_MS;
+    // What cannot be opened fails the start, not a send.
+    this.#session();
   }
 
   async send(messages: readonly PushMessage[], signal?: AbortSignal): Promise<PushResult[]> {

@@ -75,7 +75,7 @@ export async function removeDevices(tx: Tx, deviceIds: string[], ownerIds: strin
   if (deviceIds.length === 0 || ownerIds.length === 0) return;
   // As JSON: one parameter, however many there are.
   const ids = (values: string[]) =>
-    sql`(select id::uuid from jsonb_array_elements_text(${JSON.stringify(values)}::jsonb) id)`;
+    sql`(select value::uuid from jsonb_array_elements_text(${JSON.stringify(values)}::jsonb))`;
   await tx
     .delete(devices)
     .where(and(sql`${devices.id} in ${ids(deviceIds)}`, sql`${devices.userId} in ${ids(ownerIds)}`));

@@ -1,31 +1,12 @@
 /** Leases against a real database: who gets what, for how long, and that nobody gets what another holds. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Db, openDatabase } from "../../db/database.ts";
-import { setDatabaseOffset, testDatabase } from "../../testing/cluster.ts";
+import type { Db } from "../../db/database.ts";
 import { registerDevice } from "./devices.ts";
 import { claim, listUnprocessed } from "./leases.ts";
 import { createNotification } from "./notifications.ts";
 import { recipients } from "./schema.ts";
-
-const scope = { signal: new AbortController().signal };
-const newIds = (count: number) => Array.from({ length: count }, () => crypto.randomUUID()).sort();
-
-async function openTestDatabase() {
-  await using opened = new AsyncDisposableStack();
-  const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "notification"]));
-  const { db } = opened.use(openDatabase({ url: runtimeUrl, poolSize: 8, applicationName: "test" }));
-  const resources = opened.move();
-  return {
-    db,
-    setOffset: (offsetMs: number) => setDatabaseOffset(ownerUrl, offsetMs),
-    [Symbol.asyncDispose]: () => resources.disposeAsync(),
-  };
-}
-
-function notify(db: Db, userIds: string[], text = "hello") {
-  return createNotification(db, scope, { title: "", text, data: {}, userIds });
-}
+import { newIds, notify, openTestDatabase, scope } from "./testing.ts";
 
 function take(db: Db, limit = 0, options: { owner?: string; leaseSeconds?: number } = {}) {
   return claim(db, scope, { owner: options.owner ?? "sender", limit, leaseSeconds: options.leaseSeconds ?? 0 });

@@ -53,8 +53,8 @@ export async function createNotification(
       await tx.insert(notifications).values({ id, title, text, data });
       await tx.execute(sql`
         insert into ${recipients} (notification_id, user_id, created_at)
-        select distinct n.id, user_id::uuid, n.created_at
-        from ${notifications} n, jsonb_array_elements_text(${JSON.stringify(userIds)}::jsonb) user_id
+        select distinct n.id, told.user_id::uuid, n.created_at
+        from ${notifications} n, jsonb_array_elements_text(${JSON.stringify(userIds)}::jsonb) told(user_id)
         where n.id = ${id}`);
       await emit(tx, [notificationCreated(id)]);
     },

@@ -86,11 +86,13 @@ async function markOutcomes(tx: Tx, outcomes: RecipientOutcome[], isHeld: SQL): 
   const told = sql`jsonb_to_recordset(${JSON.stringify(outcomes)}::jsonb)
     as told("notificationId" uuid, "userId" uuid, outcome text)`;
   const isTold = sql`${recipients.notificationId} = told."notificationId" and ${recipients.userId} = told."userId"`;
+  const isMine = and(isTold, isNull(recipients.processedAt), isHeld);
+  await lockInOrder(tx, sql`${recipients}, ${told}`, isMine);
   const rows = await tx
     .update(recipients)
     .set({ processedAt, outcome: sql`told.outcome` })
     .from(told)
-    .where(and(isTold, isNull(recipients.processedAt), isHeld))
+    .where(isMine)
     .returning(marked);
   const lost = await tx.execute(sql`
     select 1 from ${told} left join ${recipients} on ${isTold} where ${recipients.processedAt} is null limit 1`);
@@ -100,21 +102,26 @@ async function markOutcomes(tx: Tx, outcomes: RecipientOutcome[], isHeld: SQL): 
 
 async function markSent(tx: Tx, notificationIds: string[], isHeld: SQL): Promise<Marked[]> {
   if (notificationIds.length === 0) return [];
-  const rows = await tx
-    .update(recipients)
-    .set({ processedAt, outcome: "sent" })
-    .where(and(inArray(recipients.notificationId, notificationIds), isNull(recipients.processedAt), isHeld))
-    .returning(marked);
+  const isMine = and(inArray(recipients.notificationId, notificationIds), isNull(recipients.processedAt), isHeld);
+  await lockInOrder(tx, sql`${recipients}`, isMine);
+  const rows = await tx.update(recipients).set({ processedAt, outcome: "sent" }).where(isMine).returning(marked);
   // In order are those of which this lease has processed something, now or before, and those that are processed whole.
   const isProcessed = sql`${recipients.processedAt} is not null`;
   const lost = await tx.execute(sql`
-    select 1 from jsonb_array_elements_text(${JSON.stringify(notificationIds)}::jsonb) id
+    select 1 from jsonb_array_elements_text(${JSON.stringify(notificationIds)}::jsonb) told(id)
     where not coalesce((
       select bool_and(${isProcessed}) or bool_or(${isProcessed} and ${isHeld})
-      from ${recipients} where ${recipients.notificationId} = id::uuid
+      from ${recipients} where ${recipients.notificationId} = told.id::uuid
     ), false) limit 1`);
   if (lost.length > 0) throw leaseLost();
   return rows;
+}
+
+/** An UPDATE locks rows as it comes by them: two calls about the same ones would wait for each other. */
+async function lockInOrder(tx: Tx, tables: SQL, where: SQL | undefined): Promise<void> {
+  await tx.execute(sql`
+    select 1 from ${tables} where ${where}
+    order by ${recipients.notificationId}, ${recipients.userId} for update of recipients`);
 }
 
 function leaseLost() {

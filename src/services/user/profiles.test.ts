@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
@@ -17,134 +17,138 @@ import { access } from "../access/service.ts";
 import { auth } from "../auth/service.ts";
 import { user } from "./service.ts";
 
-let system: TestSystem;
+describe("profiles", () => {
+  let system: TestSystem;
 
-before(async () => {
-  system = await startTestSystem({ definitions: [auth, access, user] });
-});
-
-after(() => system[Symbol.asyncDispose]());
-
-const backend = () => system.asService(UserInternalService, "backend", "user");
-const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
-
-test("right after the registration a person reads their own profile, made from the account", async () => {
-  const { userId, email, accessToken } = await system.newUser({ firstName: "Zoë", lastName: "O'Neil" });
-
-  const { user: me } = await system.asUser(UserService, accessToken).getMe({});
-
-  const { account } = await system.asService(AuthInternalService, "user", "auth").getAccount({ userId });
-  assert.ok(me && account);
-  const { $typeName, roles, ...profile } = me;
-  assert.deepEqual(profile, {
-    userId,
-    email,
-    firstName: "Zoë",
-    lastName: "O'Neil",
-    locale: "",
-    createdAt: account.createdAt,
-  });
-  assert.deepEqual(roles, ["user"]);
-  assert.deepEqual((await backend().getUser({ userId })).user, me);
-});
-
-test("roles are those of the moment, in alphabetical order", async () => {
-  const { userId, accessToken } = await system.newUser();
-  const roles = system.asService(AccessInternalService, "operator", "access");
-  const mine = async () => (await system.asUser(UserService, accessToken).getMe({})).user?.roles;
-  assert.deepEqual(await mine(), ["user"]);
-
-  await roles.assignRole({ userId, role: "artist" });
-  await roles.assignRole({ userId, role: "admin" });
-  assert.deepEqual(await mine(), ["admin", "artist", "user"]);
-
-  await roles.unassignRole({ userId, role: "admin" });
-  assert.deepEqual((await backend().getUser({ userId })).user?.roles, ["artist", "user"]);
-});
-
-test("20 first reads at once make one profile and one event, however the id is spelled", async () => {
-  const { userId, email, accessToken } = await system.newUser();
-  const person = system.asUser(UserService, accessToken);
-  const reads = Array.from({ length: 20 }, (_, number) => {
-    if (number % 2 === 0) return person.getMe({});
-    return backend().getUser({ userId: number % 4 === 1 ? userId : userId.toUpperCase() });
+  before(async () => {
+    system = await startTestSystem({ definitions: [auth, access, user] });
   });
 
-  const answers = await Promise.all(reads);
+  after(() => system[Symbol.asyncDispose]());
 
-  for (const answer of answers) assert.deepEqual(answer.user, answers[0]!.user);
-  assert.equal(answers[0]!.user?.email, email);
-  const { profiles, events } = await stored(system, userId);
-  assert.equal(profiles, 1);
-  assert.equal(events.length, 1);
-  const { $typeName: _, roles, ...profile } = answers[0]!.user!;
-  const { $typeName, ...fact } = events[0]!;
-  assert.deepEqual(fact, profile);
-});
+  const backend = () => system.asService(UserInternalService, "backend", "user");
+  const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
 
-test("an unknown user is NOT_FOUND / USER_NOT_FOUND and leaves nothing behind", async () => {
-  const userId = crypto.randomUUID();
+  test("right after the registration a person reads their own profile, made from the account", async () => {
+    const { userId, email, accessToken } = await system.newUser({ firstName: "Zoë", lastName: "O'Neil" });
 
-  await assert.rejects(backend().getUser({ userId }), because("USER_NOT_FOUND"));
-  await assert.rejects(backend().getUser({ userId }), { code: Code.NotFound });
-  assert.deepEqual(await stored(system, userId), { profiles: 0, events: [] });
-});
+    const { user: me } = await system.asUser(UserService, accessToken).getMe({});
 
-test("a live session without an account is a fault, not an answer about the person", async () => {
-  const { sessionId } = await system.newUser();
-  const seconds = Math.floor(system.clock.now() / 1000);
-  const claims = { userId: crypto.randomUUID(), sessionId, generation: 0, authenticatedAt: seconds };
-  const issuer = "http://127.0.0.1:8080";
-  const token = signAccessToken(
-    createSigner(system.signingKeys),
-    { issuer, clock: system.clock },
-    { ...claims, expiresAt: seconds + 60 },
-  );
-
-  await assert.rejects(system.asUser(UserService, token).getMe({}), because("INTERNAL"));
-  assert.deepEqual(await stored(system, claims.userId), { profiles: 0, events: [] });
-  // the line is written when the answer is out, which may be a moment after it is in
-  const isLogged = () => JSON.stringify(system.logLines).includes("the account behind a live session was not found");
-  for (let waitedMs = 0; !isLogged() && waitedMs < 2_000; waitedMs += 5) await delay(5);
-  assert.ok(isLogged());
-});
-
-test("while auth or access is away nothing is stored and callers hear UNAVAILABLE; then it works again", async () => {
-  await using others = await startTestSystem({ definitions: [auth, access] });
-  const target = { host: "127.0.0.1", port: Number(new URL(others.internalUrl).port) };
-  await using toAuth = await startFaultProxy(target);
-  await using toAccess = await startFaultProxy(target);
-  const keys = others.serviceKeys.filter((key) => key.callee === "user" || key.caller === "user");
-  const variables = {
-    CONCIERGE_USER_AUTH_URL: toAuth.url,
-    CONCIERGE_USER_ACCESS_URL: toAccess.url,
-    CONCIERGE_USER_SERVICE_KEYS: JSON.stringify({ keys }),
-  };
-  await using userAlone = await startTestService(user, { variables });
-  await userAlone.server.ready;
-  // both clocks stand still since their own start; tokens between the two need one hour
-  await others.advance(userAlone.clock.now() - others.clock.now());
-  using connection = connectService({
-    baseUrl: userAlone.internalUrl,
-    key: others.keyOf("backend", "user"),
-    clock: userAlone.clock,
+    const { account } = await system.asService(AuthInternalService, "user", "auth").getAccount({ userId });
+    assert.ok(me && account);
+    const { $typeName, roles, ...profile } = me;
+    assert.deepEqual(profile, {
+      userId,
+      email,
+      firstName: "Zoë",
+      lastName: "O'Neil",
+      locale: "",
+      createdAt: account.createdAt,
+    });
+    assert.deepEqual(roles, ["user"]);
+    assert.deepEqual((await backend().getUser({ userId })).user, me);
   });
-  const client = connection.client(UserInternalService);
-  const { userId } = await others.newUser();
 
-  for (const edge of [toAuth, toAccess]) {
-    edge.cut();
-    await assert.rejects(client.getUser({ userId }), because("DEPENDENCY_UNAVAILABLE"));
-    await assert.rejects(client.getUser({ userId }), { code: Code.Unavailable });
-    assert.deepEqual(await stored(userAlone, userId), { profiles: 0, events: [] });
-    await edge.heal();
-  }
+  test("roles are those of the moment, in alphabetical order", async () => {
+    const { userId, accessToken } = await system.newUser();
+    const roles = system.asService(AccessInternalService, "operator", "access");
+    const mine = async () => (await system.asUser(UserService, accessToken).getMe({})).user?.roles;
+    assert.deepEqual(await mine(), ["user"]);
 
-  assert.deepEqual((await client.getUser({ userId })).user?.roles, ["user"]);
-  assert.equal((await stored(userAlone, userId)).events.length, 1);
-  // a profile that is there needs auth no more
-  toAuth.cut();
-  assert.equal((await client.getUser({ userId })).user?.userId, userId);
+    for (const name of ["editor", "support"]) {
+      await roles.createRole({ name });
+      await roles.assignRole({ userId, role: name });
+    }
+    assert.deepEqual(await mine(), ["editor", "support", "user"]);
+
+    await roles.unassignRole({ userId, role: "editor" });
+    assert.deepEqual((await backend().getUser({ userId })).user?.roles, ["support", "user"]);
+  });
+
+  test("20 first reads at once make one profile and one event, however the id is spelled", async () => {
+    const { userId, email, accessToken } = await system.newUser();
+    const person = system.asUser(UserService, accessToken);
+    const reads = Array.from({ length: 20 }, (_, number) => {
+      if (number % 2 === 0) return person.getMe({});
+      return backend().getUser({ userId: number % 4 === 1 ? userId : userId.toUpperCase() });
+    });
+
+    const answers = await Promise.all(reads);
+
+    for (const answer of answers) assert.deepEqual(answer.user, answers[0]!.user);
+    assert.equal(answers[0]!.user?.email, email);
+    const { profiles, events } = await stored(system, userId);
+    assert.equal(profiles, 1);
+    assert.equal(events.length, 1);
+    const { $typeName: _, roles, ...profile } = answers[0]!.user!;
+    const { $typeName, ...fact } = events[0]!;
+    assert.deepEqual(fact, profile);
+  });
+
+  test("an unknown user is NOT_FOUND / USER_NOT_FOUND and leaves nothing behind", async () => {
+    const userId = crypto.randomUUID();
+
+    await assert.rejects(backend().getUser({ userId }), because("USER_NOT_FOUND"));
+    await assert.rejects(backend().getUser({ userId }), { code: Code.NotFound });
+    assert.deepEqual(await stored(system, userId), { profiles: 0, events: [] });
+  });
+
+  test("a live session without an account is a fault, not an answer about the person", async () => {
+    const { sessionId } = await system.newUser();
+    const seconds = Math.floor(system.clock.now() / 1000);
+    const claims = { userId: crypto.randomUUID(), sessionId, generation: 0, authenticatedAt: seconds };
+    const issuer = "http://127.0.0.1:8080";
+    const token = signAccessToken(
+      createSigner(system.signingKeys),
+      { issuer, clock: system.clock },
+      { ...claims, expiresAt: seconds + 60 },
+    );
+
+    await assert.rejects(system.asUser(UserService, token).getMe({}), because("INTERNAL"));
+    assert.deepEqual(await stored(system, claims.userId), { profiles: 0, events: [] });
+    // the line is written when the answer is out, which may be a moment after it is in
+    const isLogged = () => JSON.stringify(system.logLines).includes("the account behind a live session was not found");
+    for (let waitedMs = 0; !isLogged() && waitedMs < 2_000; waitedMs += 5) await delay(5);
+    assert.ok(isLogged());
+  });
+
+  test("while auth or access is away nothing is stored and callers hear UNAVAILABLE; then it works again", async () => {
+    await using others = await startTestSystem({ definitions: [auth, access] });
+    const target = { host: "127.0.0.1", port: Number(new URL(others.internalUrl).port) };
+    await using toAuth = await startFaultProxy(target);
+    await using toAccess = await startFaultProxy(target);
+    const keys = others.serviceKeys.filter((key) => key.callee === "user" || key.caller === "user");
+    const variables = {
+      CONCIERGE_USER_AUTH_URL: toAuth.url,
+      CONCIERGE_USER_ACCESS_URL: toAccess.url,
+      CONCIERGE_USER_SERVICE_KEYS: JSON.stringify({ keys }),
+    };
+    await using userAlone = await startTestService(user, { variables });
+    await userAlone.server.ready;
+    // both clocks stand still since their own start; tokens between the two need one hour
+    await others.advance(userAlone.clock.now() - others.clock.now());
+    using connection = connectService({
+      baseUrl: userAlone.internalUrl,
+      key: others.keyOf("backend", "user"),
+      clock: userAlone.clock,
+    });
+    const client = connection.client(UserInternalService);
+    const { userId } = await others.newUser();
+
+    for (const edge of [toAuth, toAccess]) {
+      edge.cut();
+      await assert.rejects(client.getUser({ userId }), because("DEPENDENCY_UNAVAILABLE"));
+      await assert.rejects(client.getUser({ userId }), { code: Code.Unavailable });
+      assert.deepEqual(await stored(userAlone, userId), { profiles: 0, events: [] });
+      await edge.heal();
+    }
+
+    assert.deepEqual((await client.getUser({ userId })).user?.roles, ["user"]);
+    assert.equal((await stored(userAlone, userId)).events.length, 1);
+    // a profile that is there needs auth no more
+    toAuth.cut();
+    assert.equal((await client.getUser({ userId })).user?.userId, userId);
+  });
 });
 
 /** What user's database holds about a person. */

@@ -1,14 +1,14 @@
 /**
- * Profiles: who people are. An account has no profile until somebody reads it; the first read makes it from what auth knows,
- * so it works right after the registration whichever process has died in between. However many read at once, one row is
- * made and one event tells of it. Roles belong to access and are asked for at every read.
+ * Profiles: who people are. An account has no profile until somebody reads it; the first read makes it from what auth
+ * knows, so it works right after the registration whichever process has died in between. However many read at once,
+ * one row is made and one event tells of it. Roles belong to access and are asked for at every read.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { eq } from "drizzle-orm";
 import { type Db, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import type { CallScope } from "../../rpc/call.ts";
+import { type CallScope, onward } from "../../rpc/call.ts";
 import { userCreated } from "./events.ts";
 import { profiles } from "./schema.ts";
 import type { UserContext } from "./service.ts";
@@ -22,11 +22,10 @@ export interface User extends Profile {
 
 /** Any person by id. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
 export async function getUser(context: UserContext, scope: CallScope, userId: string): Promise<User> {
-  const { signal, timeoutMs } = scope;
   try {
     const [found, { roles }] = await Promise.all([
       findProfile(context.db, userId),
-      context.clients.access.getUserRoles({ userId }, { signal, timeoutMs }),
+      context.clients.access.getUserRoles({ userId }, onward(scope)),
     ]);
     return { ...(found ?? (await makeProfile(context, scope, userId))), roles };
   } catch (error) {
@@ -52,8 +51,7 @@ async function findProfile(db: Pick<Db, "select">, userId: string): Promise<Prof
 }
 
 async function makeProfile({ db, clients }: UserContext, scope: CallScope, userId: string): Promise<Profile> {
-  const { signal, timeoutMs } = scope;
-  const { account } = await clients.auth.getAccount({ userId }, { signal, timeoutMs });
+  const { account } = await clients.auth.getAccount({ userId }, onward(scope));
   if (!account?.createdAt) throw new Error("auth answered without an account");
   const { email, firstName, lastName, locale } = account;
   const values = { userId, email, firstName, lastName, locale, createdAt: timestampDate(account.createdAt) };
@@ -70,6 +68,6 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
       if (!found) throw new Error("the profile was neither made nor found");
       return found;
     },
-    { signal },
+    { signal: scope.signal },
   );
 }

@@ -362,8 +362,8 @@ export const AccessInternalService: GenService<{
   /**
    * Gives a role to a user. Giving it twice is no error.
    *
-   * Errors: NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN (the role comes
-   * with the account and cannot be given).
+   * Errors: NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN (built-in roles
+   * are not given by this call).
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.AssignRole
    */

@@ -78,7 +78,8 @@ export const PublicSchema: GenMessage<Public> = /*@__PURE__*/
   messageDesc(file_concierge_options_v1_access, 1);
 
 /**
- * A person with a live session may call.
+ * A person with a live session may call. Errors of every such method: UNAUTHENTICATED (no token, or one that is not
+ * accepted), UNAVAILABLE / AUTH_STALE (the session cannot be checked).
  *
  * @generated from message concierge.options.v1.User
  */
@@ -93,7 +94,8 @@ export const UserSchema: GenMessage<User> = /*@__PURE__*/
   messageDesc(file_concierge_options_v1_access, 2);
 
 /**
- * Which holders of service-token keys may call.
+ * Which holders of service-token keys may call. Errors of every such method: UNAUTHENTICATED (no token, or one that is not
+ * accepted), UNAUTHENTICATED / REPLAY (the token was used before), PERMISSION_DENIED / CALLER_NOT_ALLOWED.
  *
  * @generated from message concierge.options.v1.Callers
  */

@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import test, { type TestContext } from "node:test";
+import { sql as statement } from "drizzle-orm";
+import { reasonOf } from "../errors.ts";
+import { testDatabase } from "../testing/cluster.ts";
+import { connect } from "./connection.ts";
+import { type DatabaseOptions, type Db, openDatabase, type Tx, transaction } from "./database.ts";
+import { toConnectError } from "./errors.ts";
+
+async function setUp(t: TestContext, options: Partial<DatabaseOptions> = {}) {
+  const fresh = await testDatabase();
+  const owner = connect(fresh.ownerUrl, { applicationName: "owner" });
+  await owner`create table entry (id text primary key)`;
+  const database = openDatabase({ url: fresh.ownerUrl, poolSize: 2, applicationName: "pool-test", ...options });
+  t.after(async () => {
+    await owner.end();
+    await database[Symbol.asyncDispose]();
+    await fresh[Symbol.asyncDispose]();
+  });
+  return { db: database.db, database, owner };
+}
+
+const insert = (db: Db | Tx, id: string) => db.execute(statement`insert into entry values (${id})`);
+
+async function backendOf(tx: Tx): Promise<number> {
+  const [row] = await tx.execute<{ pid: number }>(statement`select pg_backend_pid() as pid`);
+  return row!.pid;
+}
+
+async function entries(owner: ReturnType<typeof connect>): Promise<unknown[]> {
+  return (await owner`select id from entry order by id`).map((row) => row.id);
+}
+
+test("a transaction whose connection is cut between statements fails; nothing of it is stored, in no other one either", async (t) => {
+  const { db, owner } = await setUp(t, { poolSize: 1 });
+  const waiting = Promise.withResolvers<void>();
+  const cut = transaction(db, async (tx) => {
+    await insert(tx, "before");
+    const pid = await backendOf(tx);
+    await owner`select pg_terminate_backend(${pid}, 5000)`;
+    await waiting.promise;
+    await insert(tx, "after");
+  });
+  const outcome = cut.catch((error: unknown) => error);
+  // this one gets the place in the pool as soon as the loss is seen, while the lost one goes on sending
+  await transaction(db, async (tx) => {
+    await insert(tx, "other");
+    waiting.resolve();
+    await outcome;
+  });
+  assert.equal(reasonOf(toConnectError(await outcome)), "DATABASE_UNAVAILABLE");
+  assert.deepEqual(await entries(owner), ["other"]);
+});
+
+test("a transaction whose connection is cut inside a statement fails and the pool goes on", async (t) => {
+  const { db, owner } = await setUp(t, { poolSize: 1 });
+  const pid = Promise.withResolvers<number>();
+  const cut = transaction(db, async (tx) => {
+    await insert(tx, "before");
+    pid.resolve(await backendOf(tx));
+    await tx.execute(statement`select pg_sleep(30)`);
+  }).catch((error: unknown) => error);
+  await owner`select pg_terminate_backend(${await pid.promise}, 5000)`;
+  assert.equal(reasonOf(toConnectError(await cut)), "DATABASE_UNAVAILABLE");
+  await insert(db, "after");
+  assert.deepEqual(await entries(owner), ["after"]);
+});
+
+test("a failure that the transaction caught does not become a silent rollback", async (t) => {
+  const { db, owner } = await setUp(t);
+  await insert(db, "a");
+  const swallowing = transaction(db, async (tx) => {
+    await insert(tx, "b");
+    await insert(tx, "a").catch(() => {});
+  });
+  await assert.rejects(swallowing, (error) => toConnectError(error)?.message.includes("already") ?? false);
+  await transaction(db, async (tx) => {
+    await insert(tx, "c");
+    await tx.transaction((inner) => insert(inner, "a")).catch(() => {});
+    await tx.transaction((inner) => insert(inner, "d"));
+  });
+  assert.deepEqual(await entries(owner), ["a", "c", "d"]);
+});
+
+test("a statement sent after its transaction ended is refused", async (t) => {
+  const { db, owner } = await setUp(t);
+  let kept: Tx | undefined;
+  await transaction(db, async (tx) => {
+    kept = tx;
+  });
+  await assert.rejects(insert(kept!, "late"), (error: Error) =>
+    /after its transaction had ended/.test(String(error.cause)),
+  );
+  assert.deepEqual(await entries(owner), []);
+});
+
+test("R-DB-04 with every connection busy, waiters fail in time and the pool recovers", async (t) => {
+  const { db } = await setUp(t, { poolTimeoutMs: 50 });
+  const release = Promise.withResolvers<void>();
+  const busy = [1, 2].map(() => transaction(db, () => release.promise));
+  const waiters = await Promise.allSettled(Array.from({ length: 50 }, (_, index) => insert(db, `w${index}`)));
+  for (const waiter of waiters) {
+    assert.equal(waiter.status, "rejected");
+    assert.equal(reasonOf(toConnectError(waiter.reason)), "DATABASE_UNAVAILABLE");
+  }
+  release.resolve();
+  await Promise.all(busy);
+  await Promise.all(Array.from({ length: 50 }, (_, index) => insert(db, `x${index}`)));
+});
+
+test("closing waits for what runs, refuses what comes, and does not outlast its limit", async (t) => {
+  const { db, database, owner } = await setUp(t);
+  const release = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  const running = transaction(db, async (tx) => {
+    await insert(tx, "kept");
+    started.resolve();
+    await release.promise;
+  });
+  await started.promise;
+  const closing = database[Symbol.asyncDispose]();
+  await assert.rejects(insert(db, "refused"), (error) => toConnectError(error) !== undefined);
+  release.resolve();
+  await Promise.all([running, closing]);
+  assert.deepEqual(await entries(owner), ["kept"]);
+});

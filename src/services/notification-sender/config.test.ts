@@ -1,0 +1,62 @@
+/** What the sender's variables let through, mode by mode. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { loadConfig } from "../../config.ts";
+import { createServiceAccount } from "../../dev/push-stand-in.ts";
+import { createServiceKey } from "../../token/key-making.ts";
+import { config } from "./config.ts";
+
+const account = createServiceAccount("concierge-test");
+
+async function load(mode: string, changes: Record<string, string> = {}) {
+  const prefix = "CONCIERGE_NOTIFICATION_SENDER_";
+  const keys = [createServiceKey("notification-sender", "notification", "service")];
+  const variables = {
+    SERVICE_KEYS: JSON.stringify({ keys }),
+    FIREBASE_CREDENTIALS: JSON.stringify(await account),
+    ...changes,
+  };
+  const env = Object.fromEntries(Object.entries(variables).map(([name, value]) => [prefix + name, value]));
+  const { services } = loadConfig({
+    env: { CONCIERGE_MODE: mode, ...env },
+    readFile: () => "",
+    stat: () => ({ mode: 0o600 }),
+    services: { "notification-sender": config },
+    start: ["notification-sender"],
+  });
+  return services["notification-sender"];
+}
+
+test("a key file of Google's is good for production, and everything else has a default", async () => {
+  const { pollMs, batchSize, leaseSeconds, pushEndpoint, firebaseCredentials } = await load("production");
+  assert.deepEqual(
+    { pollMs, batchSize, leaseSeconds, pushEndpoint },
+    {
+      ...{ pollMs: 1_000, batchSize: 100, leaseSeconds: 30, pushEndpoint: undefined },
+    },
+  );
+  assert.deepEqual(firebaseCredentials, await account);
+});
+
+test("S-CFG-04 the push stand-in is refused in production and allowed in the demo", async () => {
+  const standIn = { PUSH_ENDPOINT: "http://127.0.0.1:9099" };
+  await assert.rejects(
+    () => load("production", standIn),
+    /CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT must not be set/,
+  );
+  assert.equal((await load("demo", standIn)).pushEndpoint, standIn.PUSH_ENDPOINT);
+});
+
+test("S-NOT-11 credentials that are none are refused without a word of them", async () => {
+  for (const text of ["canary-1", '"canary-2"', '{"client_email": "canary-3"}', '{"private_key": ["canary-4"]}']) {
+    await assert.rejects(
+      () => load("development", { FIREBASE_CREDENTIALS: text }),
+      ({ message }: Error) => message.includes("FIREBASE_CREDENTIALS") && !message.includes("canary"),
+    );
+  }
+});
+
+test("a lease must be long enough to claim, push and tell", async () => {
+  await assert.rejects(() => load("development", { LEASE_SECONDS: "24" }), /LEASE_SECONDS/);
+  assert.equal((await load("development", { LEASE_SECONDS: "25" })).leaseSeconds, 25);
+});

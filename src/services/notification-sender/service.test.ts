@@ -1,0 +1,79 @@
+/** The sender as it runs, polling by itself, beside the services it needs. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  NotificationInternalService,
+  NotificationService,
+  Platform,
+} from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { openDatabase } from "../../db/database.ts";
+import { armFailpoint } from "../../failpoints.ts";
+import { startTestSystem } from "../../testing/system.ts";
+import { auth } from "../auth/service.ts";
+import { recipients } from "../notification/schema.ts";
+import { notification } from "../notification/service.ts";
+import { notificationSender } from "./service.ts";
+
+const PATIENCE_MS = 5_000;
+const POLL_MS = 20;
+
+function start() {
+  return startTestSystem({
+    definitions: [auth, notification, notificationSender],
+    variables: { CONCIERGE_NOTIFICATION_SENDER_POLL_MS: String(POLL_MS) },
+  });
+}
+
+async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  for (let waitedMs = 0; waitedMs < PATIENCE_MS; waitedMs += POLL_MS) {
+    const found = await look();
+    if (found !== undefined) return found;
+    await delay(POLL_MS);
+  }
+  throw new Error(`${what} did not come within ${PATIENCE_MS} ms`);
+}
+
+test("from a notification to the device, the inbox and the ledger, without a hand", async () => {
+  await using system = await start();
+  const url = system.database("notification").runtimeUrl;
+  await using database = openDatabase({ url, poolSize: 1, applicationName: "test" });
+  const { db } = database;
+  const { userId, accessToken } = await system.newUser();
+  const client = system.asUser(NotificationService, accessToken);
+  const backend = system.asService(NotificationInternalService, "backend", "notification");
+  await client.registerDevice({ token: "phone", platform: Platform.ANDROID });
+  const { notificationId } = await backend.createNotification({ title: "Hi", text: "hello", userIds: [userId] });
+  const push = await until("the push", async () => (await system.pushes())[0]);
+  assert.equal(push.token, "phone");
+  assert.deepEqual(push.message.data, { notification_id: notificationId });
+  const { notifications } = await client.listMyNotifications({});
+  assert.deepEqual(
+    notifications.map((entry) => entry.notificationId),
+    [notificationId],
+  );
+  await client.markReceived({ notificationId });
+  await until("the outcome", async () => {
+    const [recipient] = await db.select().from(recipients);
+    return recipient?.outcome === "sent" ? true : undefined;
+  });
+  await system.advance(31_000);
+  assert.deepEqual((await backend.listUnprocessed({})).notifications, []);
+  assert.equal((await system.pushes()).length, 1);
+});
+
+test("the sender serves health and nothing else, and a failing run is logged once", async () => {
+  await using system = await start();
+  const { userId } = await system.newUser();
+  const backend = system.asService(NotificationInternalService, "backend", "notification");
+  assert.deepEqual(notificationSender.services, []);
+  assert.equal((await fetch(`${system.internalUrl}/readyz`)).status, 200);
+  const failures = () => system.logLines.filter(({ msg }) => msg === "job failed, will be tried again");
+  {
+    using _ = armFailpoint("sender.after_claim", "error");
+    await backend.createNotification({ text: "one", userIds: [userId] });
+    await until("the failure", () => failures()[0]);
+  }
+  await until("the recovery", () => system.logLines.find(({ msg }) => msg === "job runs again"));
+  assert.equal(failures().length, 1);
+});

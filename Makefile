@@ -61,7 +61,7 @@ gen: $(INSTALLED) ## Generate code from proto/, and .env.example from the servic
 	buf generate
 	node src/main.ts config > .env.example
 
-.proto-deps: package-lock.json
+.proto-deps: $(INSTALLED)
 	node src/dev/proto-deps.ts
 	@touch $@
 

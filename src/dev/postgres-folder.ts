@@ -26,8 +26,8 @@ export const SUPERUSER = "postgres";
 /** Finds the programs, the account and the folder. Throws StartupError if one of them cannot be had. */
 export async function findPlace(requestedFolder: string, binFolder: string | undefined): Promise<Place> {
   const requested = resolve(requestedFolder);
-  await mkdir(requested, { recursive: true });
-  const account = await ownerOrServerAccount(join(requested, "cluster", "data"));
+  await mkdir(requested, { recursive: true }).catch((error) => cannotWrite(requested, error));
+  const account = await ownerOrServerAccount(join(requested, "cluster"));
   const folder = (await canEnter(requested, account)) ? requested : await relocate(requested, account!);
   const binaries = await findBinaries(binFolder, account, () => privateFolder(requested, account!));
   const cluster = join(folder, "cluster");
@@ -35,14 +35,19 @@ export async function findPlace(requestedFolder: string, binFolder: string | und
 }
 
 /** Data that a user has made stays that user's, also when root starts the server on it. */
-async function ownerOrServerAccount(data: string): Promise<Account | undefined> {
+async function ownerOrServerAccount(cluster: string): Promise<Account | undefined> {
   const account = await serverAccount();
-  const owner = await stat(data).catch(() => undefined);
+  const owner = await stat(cluster).catch(() => undefined);
   if (!owner) return account;
-  if (account) return owner.uid === 0 ? account : { uid: owner.uid, gid: owner.gid };
+  if (account && owner.uid !== 0) return { uid: owner.uid, gid: owner.gid };
+  if (account) {
+    // restored or copied by root
+    await run("chown", ["-R", `${account.uid}:${account.gid}`, cluster]);
+    return account;
+  }
   if (owner.uid === (await ownUid())) return undefined;
   throw new StartupError(
-    `the database in ${data} belongs to another user (uid ${owner.uid}): start as that user or as root, ` +
+    `the database in ${cluster} belongs to another user (uid ${owner.uid}): start as that user or as root, ` +
       "or move the folder away to start with an empty one",
     ExitCode.config,
   );
@@ -91,7 +96,7 @@ export async function ensureCluster(place: Place, durable: boolean): Promise<voi
 }
 
 async function initialize(place: Place, folder: string, durable: boolean): Promise<void> {
-  await mkdir(folder, { mode: 0o700 });
+  await mkdir(folder, { mode: 0o700 }).catch((error) => cannotWrite(resolve(folder, ".."), error));
   const password = join(folder, "password");
   await writeFile(password, `${randomBytes(24).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
   const log = join(folder, "server.log");
@@ -162,6 +167,11 @@ export async function removePidFile(place: Place, stale: PidFile): Promise<void>
   const text = await readFile(aside, "utf8").catch(() => stale.text);
   if (text !== stale.text) return rename(aside, path);
   await rm(aside, { force: true });
+}
+
+function cannotWrite(folder: string, error: NodeJS.ErrnoException): never {
+  const message = `cannot write to ${folder} (${error.code}): choose another folder for the database, or change its owner`;
+  throw new StartupError(message, ExitCode.config);
 }
 
 async function exists(path: string): Promise<boolean> {

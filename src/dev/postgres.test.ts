@@ -244,9 +244,16 @@ test("a normal user starts it, and root goes on with that user's data", { skip: 
   assert.equal((await stat(join(again.dataFolder, "PG_VERSION"))).uid, NOBODY);
 });
 
-test("a normal user is told when the data is another user's", { skip: !isRoot }, async (t) => {
+test("a normal user is told whose the data is, and root takes over what root has copied", {
+  skip: !isRoot,
+}, async (t) => {
   const folder = await folderFor(t);
   const first = await startPostgres({ folder, settings: FAST });
   await first[Symbol.asyncDispose]();
-  await assert.rejects(startInChild({ folder }, NOBODY), /StartupError: .*(another user|cannot be|permission)/);
+  await assert.rejects(startInChild({ folder }, NOBODY), /StartupError: .* belongs to another user/);
+  const closed = await folderFor(t);
+  await assert.rejects(startInChild({ folder: closed }, NOBODY), /StartupError: cannot write to /);
+  await run("chown", ["-R", "0:0", join(folder, "cluster")]);
+  await using again = await startPostgres({ folder, settings: FAST });
+  assert.equal(await query(again.url, "select 1"), "1");
 });

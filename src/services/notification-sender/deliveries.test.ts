@@ -267,7 +267,8 @@ test("R-NOT-18 what ListUnprocessed handed to somebody else is not pushed while 
   assert.equal((await world.backend.listUnprocessed({})).notifications[0]?.notificationId, listed);
   await world.notify([ann], "left");
   await deliveries.run(never);
-  const texts = async () => (await world.ledger()).map(({ message }) => (message.notification as { body: string }).body);
+  const texts = async () =>
+    (await world.ledger()).map(({ message }) => (message.notification as { body: string }).body);
   assert.deepEqual(await texts(), ["left"]);
   await world.system.advance(LEASE_OVER_MS);
   await deliveries.run(never);

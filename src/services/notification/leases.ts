@@ -3,7 +3,7 @@
  * clock, so what a dead sender held is taken again; its token is the fence that keeps a late one from marking what somebody
  * else has taken since. Nothing is ever removed from the ledger, and nothing is marked that its marker did not hold.
  */
-import { and, asc, eq, inArray, isNull, lte, or, type SQL, sql } from "drizzle-orm";
+import { type AnyColumn, and, asc, eq, inArray, isNull, lte, or, type SQL, sql } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { type Device, devicesOf } from "./devices.ts";
@@ -26,7 +26,7 @@ export interface Claim {
 }
 
 type Scope = Pick<CallScope, "signal">;
-type Taken = { notificationId: string; userId: string; createdAt: Date; leaseExpiresAt: Date | null };
+type Taken = { notificationId: string; userId: string; leaseExpiresAt: Date | null };
 
 const DEFAULT_LIMIT = 100;
 const DEFAULT_LEASE_SECONDS = 30;
@@ -45,7 +45,6 @@ const isFree = and(
 const taken = {
   notificationId: recipients.notificationId,
   userId: recipients.userId,
-  createdAt: recipients.createdAt,
   leaseExpiresAt: recipients.leaseExpiresAt,
 };
 
@@ -60,7 +59,16 @@ export async function claim(
   return transaction(
     db,
     async (tx) => {
-      const free = tx.$with("free").as(freeRecipients(tx, limit));
+      // What another call is taking at this moment is passed over, not waited for.
+      const free = tx.$with("free").as(
+        tx
+          .select({ notificationId: recipients.notificationId, userId: recipients.userId })
+          .from(recipients)
+          .where(isFree)
+          .orderBy(...oldestFirst)
+          .limit(limit)
+          .for("update", { skipLocked: true }),
+      );
       const rows = await tx
         .with(free)
         .update(recipients)
@@ -70,7 +78,7 @@ export async function claim(
           leaseExpiresAt: inSeconds(input.leaseSeconds || DEFAULT_LEASE_SECONDS),
         })
         .from(free)
-        .where(and(eq(recipients.notificationId, free.notificationId), eq(recipients.userId, free.userId)))
+        .where(isSame(free))
         .returning(taken);
       const [first] = rows;
       if (!first) return { notifications: [], devices: new Map() };
@@ -100,23 +108,22 @@ export async function listUnprocessed(
   return transaction(
     db,
     async (tx) => {
-      const free = tx.$with("free").as(freeRecipients(tx, MAX_LISTED_RECIPIENTS));
-      const place = sql<number>`dense_rank() over (order by ${free.createdAt}, ${free.notificationId})`.as("place");
-      const placed = tx
-        .$with("placed")
-        .as(tx.select({ notificationId: free.notificationId, userId: free.userId, place }).from(free));
+      const oldest = tx.$with("oldest").as(oldestFree(tx));
+      // Only what is leased is locked: the rest stays free for claims of this very moment.
+      const free = tx.$with("free").as(
+        tx
+          .select({ notificationId: recipients.notificationId, userId: recipients.userId })
+          .from(recipients)
+          .innerJoin(oldest, isSame(oldest))
+          .where(and(lte(oldest.place, limit), isFree))
+          .for("update", { of: recipients, skipLocked: true }),
+      );
       const rows = await tx
-        .with(free, placed)
+        .with(oldest, free)
         .update(recipients)
         .set({ leaseOwner: input.owner, leaseToken: null, leaseExpiresAt: inSeconds(LIST_LEASE_SECONDS) })
-        .from(placed)
-        .where(
-          and(
-            eq(recipients.notificationId, placed.notificationId),
-            eq(recipients.userId, placed.userId),
-            sql`${placed.place} <= ${limit}`,
-          ),
-        )
+        .from(free)
+        .where(isSame(free))
         .returning(taken);
       return withContent(tx, rows);
     },
@@ -124,16 +131,20 @@ export async function listUnprocessed(
   );
 }
 
-/** Locks free recipients; those that another call is taking at this moment are passed over, not waited for. */
-function freeRecipients(tx: Tx, limit: number) {
-  const { notificationId, userId, createdAt } = taken;
+/** Free recipients, each with the place of its notification, from 1. */
+function oldestFree(tx: Tx) {
+  const { notificationId, userId, createdAt } = recipients;
+  const place = sql<number>`dense_rank() over (order by ${createdAt}, ${notificationId})`.as("place");
   return tx
-    .select({ notificationId, userId, createdAt })
+    .select({ notificationId, userId, place })
     .from(recipients)
     .where(isFree)
     .orderBy(...oldestFirst)
-    .limit(limit)
-    .for("update", { skipLocked: true });
+    .limit(MAX_LISTED_RECIPIENTS);
+}
+
+function isSame(row: { notificationId: AnyColumn; userId: AnyColumn }): SQL {
+  return and(eq(recipients.notificationId, row.notificationId), eq(recipients.userId, row.userId))!;
 }
 
 /** Groups what was taken by notification, oldest first. */

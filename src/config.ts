@@ -11,31 +11,26 @@ import { weaknessOf } from "./config/strength.ts";
 import type { Refusal, ValuesOf } from "./config/variable.ts";
 import { ExitCode, StartupError } from "./errors.ts";
 
-export { encryptedPeer, httpUrl, peerUrl } from "./config/network.ts";
+export { httpUrl, peerUrl } from "./config/network.ts";
 export type { Mode, PlatformConfig } from "./config/platform.ts";
 export {
   describeVariables,
   PLATFORM,
-  type RegistryEntry,
   renderEnvExample,
   type ServiceShapes,
   secretVariables,
   serviceOf,
   snakeCase,
-  type VariableRow,
 } from "./config/registry.ts";
-export { type ServiceKey, type ServiceKeyRing, secret } from "./config/secret.ts";
+export { type ServiceKey, secret } from "./config/secret.ts";
 export type { ConfigInput } from "./config/sources.ts";
 export {
   type ConfigShape,
   list,
   notInProduction,
-  type Refusal,
-  type Risk,
   type SecretKind,
   setting,
   type ValuesOf,
-  type Variable,
 } from "./config/variable.ts";
 
 /** The values of one process. `services` holds the started services only. */

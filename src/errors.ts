@@ -92,7 +92,7 @@ export function reasonOf(error: unknown): Reason | undefined {
 }
 
 /** Exit codes, after sysexits.h: what an operator or a supervisor may decide by. */
-export const ExitCode = { ok: 0, failure: 1, usage: 64, unavailable: 69, config: 78 } as const;
+export const ExitCode = { ok: 0, failure: 1, usage: 64, unavailable: 69, config: 78, interrupted: 130 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 /** Stops the process at start with one clear line and an exit code; never carries a secret. */

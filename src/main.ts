@@ -1,33 +1,29 @@
 #!/usr/bin/env node
 /**
- * The only file that touches `process`: arguments, environment, signals, exit code. The first SIGINT or SIGTERM asks the
- * command to stop, the second ends the process at once.
+ * The only file that touches `process`: arguments, environment, signals, output, exit code. The first SIGINT or SIGTERM asks
+ * the command to stop, the second ends the process at once.
  */
-import { CommanderError } from "commander";
+import { enableCompileCache } from "node:module";
+import { fileURLToPath } from "node:url";
 import type { Host } from "./cli/host.ts";
-import { createProgram } from "./cli/program.ts";
-import { ExitCode, StartupError } from "./errors.ts";
-import { describeError } from "./log.ts";
 
-const FORCED_EXIT_CODE = 130;
+const FAULT_EXIT_CODE = 1;
+const INTERRUPTED_EXIT_CODE = 130;
 
 const stopping = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.on(signal, () => {
-    if (stopping.signal.aborted) process.exit(FORCED_EXIT_CODE);
+    if (stopping.signal.aborted) process.exit(INTERRUPTED_EXIT_CODE);
     stopping.abort();
   });
 }
+// Whoever read our output has gone (`concierge config | head -1`): that is no fault, and nobody is left to be told.
+for (const output of [process.stdout, process.stderr]) output.on("error", () => {});
 
-// A fault that nobody awaited: say it, then end in order. A supervisor starts us again.
-for (const event of ["uncaughtException", "unhandledRejection"] as const) {
-  process.on(event, (error: unknown) => {
-    warnOf(error);
-    process.exitCode = ExitCode.failure;
-    if (stopping.signal.aborted) process.exit();
-    stopping.abort();
-  });
-}
+// Compiling our 800 modules takes two fifths of the time they need to load. Where the folder cannot be written, as in a
+// container, nothing is kept.
+enableCompileCache(fileURLToPath(new URL("../node_modules/.cache/concierge", import.meta.url)));
+const { describeFault, run } = await import("./cli/run.ts");
 
 const host: Host = {
   env: process.env,
@@ -38,31 +34,24 @@ const host: Host = {
   stop: stopping.signal,
   inputEnded: () =>
     new Promise((resolve) => {
-      process.stdin.once("end", resolve).once("close", resolve).resume();
+      process.stdin.once("end", resolve).once("close", resolve).once("error", resolve).resume();
     }),
 };
 
-try {
-  await createProgram(host).parseAsync(process.argv);
-} catch (error) {
-  process.exitCode = exitCodeOf(error);
+// A fault that nobody awaited: say it, then end in order. A supervisor starts us again.
+for (const event of ["uncaughtException", "unhandledRejection"] as const) {
+  process.on(event, (error: unknown) => {
+    host.warn(describeFault(error));
+    process.exitCode = FAULT_EXIT_CODE;
+    if (stopping.signal.aborted) process.exit();
+    stopping.abort();
+  });
+}
+
+const exitCode = await run(host, process.argv.slice(2));
+process.exitCode ??= exitCode;
+for (const output of [process.stdout, process.stderr]) {
+  await new Promise<void>((resolve) => void output.write("", () => resolve()));
 }
 // Nothing that a command opened may hold the process once it has ended.
 process.exit();
-
-function exitCodeOf(error: unknown): number {
-  // Commander has said already what is wrong; its help is no failure.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? ExitCode.ok : ExitCode.usage;
-  if (error instanceof StartupError) {
-    host.warn(`concierge: ${error.message}\n`);
-    return error.exitCode;
-  }
-  warnOf(error);
-  return ExitCode.failure;
-}
-
-function warnOf(error: unknown): void {
-  const description =
-    error instanceof Error ? describeError(error) : { message: "something that is no error was thrown" };
-  host.warn(`concierge: ${JSON.stringify(description)}\n`);
-}

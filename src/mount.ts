@@ -3,6 +3,7 @@
  * definition started. It answers calls once the schema is verified and the signing keys are there; until then it waits.
  */
 import { setTimeout as delay } from "node:timers/promises";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { ConnectRouter } from "@connectrpc/connect";
 import { AuthInternalService } from "../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "./client/service-client.ts";
@@ -14,14 +15,16 @@ import { StartupError } from "./errors.ts";
 import { type Job, startJobs } from "./jobs.ts";
 import type { Logger } from "./log.ts";
 import { accessRule, type Side, sideOf } from "./rpc/access.ts";
+import type { Authentication } from "./rpc/authenticate.ts";
 import type { StepsOf } from "./rpc/steps.ts";
-import type { ServiceContext, ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
+import type { ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
 import { createAccessTokenVerifier } from "./token/access-token.ts";
 import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
 import { createSessionCheck, type SessionCheck } from "./token/sessions.ts";
 import { spendToken, sweepSpentTokens } from "./token/spent-tokens.ts";
 
+const { IDEMPOTENCY_UNKNOWN } = MethodOptions_IdempotencyLevel;
 const WAIT_MS = 250;
 const KEY_REFRESH_MS = 60_000;
 const SWEEP_MS = 60_000;
@@ -38,30 +41,15 @@ export interface MountOptions {
   log: Logger;
 }
 
-export interface Mounted extends AsyncDisposable {
-  definition: ServiceDefinition;
-  parts: ServiceParts;
-  steps: StepsOf;
-  /** Puts the implementations of one side on a router. */
-  register(side: Side): (router: ConnectRouter) => void;
-  /** Resolves when the service answers; rejects with a StartupError when it never will. */
-  begin(signal: AbortSignal): Promise<void>;
-  /** Starts what the service does by itself. */
-  startJobs(): void;
-  /** Why it is not ready, or undefined. */
-  notReady(): Promise<string | undefined>;
-}
-
-export async function mountService(definition: ServiceDefinition, options: MountOptions): Promise<Mounted> {
+/** Makes the parts of one service. Nothing is reached yet; begin() waits for what must be there. */
+export async function mountService(definition: ServiceDefinition, options: MountOptions): Promise<MountedService> {
   const { platform, config, clock } = options;
   const log = options.log.child({ service: definition.name });
   const keys = config.serviceKeys?.keys ?? [];
-  const database = definition.hasDatabase ? openServiceDatabase(definition, config) : undefined;
-  const connections = connectPeers(definition, keys, options);
-  const clients = Object.fromEntries(
-    Object.entries(definition.peers).map(([peer, desc]) => [peer, connections.get(peer)!.client(desc)]),
-  );
-  const context: ServiceContext = {
+  await using opened = new AsyncDisposableStack();
+  const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
+  const connections = connectPeers(definition, keys, options, opened);
+  const parts = await definition.start({
     mode: platform.mode,
     issuer: platform.issuer,
     config,
@@ -71,75 +59,124 @@ export async function mountService(definition: ServiceDefinition, options: Mount
       if (!database) throw new Error(`${definition.name} has no database`);
       return database.db;
     },
-    clients,
-  };
-  const parts = await definition.start(context);
-  const users = parts.users ?? askAuth(definition, connections, options);
+    clients: clientsOf(definition, connections),
+  });
+  opened.defer(async () => parts.stop?.());
   checkContract(definition, parts);
-
-  let started = false;
-  let waitingFor = "its start";
-  let jobs: AsyncDisposable | undefined;
-  const steps: StepsOf = {
-    authentication: {
-      mode: platform.mode,
-      verifyAccessToken: createAccessTokenVerifier(users.keyRing, { issuer: platform.issuer, clock }),
-      keyRing: users.keyRing,
-      checkSession: users.checkSession,
-      verifyServiceToken: createServiceTokenVerifier(definition.name, keys, clock),
-    },
-    isStarted: () => started,
-    spendToken: (tokenId, expiresAt) => spendToken(context.db, tokenId, expiresAt),
+  const users = parts.users ?? askAuth(definition, connections, options);
+  const authentication = {
+    mode: platform.mode,
+    verifyAccessToken: createAccessTokenVerifier(users.keyRing, { issuer: platform.issuer, clock }),
+    keyRing: users.keyRing,
+    checkSession: users.checkSession,
+    verifyServiceToken: createServiceTokenVerifier(definition.name, keys, clock),
   };
+  const checkStorage = () => checkDatabase(definition, options);
+  return new MountedService({ definition, parts, authentication, database, checkStorage, log }, opened.move());
+}
 
-  async function waitUntil(what: string, attempt: () => Promise<void>, signal: AbortSignal): Promise<void> {
-    waitingFor = what;
+interface Parts {
+  definition: ServiceDefinition;
+  parts: ServiceParts;
+  authentication: Authentication;
+  database: Database | undefined;
+  /** Resolves when the database has the schema that this code needs. */
+  checkStorage(): Promise<void>;
+  log: Logger;
+}
+
+/** A service that was mounted: waiting, then answering, until it is disposed. */
+export class MountedService implements AsyncDisposable {
+  readonly definition: ServiceDefinition;
+  readonly parts: ServiceParts;
+  readonly steps: StepsOf;
+  readonly #authentication: Authentication;
+  readonly #database: Database | undefined;
+  readonly #checkStorage: () => Promise<void>;
+  readonly #log: Logger;
+  readonly #resources: AsyncDisposableStack;
+  #waitingFor: string | undefined = "its start";
+  #jobs: AsyncDisposable | undefined;
+
+  constructor(
+    { definition, parts, authentication, database, checkStorage, log }: Parts,
+    resources: AsyncDisposableStack,
+  ) {
+    this.definition = definition;
+    this.parts = parts;
+    this.#authentication = authentication;
+    this.#database = database;
+    this.#checkStorage = checkStorage;
+    this.#log = log;
+    this.#resources = resources;
+    this.steps = {
+      authentication,
+      isStarted: () => this.#waitingFor === undefined,
+      async spendToken(tokenId, expiresAt) {
+        if (!database) throw new Error(`${definition.name} has nowhere to remember spent tokens`);
+        return spendToken(database.db, tokenId, expiresAt);
+      },
+    };
+  }
+
+  /** Puts the implementations of one side on a router. */
+  register(side: Side, router: ConnectRouter): void {
+    for (const { desc, implementation } of this.parts.implementations) {
+      if (sideOf(desc) === side) router.service(desc, implementation);
+    }
+  }
+
+  /** Resolves when the service answers; rejects with a StartupError when it never will. */
+  async begin(signal: AbortSignal): Promise<void> {
+    if (this.#database) await this.#waitUntil("the database", this.#checkStorage, signal);
+    await this.#waitUntil("the signing keys of auth", () => this.#authentication.keyRing.refresh(), signal);
+    if (signal.aborted) return;
+    this.#waitingFor = undefined;
+    this.#log.info("ready");
+  }
+
+  async #waitUntil(what: string, attempt: () => Promise<void>, signal: AbortSignal): Promise<void> {
+    this.#waitingFor = what;
     for (let tries = 0; !signal.aborted; tries++) {
       try {
         return await attempt();
       } catch (error) {
-        if (error instanceof StartupError) throw error;
-        if (tries === 0) log.warn({ error }, `waiting for ${what}`);
+        if (error instanceof StartupError) {
+          throw new StartupError(`${this.definition.name}: ${error.message}`, error.exitCode, { cause: error });
+        }
+        if (tries === 0) this.#log.warn({ error }, `waiting for ${what}`);
       }
       await delay(WAIT_MS, undefined, { signal }).catch(() => {});
     }
   }
 
-  return {
-    definition,
-    parts,
-    steps,
-    register: (side) => (router) => {
-      for (const { desc, implementation } of parts.implementations) {
-        if (sideOf(desc) === side) router.service(desc, implementation);
-      }
-    },
-    async begin(signal) {
-      if (database) await waitUntil("the database", () => checkDatabase(definition, config, options), signal);
-      await waitUntil("the signing keys of auth", () => users.keyRing.refresh(), signal);
-      if (signal.aborted) return;
-      started = true;
-      log.info("ready");
-    },
-    startJobs() {
-      jobs = startJobs([...platformJobs(database, users.keyRing), ...(parts.jobs ?? [])], log);
-    },
-    async notReady() {
-      if (!started) return `${definition.name}: waiting for ${waitingFor}`;
-      try {
-        await database?.ping();
-        return undefined;
-      } catch {
-        return `${definition.name}: the database does not answer`;
-      }
-    },
-    async [Symbol.asyncDispose]() {
-      await jobs?.[Symbol.asyncDispose]();
-      await parts.stop?.();
-      for (const connection of connections.values()) connection[Symbol.dispose]();
-      await database?.[Symbol.asyncDispose]();
-    },
-  };
+  /** Why it is not ready, or undefined. */
+  async notReady(): Promise<string | undefined> {
+    const { name } = this.definition;
+    if (this.#waitingFor !== undefined) return `${name}: waiting for ${this.#waitingFor}`;
+    try {
+      await this.#database?.ping();
+      return undefined;
+    } catch {
+      return `${name}: the database does not answer`;
+    }
+  }
+
+  /** Starts what the service does by itself. */
+  startJobs(): void {
+    const jobs = [...platformJobs(this.#database, this.#authentication.keyRing), ...(this.parts.jobs ?? [])];
+    this.#jobs = startJobs(jobs, this.#log);
+  }
+
+  /** Ends it, after the runs that are under way. */
+  async stopJobs(): Promise<void> {
+    await this.#jobs?.[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stopJobs();
+    await this.#resources.disposeAsync();
+  }
 }
 
 function openServiceDatabase(definition: ServiceDefinition, config: ServiceValues): Database {
@@ -154,15 +191,36 @@ function connectPeers(
   definition: ServiceDefinition,
   keys: ServiceKey[],
   { config, localUrl, clock }: MountOptions,
+  opened: AsyncDisposableStack,
 ): Map<string, ServiceConnection> {
   const connections = new Map<string, ServiceConnection>();
   for (const peer of Object.keys(definition.peers)) {
-    const key = keys.find((candidate) => candidate.caller === definition.name && candidate.callee === peer);
-    if (!key)
-      throw new StartupError(`${definition.name} calls ${peer} but has no service key for it (concierge keys init)`);
-    connections.set(peer, connectService({ baseUrl: peerUrlOf(peer, config, localUrl), key, clock }));
+    const key = keyOfPair(keys, definition.name, peer)!;
+    const baseUrl = peerUrlOf(peer, config, localUrl);
+    connections.set(peer, opened.use(connectService({ baseUrl, key, clock })));
   }
   return connections;
+}
+
+/** Which keys a service lacks to call its peers, or to be called at all: one line each. Asked before a port is opened. */
+export function missingKeys({ name, peers, services }: ServiceDefinition, config: ServiceValues): string[] {
+  const keys = config.serviceKeys?.keys ?? [];
+  const missing = Object.keys(peers)
+    .filter((peer) => !keyOfPair(keys, name, peer))
+    .map((peer) => `${name} calls ${peer} but has no service key for it: run \`concierge keys init\``);
+  const takesCalls = services.some((desc) => sideOf(desc) === "internal");
+  if (takesCalls && !keys.some(({ callee }) => callee === name)) {
+    missing.push(`${name} takes internal calls but has no service key of any caller: run \`concierge keys init\``);
+  }
+  return missing;
+}
+
+function keyOfPair(keys: ServiceKey[], caller: string, callee: string): ServiceKey | undefined {
+  return keys.find((key) => key.caller === caller && key.callee === callee);
+}
+
+function clientsOf({ peers }: ServiceDefinition, connections: Map<string, ServiceConnection>) {
+  return Object.fromEntries(Object.entries(peers).map(([peer, desc]) => [peer, connections.get(peer)!.client(desc)]));
 }
 
 function peerUrlOf(peer: string, config: ServiceValues, localUrl: MountOptions["localUrl"]): string {
@@ -195,17 +253,18 @@ function checkContract(definition: ServiceDefinition, parts: ServiceParts): void
   const implemented = new Set(parts.implementations.map(({ desc }) => desc));
   for (const desc of definition.services) {
     if (!implemented.has(desc)) throw new StartupError(`${definition.name} does not implement ${desc.typeName}`);
-    for (const method of desc.methods) accessRule(method);
+    for (const method of desc.methods) {
+      const spendsTokens = accessRule(method).who === "callers" && method.idempotency === IDEMPOTENCY_UNKNOWN;
+      if (!spendsTokens || definition.hasDatabase) continue;
+      throw new StartupError(
+        `${desc.typeName}/${method.name} changes something, so ${definition.name} needs a database`,
+      );
+    }
   }
 }
 
-async function checkDatabase(
-  definition: ServiceDefinition,
-  config: ServiceValues,
-  { migrationsFolder }: MountOptions,
-): Promise<void> {
-  const runtimeUrl = config.databaseUrl!;
-  await checkSchema({ runtimeUrl, series: ["platform", definition.name], folder: migrationsFolder });
+async function checkDatabase({ name }: ServiceDefinition, { config, migrationsFolder }: MountOptions): Promise<void> {
+  await checkSchema({ runtimeUrl: config.databaseUrl!, series: ["platform", name], folder: migrationsFolder });
 }
 
 function platformJobs(database: Database | undefined, keyRing: KeyRing): Job[] {

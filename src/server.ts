@@ -1,15 +1,15 @@
 /**
  * Runs services: one or all of them in a process, on one public and one internal listener. Ports open once the
- * configuration is sound; each service answers when it is ready (mount.ts). Stopping drains: first the public listener,
- * then the internal one that its calls may still need, then jobs, connections and pools.
+ * configuration is sound; each service answers when it is ready (mount.ts). Stopping drains: the public listener, then
+ * jobs, then the internal listener that both may still need, then connections and pools.
  */
 
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
-import { Code, fail, StartupError } from "./errors.ts";
+import { Code, ExitCode, fail, StartupError } from "./errors.ts";
 import type { Logger } from "./log.ts";
-import { type Mounted, mountService } from "./mount.ts";
+import { type MountedService, missingKeys, mountService } from "./mount.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
 import {
   createRequestHandler,
@@ -51,6 +51,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { definitions, platform, clock, log } = options;
   const handlers: Record<Side, PlainHandler> = { public: notYet, internal: notYet };
   const ports = portsOf(definitions, platform);
+  const missing = definitions.flatMap((definition) => missingKeys(definition, options.services[definition.name] ?? {}));
+  if (missing.length > 0) throw new StartupError(missing.join("\n"), ExitCode.config);
   const open = (side: Side) =>
     listen({
       host: platform.host,
@@ -64,7 +66,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     public: opened.use(await open("public")),
     internal: opened.use(await open("internal")),
   };
-  const mounts: Mounted[] = [];
+  const mounts: MountedService[] = [];
   for (const definition of definitions) {
     const localUrl = (peer: string) =>
       definitions.some((other) => other.name === peer) ? listeners.internal.url : undefined;
@@ -106,11 +108,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   async function stop(): Promise<void> {
     health.setAll(false);
     stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
-    // Half of the time for calls that are running, the other half for jobs and pools.
+    // Half of the time for calls that are running, the other half for what jobs have begun and for pools.
     const endMs = clock.monotonic() + (platform.drainSeconds * 1000) / 2;
-    for (const listener of [listeners.public, listeners.internal]) {
-      await listener.drain(Math.max(0, endMs - clock.monotonic()));
-    }
+    const left = () => Math.max(0, endMs - clock.monotonic());
+    await listeners.public.drain(left());
+    // Before the internal listener: a job may have to tell a service of this very process what it has done.
+    await Promise.all(mounts.map((mount) => mount.stopJobs()));
+    await listeners.internal.drain(left());
     await resources.disposeAsync();
     log.info("stopped");
   }
@@ -135,7 +139,7 @@ function portsOf(definitions: ServiceDefinition[], platform: PlatformConfig): Re
 
 function routesOf(
   side: Side,
-  mounts: Mounted[],
+  mounts: MountedService[],
   health: ReturnType<typeof createHealth>,
   platform: PlatformConfig,
   stopping: AbortSignal,
@@ -148,12 +152,12 @@ function routesOf(
   });
   return new Map([
     ...open,
-    ...mounts.flatMap((mount) => [...serviceRoutes(mount.steps, limits, mount.register(side))]),
+    ...mounts.flatMap((mount) => [...serviceRoutes(mount.steps, limits, (router) => mount.register(side, router))]),
   ]);
 }
 
 /** On the internal listener only a holder of a key learns which paths there are. */
-function isKnownCaller(request: NodeRequest, mounts: Mounted[]): boolean {
+function isKnownCaller(request: NodeRequest, mounts: MountedService[]): boolean {
   const token = request.headers[SERVICE_TOKEN_HEADER];
   const target = request.url ?? "";
   return mounts.some(({ steps }) => steps.authentication.verifyServiceToken(String(token), target).ok);

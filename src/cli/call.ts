@@ -2,10 +2,11 @@
 
 import { join } from "node:path";
 import { type DescMessage, fromJson, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
-import { type CallOptions, Code, ConnectError } from "@connectrpc/connect";
+import type { CallOptions } from "@connectrpc/connect";
 import { connectService } from "../client/service-client.ts";
 import { systemClock } from "../clock.ts";
-import { ExitCode, reasonOf, StartupError } from "../errors.ts";
+import { ExitCode, StartupError } from "../errors.ts";
+import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
 import type { Host } from "./host.ts";
 import { findMethod, keyFor } from "./internal-calls.ts";
@@ -30,14 +31,8 @@ export async function call(host: Host, name: string, message: string, settings: 
   const request = parseMessage(method.input, message);
   using connection = connectService({ baseUrl, key, clock: systemClock });
   const client = connection.client(method.parent) as unknown as Record<string, UnaryCall>;
-  try {
-    const answer = await client[method.localName]!(request, { signal: host.stop });
-    host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
-  } catch (error) {
-    if (!(error instanceof ConnectError)) throw error;
-    const reason = reasonOf(error);
-    throw new StartupError(`${Code[error.code]}${reason ? ` ${reason}` : ""}: ${error.rawMessage}`, ExitCode.failure);
-  }
+  const answer = await answerOf(baseUrl, client[method.localName]!(request, { signal: host.stop }));
+  host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
 }
 
 function parseMessage(desc: DescMessage, text: string) {

@@ -1,13 +1,15 @@
 /** Loads the configuration of a process from its environment, and says what it was told to accept. */
 import { readFileSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { type Configuration, loadConfig, type ServiceShapes } from "../config.ts";
+import { type ConfigShape, type Configuration, loadConfig, type ServiceShapes } from "../config.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services } from "../services.ts";
 
 /** The folder with the migrations, shipped beside the code. */
 export const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
+
+const OWNER_VARIABLES = ["databaseUrl", "databaseOwnerUrl"] as const;
 
 /** Every service's variables, by service. */
 export const serviceShapes: ServiceShapes = Object.fromEntries(services.map(({ name, config }) => [name, config]));
@@ -16,19 +18,49 @@ export function configurationOf(
   env: Record<string, string | undefined>,
   definitions: ServiceDefinition[],
 ): Configuration<ServiceShapes> {
+  return load(env, serviceShapes, definitions);
+}
+
+function load(env: Record<string, string | undefined>, shapes: ServiceShapes, definitions: ServiceDefinition[]) {
   return loadConfig({
     env,
     readFile: (path) => readFileSync(path, "utf8"),
     stat: statSync,
-    services: serviceShapes,
+    services: shapes,
     start: definitions.map(({ name }) => name),
   });
+}
+
+/** The databases of these services, from the only two variables that changing a schema needs. */
+export function databaseConfigurationOf(
+  env: Record<string, string | undefined>,
+  definitions: ServiceDefinition[],
+): { name: string; ownerUrl: string; runtimeUrl: string }[] {
+  // Whoever migrates need not be trusted with keys: every other variable may be missing.
+  const shapes = Object.fromEntries(
+    Object.entries(serviceShapes).map(([service, shape]) => [service, withNeeded(shape, OWNER_VARIABLES)]),
+  );
+  const { services: values } = load(env, shapes, definitions);
+  return definitions.map(({ name }) => {
+    const { databaseOwnerUrl, databaseUrl } = values[name] as Record<(typeof OWNER_VARIABLES)[number], string>;
+    return { name, ownerUrl: databaseOwnerUrl, runtimeUrl: databaseUrl };
+  });
+}
+
+/** The same variables, of which only these must be there. */
+function withNeeded(shape: ConfigShape, needed: readonly string[]): ConfigShape {
+  const entries = Object.entries(shape).map(([key, variable]) => {
+    const { type } = variable;
+    if (!needed.includes(key)) return [key, { ...variable, type: type.optional() }];
+    return [key, { ...variable, type: type.refine((value) => value !== undefined) }];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** The services with these names; all of them for an empty list. */
 export function servicesNamed(names: string[]): ServiceDefinition[] {
   if (names.length === 0) return services;
-  return names.map((name) => {
+  return [...new Set(names)].map((name) => {
     const definition = services.find((candidate) => candidate.name === name);
     if (definition) return definition;
     const known = services.map((candidate) => candidate.name).join(", ");

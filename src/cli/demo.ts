@@ -12,7 +12,7 @@ import { startServer } from "../server.ts";
 import { services } from "../services.ts";
 import { configurationOf, migrationsFolder } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
-import type { Host } from "./host.ts";
+import { aborted, type Host } from "./host.ts";
 
 const PREFIX = "concierge_demo_";
 
@@ -28,8 +28,8 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
   await chmod(folder, 0o755);
   await using opened = new AsyncDisposableStack();
   opened.defer(() => rm(folder, { recursive: true, force: true }));
-  const environment = opened.use(await openDevelopment(host, folder, PREFIX));
-  const running = opened.use(await (processes ? startSeparately(host, environment) : startTogether(environment)));
+  const environment = opened.use(await openDevelopment(host, folder, { prefix: PREFIX, durable: false }));
+  const running = opened.use(await (processes ? startSeparately(host, environment) : startTogether(host, environment)));
   const startMs = Math.round(systemClock.monotonic() - startedAt);
   const form = processes ? `${services.length} processes, each with its own database` : "one process";
   host.print(`Concierge is up in ${startMs} ms: ${form}.\n`);
@@ -44,23 +44,21 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
   host.print("The journey is complete.\n");
 }
 
-async function startTogether({ variables }: Environment): Promise<Running> {
+async function startTogether(host: Host, { variables }: Environment): Promise<Running> {
   const ports = { CONCIERGE_PUBLIC_PORT: "0", CONCIERGE_INTERNAL_PORT: "0" };
   const configuration = configurationOf({ CONCIERGE_MODE: "development", ...variables, ...ports }, services);
   const destination = pino.destination({ dest: 2, sync: false });
   const log = createLogger({ level: "warn", mode: "development", destination });
-  const server = await startServer({
-    ...configuration,
-    definitions: services,
-    migrationsFolder,
-    clock: systemClock,
-    log,
-  });
-  await server.ready;
+  await using opened = new AsyncDisposableStack();
+  const options = { ...configuration, definitions: services, migrationsFolder, clock: systemClock, log };
+  const server = opened.use(await startServer(options));
+  await Promise.race([server.ready, aborted(host.stop)]);
+  host.stop.throwIfAborted();
+  const resources = opened.move();
   return {
     publicUrl: () => server.publicUrl,
     internalUrl: () => server.internalUrl,
-    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
 
@@ -71,5 +69,6 @@ function startSeparately(host: Host, { variables }: Environment): Promise<Runnin
     node: host.node,
     mainFile: host.mainFile,
     log: (service, text) => host.warn(`${service}: ${text}`),
+    signal: host.stop,
   });
 }

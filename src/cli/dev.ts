@@ -32,7 +32,8 @@ export async function dev(host: Host, folder: string): Promise<void> {
     clock: systemClock,
     log,
   });
-  await server.ready;
+  await Promise.race([server.ready, aborted(host.stop)]);
+  host.stop.throwIfAborted();
   const { demoAccount } = environment;
   await registerDemoAccount(server.publicUrl, demoAccount);
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };

@@ -1,24 +1,30 @@
 /** The development environment as the commands use it: its folder, and the notes that a running `concierge dev` leaves there. */
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "../clock.ts";
 import { type Environment, openEnvironment } from "../dev/environment.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import { services } from "../services.ts";
-import { writeSecret } from "../token/key-folder.ts";
+import { readSecret, writeSecret } from "../token/key-folder.ts";
 import { migrationsFolder } from "./configuration.ts";
 import type { Host } from "./host.ts";
 
 export const DEFAULT_FOLDER = ".concierge";
 
 /** Opens the environment in this folder, over DATABASE_URL where that is set. */
-export function openDevelopment(host: Host, folder: string, prefix = "concierge_"): Promise<Environment> {
+export function openDevelopment(
+  host: Host,
+  folder: string,
+  { prefix = "concierge_", migrates = true, durable = true } = {},
+): Promise<Environment> {
   return openEnvironment({
     folder,
     databaseUrl: host.env["DATABASE_URL"],
     prefix,
     definitions: services,
     migrationsFolder,
+    migrates,
+    durable,
     clock: systemClock,
     signal: host.stop,
   });
@@ -41,9 +47,7 @@ export async function leaveRunningNote(folder: string, note: RunningNote): Promi
 
 /** Reads the note, or says that nothing is running. */
 export async function readRunningNote(folder: string): Promise<RunningNote> {
-  const text = await readFile(noteFile(folder), "utf8").catch(() => undefined);
-  if (text === undefined) {
-    throw new StartupError(`nothing is running in ${folder}: start it with \`make start\``, ExitCode.unavailable);
-  }
-  return JSON.parse(text);
+  const note = await readSecret(noteFile(folder));
+  if (note) return note as RunningNote;
+  throw new StartupError(`nothing is running in ${folder}: start it with \`make start\``, ExitCode.unavailable);
 }

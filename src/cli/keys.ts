@@ -1,7 +1,7 @@
 /** `concierge keys ...`: makes the keys that services know each other by, and those that sign access tokens. */
 import { ExitCode, StartupError } from "../errors.ts";
 import { services } from "../services.ts";
-import { addCaller, initKeys } from "../token/key-folder.ts";
+import { addCaller, initKeys, isReservedParty } from "../token/key-folder.ts";
 import { calleesOf } from "../token/key-making.ts";
 import type { SigningAlgorithm } from "../token/signing-keys.ts";
 import type { Host } from "./host.ts";
@@ -20,7 +20,7 @@ export async function addForeignCaller(host: Host, folder: string, name: string,
   if (!callees.includes(callee)) {
     throw new StartupError(`"${callee}" takes no internal calls; these do: ${callees.join(", ")}`, ExitCode.usage);
   }
-  const isTaken = name === "operator" || services.some((definition) => definition.name === name);
+  const isTaken = isReservedParty(name) || services.some((definition) => definition.name === name);
   if (!CALLER_NAME.test(name) || isTaken) {
     throw new StartupError(
       `"${name}" cannot be a caller's name: lower-case letters, digits and hyphens, and no name of ours`,

@@ -1,8 +1,9 @@
 /** `concierge migrate` and `concierge migrate-down`: the only commands that change a schema, with the owner's role. */
+import { DatabaseUnavailable } from "../db/errors.ts";
 import { migrate, migrateDown } from "../db/migrate.ts";
 import { ExitCode, StartupError } from "../errors.ts";
-import type { ServiceValues } from "../service.ts";
-import { configurationOf, migrationsFolder, servicesNamed } from "./configuration.ts";
+import type { ServiceDefinition } from "../service.ts";
+import { databaseConfigurationOf, migrationsFolder, servicesNamed } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import type { Host } from "./host.ts";
 
@@ -17,7 +18,8 @@ export async function migrateUp(host: Host, names: string[], settings: MigrateSe
   await using databases = await databasesOf(host, names, settings);
   for (const { name, ownerUrl, runtimeRole } of databases.targets) {
     const series = ["platform", name];
-    const applied = await migrate({ ownerUrl, runtimeRole, series, folder: migrationsFolder, signal: host.stop });
+    const options = { ownerUrl, runtimeRole, series, folder: migrationsFolder, signal: host.stop };
+    const applied = await named(name, migrate(options));
     host.print(`${name}: ${applied.length === 0 ? "nothing left to apply" : `applied ${applied.join(", ")}`}\n`);
   }
 }
@@ -27,7 +29,7 @@ export async function migrateDownOne(host: Host, name: string, settings: Migrate
   await using databases = await databasesOf(host, [name], settings);
   for (const { ownerUrl, runtimeRole } of databases.targets) {
     const options = { ownerUrl, runtimeRole, series: name, folder: migrationsFolder, signal: host.stop };
-    host.print(`${name}: undid ${await migrateDown(options)}\n`);
+    host.print(`${name}: undid ${await named(name, migrateDown(options))}\n`);
   }
 }
 
@@ -42,19 +44,37 @@ async function databasesOf(
   names: string[],
   { development, folder }: MigrateSettings,
 ): Promise<AsyncDisposable & { targets: Target[] }> {
-  const definitions = servicesNamed(names).filter(({ hasDatabase }) => hasDatabase);
+  const definitions = servicesWithDatabase(names);
   await using opened = new AsyncDisposableStack();
-  const env = development ? opened.use(await openDevelopment(host, folder)).variables : host.env;
-  const { services } = configurationOf(env, definitions);
-  const targets = definitions.map(({ name }) => targetOf(name, services[name]!));
+  const env = development
+    ? {
+        CONCIERGE_MODE: "development",
+        ...opened.use(await openDevelopment(host, folder, { migrates: false })).variables,
+      }
+    : host.env;
+  const targets = databaseConfigurationOf(env, definitions).map(({ name, ownerUrl, runtimeUrl }) => {
+    return { name, ownerUrl, runtimeRole: decodeURIComponent(new URL(runtimeUrl).username) };
+  });
   const resources = opened.move();
   return { targets, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
-function targetOf(name: string, config: ServiceValues): Target {
-  const ownerUrl = config.databaseOwnerUrl;
-  if (ownerUrl === undefined) {
-    throw new StartupError(`${name} has no databaseOwnerUrl, which migrating needs`, ExitCode.config);
+function servicesWithDatabase(names: string[]): ServiceDefinition[] {
+  const definitions = servicesNamed(names);
+  const without = definitions.find(({ hasDatabase }) => !hasDatabase);
+  if (names.length > 0 && without) throw new StartupError(`${without.name} has no database`, ExitCode.usage);
+  return definitions.filter(({ hasDatabase }) => hasDatabase);
+}
+
+/** Says of whose database an error speaks. */
+async function named<T>(service: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error instanceof DatabaseUnavailable) {
+      throw new StartupError(`${service}: ${error.message}`, ExitCode.unavailable, { cause: error });
+    }
+    if (error instanceof StartupError) throw new StartupError(`${service}: ${error.message}`, error.exitCode);
+    throw error;
   }
-  return { name, ownerUrl, runtimeRole: decodeURIComponent(new URL(config.databaseUrl!).username) };
 }

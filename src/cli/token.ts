@@ -6,6 +6,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuthService, type LoginResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { signServiceToken } from "../token/service-token.ts";
+import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
 import type { Host } from "./host.ts";
 import { findMethod, keyFor } from "./internal-calls.ts";
@@ -34,5 +35,5 @@ export async function token(host: Host, settings: TokenSettings): Promise<void> 
 async function logIn(folder: string): Promise<LoginResponse> {
   const { publicUrl, demoAccount } = await readRunningNote(folder);
   const client = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
-  return client.login(demoAccount);
+  return answerOf(publicUrl, client.login(demoAccount));
 }

@@ -4,7 +4,7 @@
  * and reason.
  */
 import { type DescService, toBinary } from "@bufbuild/protobuf";
-import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
@@ -28,12 +28,14 @@ export interface ServiceConnection extends Disposable {
 
 export function connectService({ baseUrl, key, clock }: ServiceClientOptions): ServiceConnection {
   const sessionManager = new Http2SessionManager(baseUrl);
-  const transport = createGrpcTransport({
-    baseUrl,
-    sessionManager,
-    defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
-    interceptors: [nameFaults, signCalls(key, clock)],
-  });
+  const transport = nameFaults(
+    createGrpcTransport({
+      baseUrl,
+      sessionManager,
+      defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
+      interceptors: [signCalls(key, clock)],
+    }),
+  );
   return {
     client: (desc) => createClient(desc, transport),
     [Symbol.dispose]: () => sessionManager.abort(),
@@ -51,14 +53,28 @@ function signCalls(key: ServiceKey, clock: Clock): Interceptor {
   };
 }
 
-/** Errors of the connection get a reason; those that the peer answered keep theirs. */
-const nameFaults: Interceptor = (next) => async (request) => {
-  try {
-    return await next(request);
-  } catch (cause) {
-    const error = ConnectError.from(cause);
-    const unanswered = error.code === Code.Unavailable || error.code === Code.DeadlineExceeded;
-    if (error.isWireError || !unanswered) throw error;
-    throw dependencyUnavailable(cause);
-  }
-};
+/**
+ * Errors of the connection get a reason; those that the peer answered keep theirs, and so does the caller's own leaving.
+ * Around the transport and not an interceptor, because Connect decides outside of these that a deadline has passed.
+ */
+function nameFaults(transport: Transport): Transport {
+  const named = async <Answer>(signal: AbortSignal | undefined, answer: Promise<Answer>): Promise<Answer> => {
+    try {
+      return await answer;
+    } catch (cause) {
+      if (signal?.aborted || !isUnanswered(ConnectError.from(cause))) throw cause;
+      throw dependencyUnavailable(cause);
+    }
+  };
+  return {
+    unary: (method, signal, ...rest) => named(signal, transport.unary(method, signal, ...rest)),
+    stream: (method, signal, ...rest) => named(signal, transport.stream(method, signal, ...rest)),
+  };
+}
+
+/** A connection that broke shows as any of these codes, or as an error of node:http2 that Connect takes for INTERNAL. */
+function isUnanswered({ isWireError, code, cause }: ConnectError): boolean {
+  if (isWireError) return false;
+  if ([Code.Unavailable, Code.DeadlineExceeded, Code.Canceled, Code.Aborted].includes(code)) return true;
+  return cause instanceof Error && "code" in cause && String(cause.code).startsWith("ERR_HTTP2_");
+}

@@ -191,7 +191,7 @@ function schemaError(problems: string[]): StartupError {
 }
 
 /** Tells a database to wait for from one that will never let us in; everything else stays what it is. */
-function startError(error: unknown): unknown {
+export function startError(error: unknown): unknown {
   if (error instanceof StartupError) return error;
   if (isUnavailable(error))
     return new DatabaseUnavailable("the database is not available", { cause: withoutData(error) });
@@ -201,8 +201,7 @@ function startError(error: unknown): unknown {
   }
   if (REFUSED_LOGIN.test(state)) {
     return new StartupError(
-      `the database refuses the login (SQLSTATE ${state}): the role, its password or the database is wrong, or it was ` +
-        "not made yet (`concierge migrate` makes it)",
+      `the database refuses the login (SQLSTATE ${state}): the role, its password or the database is wrong or not made yet`,
       ExitCode.config,
     );
   }

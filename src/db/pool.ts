@@ -9,7 +9,7 @@ import type { Row, RowList, Sql } from "postgres";
 import { type ConnectionOptions, connect } from "./connection.ts";
 import { DatabaseUnavailable, isUnavailable } from "./errors.ts";
 
-export interface PoolOptions extends Omit<ConnectionOptions, "max" | "onClose"> {
+interface PoolOptions extends Omit<ConnectionOptions, "max" | "onClose"> {
   /** Connections at most. */
   size: number;
   /** The longest a query waits for a free connection. */
@@ -19,12 +19,12 @@ export interface PoolOptions extends Omit<ConnectionOptions, "max" | "onClose"> 
 }
 
 /** What Drizzle awaits: the rows as objects, or as arrays after `.values()`. */
-export interface PendingRows extends Promise<RowList<Row[]>> {
+interface PendingRows extends Promise<RowList<Row[]>> {
   values(): Promise<RowList<Row[]>>;
 }
 
 /** The part of a postgres.js client that Drizzle uses inside a transaction. */
-export interface TransactionClient {
+interface TransactionClient {
   unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows;
   savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }

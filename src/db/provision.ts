@@ -142,7 +142,7 @@ export async function asAdmin<T>(adminUrl: string, work: (sql: Sql) => Promise<T
 }
 
 /** Runs work while this connection holds the server-wide provisioning lock. */
-export async function underProvisionLock<T>(sql: Sql, work: () => Promise<T>): Promise<T> {
+async function underProvisionLock<T>(sql: Sql, work: () => Promise<T>): Promise<T> {
   await sql`select pg_advisory_lock(${PROVISION_LOCK})`;
   try {
     return await work();

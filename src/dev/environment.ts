@@ -3,15 +3,15 @@
  * each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it again.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
-import { migrate } from "../db/migrate.ts";
+import { migrate, startError } from "../db/migrate.ts";
 import { type DatabaseUrls, provisionDatabase } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
-import { initKeys, OPERATOR, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
-import { startPostgres } from "./postgres.ts";
+import { initKeys, OPERATOR, readSecret, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
+import { type EmbeddedPostgresOptions, startPostgres } from "./postgres.ts";
 import { createServiceAccount, identityOf, type ServiceAccountKey, startPushStandIn } from "./push-stand-in.ts";
 import { systemVariables } from "./variables.ts";
 
@@ -26,6 +26,10 @@ export interface EnvironmentOptions {
   prefix: string;
   definitions: ServiceDefinition[];
   migrationsFolder: string;
+  /** False leaves the schemas as they are, for the commands that change them. */
+  migrates: boolean;
+  /** False for what is thrown away in the end: nothing waits for the disk. */
+  durable: boolean;
   clock: Clock;
   signal: AbortSignal;
 }
@@ -53,11 +57,12 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   await using opened = new AsyncDisposableStack();
   const keysFolder = join(folder, "keys");
   const ledgerFile = join(folder, "pushes.jsonl");
-  const [adminUrl, state] = await Promise.all([
-    options.databaseUrl ?? startPostgres({ folder: join(folder, "postgres") }).then((server) => opened.use(server).url),
+  const [adminUrl, state] = await allDone([
+    options.databaseUrl ?? startPostgres(postgresOptions(options)).then((server) => opened.use(server).url),
     readState(folder, definitions),
     initKeys(keysFolder, definitions, "ES256"),
   ]);
+  options.signal.throwIfAborted();
   const push = opened.use(
     await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
   );
@@ -81,12 +86,17 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   };
 }
 
+function postgresOptions({ folder, durable }: EnvironmentOptions): EmbeddedPostgresOptions {
+  const settings = durable ? undefined : { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
+  return { folder: join(folder, "postgres"), settings };
+}
+
 async function readState(folder: string, definitions: ServiceDefinition[]): Promise<State> {
   const file = join(folder, "state.json");
-  const text = await readFile(file, "utf8").catch(() => undefined);
-  const state: State = text === undefined ? await newState() : JSON.parse(text);
+  const found = (await readSecret(file)) as State | undefined;
+  const state = found ?? (await newState());
   const missing = definitions.filter(({ name, hasDatabase }) => hasDatabase && !state.passwords[name]);
-  if (text !== undefined && missing.length === 0) return state;
+  if (found && missing.length === 0) return state;
   for (const { name } of missing) state.passwords[name] = { owner: newPassword(), runtime: newPassword() };
   await writeSecret(file, state);
   return state;
@@ -104,32 +114,33 @@ function newPassword(): string {
   return randomBytes(24).toString("base64url");
 }
 
-/** A database and two roles for each service that stores something, with every migration applied. */
+/** A database and two roles for each service that stores something, with every migration applied if wanted. */
 async function prepareDatabases(
   adminUrl: string,
   state: State,
-  { definitions, prefix, migrationsFolder, signal }: EnvironmentOptions,
+  { definitions, prefix, migrationsFolder, migrates, signal }: EnvironmentOptions,
 ): Promise<Record<string, DatabaseUrls>> {
   const named = definitions.filter(({ hasDatabase }) => hasDatabase);
   const entries = named.map(async ({ name }) => {
     const database = `${prefix}${name}`;
     const { owner, runtime } = state.passwords[name]!;
     const roles = { ownerRole: `${database}_owner`, runtimeRole: database };
-    const urls = await provisionDatabase(adminUrl, {
-      database,
-      ...roles,
-      ownerPassword: owner,
-      runtimePassword: runtime,
+    const plan = { database, ...roles, ownerPassword: owner, runtimePassword: runtime };
+    const urls = await provisionDatabase(adminUrl, plan).catch((error: unknown) => {
+      throw startError(error);
     });
     const { runtimeRole } = roles;
-    await migrate({
-      ownerUrl: urls.ownerUrl,
-      runtimeRole,
-      series: ["platform", name],
-      folder: migrationsFolder,
-      signal,
-    });
+    const series = ["platform", name];
+    if (migrates) await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, series, folder: migrationsFolder, signal });
     return [name, urls] as const;
   });
-  return Object.fromEntries(await Promise.all(entries));
+  return Object.fromEntries(await allDone(entries));
+}
+
+/** Like Promise.all(), but fails only when all have ended: then what they use may be closed. */
+async function allDone<T extends readonly unknown[]>(
+  work: [...T],
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }

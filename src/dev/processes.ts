@@ -1,10 +1,16 @@
-/** Every service as a process of its own, as in production: configured by its environment alone, over its own database. */
+/**
+ * Every service as a process of its own, as in production: configured by its environment alone, over its own database. One
+ * that ends while it starts fails the start of all, and none is left running.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { flushCompileCache } from "node:module";
 import { type AddressInfo, createServer } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { PLATFORM, serviceOf, snakeCase } from "../config.ts";
+import { PLATFORM, serviceOf } from "../config.ts";
+import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
+import { peerVariables } from "./variables.ts";
 
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 10_000;
@@ -18,6 +24,8 @@ export interface ProcessesOptions {
   mainFile: string;
   /** What the processes log. */
   log(service: string, text: string): void;
+  /** Gives up the start. */
+  signal: AbortSignal;
 }
 
 export interface ServiceProcesses extends AsyncDisposable {
@@ -34,20 +42,28 @@ interface Ports {
 export async function startProcesses(options: ProcessesOptions): Promise<ServiceProcesses> {
   const ports = new Map<string, Ports>();
   for (const { name } of options.definitions) ports.set(name, { public: await freePort(), internal: await freePort() });
+  // What this process has compiled, its children need not compile again.
+  flushCompileCache();
+  const children: ChildProcess[] = [];
   await using opened = new AsyncDisposableStack();
+  opened.defer(async () => void (await Promise.all(children.map(stop))));
+  const starting = new AbortController();
+  const signal = AbortSignal.any([options.signal, starting.signal, AbortSignal.timeout(START_TIMEOUT_MS)]);
   const urlOf = (service: string, side: keyof Ports) => `http://127.0.0.1:${ports.get(service)![side]}`;
-  const peers = peerVariables(options.definitions, (service) => urlOf(service, "internal"));
-  for (const { name } of options.definitions) {
+  for (const definition of options.definitions) {
+    const { name } = definition;
+    const peers = peerVariables(definition, (peer) => urlOf(peer, "internal"));
     const child = spawn(options.node, [options.mainFile, "serve", name, "--with-parent"], {
-      env: { ...ownVariables(name, options), ...peers[name], ...portVariables(ports.get(name)!) },
+      env: { ...ownVariables(name, options), ...peers, ...portVariables(ports.get(name)!) },
       stdio: ["pipe", "pipe", "pipe"],
     });
     for (const output of [child.stdout, child.stderr]) {
       output.setEncoding("utf8").on("data", (text: string) => options.log(name, text));
     }
-    opened.defer(() => stop(child));
+    children.push(child);
+    child.once("exit", () => starting.abort(new StartupError(`${name} ended while it was starting`, ExitCode.failure)));
   }
-  await Promise.all(options.definitions.map(({ name }) => waitUntilReady(name, urlOf(name, "internal"))));
+  await Promise.all(options.definitions.map(({ name }) => waitUntilReady(name, urlOf(name, "internal"), signal)));
   const resources = opened.move();
   return {
     publicUrl: (service) => urlOf(service, "public"),
@@ -63,18 +79,6 @@ function ownVariables(name: string, { variables, definitions }: ProcessesOptions
   return { CONCIERGE_MODE: "development", ...Object.fromEntries(own) };
 }
 
-function peerVariables(definitions: ServiceDefinition[], urlOf: (service: string) => string) {
-  return Object.fromEntries(
-    definitions.map(({ name, peers }) => {
-      const urls = Object.keys(peers).map((peer) => [
-        `CONCIERGE_${snakeCase(name)}_${snakeCase(peer)}_URL`,
-        urlOf(peer),
-      ]);
-      return [name, Object.fromEntries(urls) as Record<string, string>];
-    }),
-  );
-}
-
 function portVariables(ports: Ports): Record<string, string> {
   return { CONCIERGE_PUBLIC_PORT: String(ports.public), CONCIERGE_INTERNAL_PORT: String(ports.internal) };
 }
@@ -88,14 +92,18 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-async function waitUntilReady(name: string, internalUrl: string): Promise<void> {
-  const timeout = AbortSignal.timeout(START_TIMEOUT_MS);
-  while (!timeout.aborted) {
-    const response = await fetch(`${internalUrl}/readyz`, { signal: timeout }).catch(() => undefined);
+async function waitUntilReady(name: string, internalUrl: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const response = await fetch(`${internalUrl}/readyz`, { signal }).catch(() => undefined);
     if (response?.ok) return;
+    if (signal.aborted) throw startFailure(name, signal.reason);
     await delay(POLL_MS);
   }
-  throw new Error(`${name} did not get ready within ${START_TIMEOUT_MS / 1000} s`);
+}
+
+function startFailure(name: string, reason: unknown): unknown {
+  if (!(reason instanceof Error) || reason.name !== "TimeoutError") return reason;
+  return new StartupError(`${name} was not ready within ${START_TIMEOUT_MS / 1000} s`, ExitCode.unavailable);
 }
 
 async function stop(child: ChildProcess): Promise<void> {

@@ -37,3 +37,11 @@ export function systemVariables(parts: SystemParts): Record<string, string> {
   }
   return variables;
 }
+
+/** The variables that tell a service where its peers are. `urlOf` gives a peer's internal listener. */
+export function peerVariables(definition: ServiceDefinition, urlOf: (peer: string) => string): Record<string, string> {
+  const prefix = `CONCIERGE_${snakeCase(definition.name)}`;
+  return Object.fromEntries(
+    Object.keys(definition.peers).map((peer) => [`${prefix}_${snakeCase(peer)}_URL`, urlOf(peer)]),
+  );
+}

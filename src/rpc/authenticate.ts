@@ -3,6 +3,7 @@
  * why it was refused goes to the log only.
  */
 
+import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext } from "@connectrpc/connect";
 import type { Mode } from "../config.ts";
@@ -80,16 +81,16 @@ function authenticateService(
   if (call.target.includes("?") && !isGet) throw unauthenticated(call, "bad_procedure");
   const mayLackDigest = context.method.methodKind !== "unary" || (kind === "operator" && mode !== "production");
   if (digest === undefined && !mayLackDigest) throw unauthenticated(call, "digest_missing");
-  if (digest !== undefined && isGet && messageDigest(messageOfGet(context.url)) !== digest) {
-    throw unauthenticated(call, "bad_digest");
-  }
+  if (digest !== undefined && isGet && digestOfGet(context.url) !== digest) throw unauthenticated(call, "bad_digest");
   call.caller = { kind, name: caller };
   if (!mayCall(rule, { kind, name: caller })) {
     throw fail(Code.PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not call this method");
   }
   if (digest !== undefined && !isGet) call.expectedDigest = digest;
-  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN)
-    call.toSpend = { tokenId, expiresAt };
+  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) {
+    // Each caller names its own tokens; no caller's id may spend another's.
+    call.toSpend = { tokenId: `${caller}/${tokenId}`, expiresAt };
+  }
 }
 
 function bearerToken(call: Call): string {
@@ -106,8 +107,15 @@ function onlyHeader(call: Call, name: string): string {
   return values[0]!;
 }
 
-function messageOfGet(url: string): Uint8Array {
+/** Of the message that Connect will read from the query, decoded as Connect does; none for a compressed or unreadable one. */
+function digestOfGet(url: string): string | undefined {
   const query = new URL(url).searchParams;
+  if ((query.get("compression") ?? "identity") !== "identity") return undefined;
   const message = query.get("message") ?? "";
-  return Buffer.from(message, query.get("base64") === "1" ? "base64url" : "utf8");
+  try {
+    // Not by Buffer, which stops at the first "=" where this decoder reads on: more would be parsed than was signed.
+    return messageDigest(query.get("base64") === "1" ? base64Decode(message) : Buffer.from(message, "utf8"));
+  } catch {
+    return undefined;
+  }
 }

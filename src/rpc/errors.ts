@@ -5,7 +5,7 @@
  */
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ConnectError } from "@connectrpc/connect";
-import { toConnectError } from "../db/errors.ts";
+import { sqlStateOf, toConnectError, withoutData } from "../db/errors.ts";
 import { Code, dependencyUnavailable, fail, type Reason, reasonOf, withReason } from "../errors.ts";
 
 /**
@@ -13,7 +13,10 @@ import { Code, dependencyUnavailable, fail, type Reason, reasonOf, withReason } 
  * service that nobody translated says nothing about this call: it is a fault, of that service or of ours.
  */
 export function publicError(thrown: unknown): ConnectError {
-  if (!(thrown instanceof ConnectError)) return toConnectError(thrown) ?? internalError(thrown);
+  if (!(thrown instanceof ConnectError)) {
+    // What PostgreSQL says of a fault may quote values.
+    return toConnectError(thrown) ?? internalError(sqlStateOf(thrown) ? withoutData(thrown) : thrown);
+  }
   if (isOurs(thrown)) return thrown;
   const { code } = thrown;
   if (thrown.isWireError) {

@@ -5,8 +5,10 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
-import { Code, type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
+import { type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
+import { errorToJson } from "@connectrpc/connect/protocol-connect";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import {
   compressionBrotli,
   compressionGzip,
@@ -15,6 +17,7 @@ import {
 } from "@connectrpc/connect-node";
 import { v7 as uuidv7 } from "uuid";
 import type { Clock } from "../clock.ts";
+import { Code, fail, reasonOf } from "../errors.ts";
 import type { Logger } from "../log.ts";
 import { accessRule } from "./access.ts";
 import { guardedBody } from "./body.ts";
@@ -38,6 +41,11 @@ export interface RpcLimits extends DeadlineLimits {
 export const PUBLIC_LIMITS: RpcLimits = { messageBytes: 64 * 1024, defaultMs: 10_000, maximumMs: 60_000 };
 export const INTERNAL_LIMITS: RpcLimits = { messageBytes: 4 * 1024 * 1024, defaultMs: 10_000, maximumMs: 60_000 };
 
+/** Refuses bytes that are no UTF-8, which would be replaced and so stored other than they were sent. */
+const STRICT_UTF8 = new TextDecoder("utf-8", { fatal: true });
+/** Connect takes a decoder along with the options that it hands on, but its types do not say so here. */
+type JsonOptions = NonNullable<Parameters<typeof createConnectRouter>[0]>["jsonOptions"];
+
 /** One method, by its path, as a listener serves it. */
 interface Route {
   handler: UniversalHandler;
@@ -46,11 +54,14 @@ interface Route {
 
 export type Routes = Map<string, Route>;
 
+/** What Connect answers to a method, content type or HTTP version that a method does not take; nothing else ran. */
+const HTTP_REFUSALS = new Set([405, 415, 505]);
+
 /** The routes of one service on one listener: every method behind its steps. Fails if a method has no access rule. */
 export function serviceRoutes(service: StepsOf, limits: RpcLimits, register: (router: ConnectRouter) => void): Routes {
   const router = createConnectRouter({
     acceptCompression: [compressionGzip, compressionBrotli],
-    jsonOptions: { ignoreUnknownFields: false },
+    jsonOptions: { ignoreUnknownFields: false, textDecoder: STRICT_UTF8 } as JsonOptions,
     readMaxBytes: limits.messageBytes,
     requestGate: createGate(service, (method) => rules.get(method)!),
     interceptors: createInterceptors(service),
@@ -91,6 +102,7 @@ export function createRequestHandler(options: RequestHandlerOptions): PlainHandl
     const plainHandler = plain.get(path);
     if (plainHandler) return plainHandler(request, response);
     const call = openCall(request, response, options);
+    if (!hasHost(request)) return answerWithoutHost(call, request, response);
     const route = routes.get(path);
     if (!route) return answerUnknownPath(options.mayLearnPaths(request), call, request, response);
     answerCall(route, call, request, response).catch((thrown: unknown) => {
@@ -113,15 +125,18 @@ async function answerCall(route: Route, call: Call, request: NodeRequest, respon
     yield* guardedBody(source, call, request.headers["content-encoding"], route.limits.messageBytes);
   }
   const answer = await route.handler({ ...universalRequest, body: isUnary ? body() : source });
-  if (isUnary && !bodyWanted) closeAfterAnswer(request, response);
+  if (HTTP_REFUSALS.has(answer.status)) call.outcome = { code: Code.Unimplemented, reason: "UNIMPLEMENTED" };
+  if (isUnary && !(bodyWanted && request.complete)) closeAfterAnswer(request, response);
   await universalResponseToNodeResponse(answer, response as ServerResponse);
 }
 
-/** The body was never read, and must not be: the connection (HTTP/1.1) or the stream (HTTP/2) ends with the answer. */
+/** The body was not read, or not to its end, and must not be: the connection (HTTP/1.1) or the stream (HTTP/2) ends with the answer. */
 function closeAfterAnswer(request: NodeRequest, response: NodeResponse): void {
   if ("stream" in request) {
     const { stream } = request;
-    response.once("finish", () => stream.close());
+    // Said when the whole body of the answer is out; "finish" may wait until the client has ended its side. One turn
+    // later the trailers are out, too, and the reset that ends the stream says NO_ERROR.
+    stream.once("wantTrailers", () => setImmediate(() => stream.destroy()));
     return;
   }
   if (request.complete) return;
@@ -139,7 +154,10 @@ function openCall(request: NodeRequest, response: NodeResponse, { log, clock }: 
     outcome: {},
   };
   response.setHeader("x-request-id", call.requestId);
-  response.once("close", () => writeLog(log, call, clock.monotonic() - startedAt));
+  response.once("close", () => {
+    if (!response.writableEnded) call.outcome = { code: Code.Canceled, reason: "CANCELED", ...call.outcome };
+    writeLog(log, call, clock.monotonic() - startedAt);
+  });
   return call;
 }
 
@@ -159,18 +177,35 @@ function writeLog(log: Logger, call: Call, durationMs: number): void {
   else log.info(line, "call");
 }
 
-/** 404, or gRPC's UNIMPLEMENTED; and nothing but "unauthenticated" where paths are not to be learnt. */
-function answerUnknownPath(mayLearn: boolean, call: Call, request: NodeRequest, response: NodeResponse): void {
-  const contentType = request.headers["content-type"] ?? "";
-  call.outcome.code = mayLearn ? Code.Unimplemented : Code.Unauthenticated;
-  const word = mayLearn ? "unimplemented" : "unauthenticated";
+/** Whether the request names the host that it is for, in a form that can be part of a URL. */
+function hasHost({ headers }: NodeRequest): boolean {
+  const host = headers[":authority"] ?? headers.host;
+  return host !== undefined && URL.canParse(`http://${host}`);
+}
+
+function answerWithoutHost(call: Call, request: NodeRequest, response: NodeResponse): void {
+  const error = fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the request does not name its host");
+  call.outcome = { code: error.code, reason: reasonOf(error) };
   closeAfterAnswer(request, response);
+  answerJson(response, 400, errorToJson(error, undefined));
+}
+
+/** 404, or gRPC's UNIMPLEMENTED; and the refusal of every unknown caller where paths are not to be learnt. */
+function answerUnknownPath(mayLearn: boolean, call: Call, request: NodeRequest, response: NodeResponse): void {
+  const error = mayLearn
+    ? fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented")
+    : fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  call.outcome.code = error.code;
+  call.outcome.reason = reasonOf(error);
+  closeAfterAnswer(request, response);
+  const contentType = request.headers["content-type"] ?? "";
   if (contentType.startsWith("application/grpc")) {
     response.setHeader("content-type", contentType);
-    response.setHeader("grpc-status", String(call.outcome.code));
-    response.setHeader("grpc-message", word);
+    for (const [name, value] of setTrailerStatus(new Headers(), error)) response.setHeader(name, value);
+    // Headers alone would end the stream, and "wantTrailers" would not be said.
+    (response as ServerResponse).writeHead(200);
     response.end();
   } else {
-    answerJson(response, mayLearn ? 404 : 401, { code: word, message: word });
+    answerJson(response, mayLearn ? 404 : 401, errorToJson(error, undefined));
   }
 }

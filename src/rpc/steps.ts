@@ -32,6 +32,9 @@ export interface StepsOf {
   spendToken(tokenId: string, expiresAt: number): Promise<boolean>;
 }
 
+/** Either alphabet, padded or not; never one character alone in the last group of four. */
+const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
+
 /** Steps 3 to 5: runs when the headers are known, before the body is read. */
 export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => AccessRule) {
   return async (context: HandlerContext): Promise<void> => {
@@ -43,7 +46,17 @@ export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => Acc
     const rule = ruleOf(context.method);
     if (!service.isStarted()) throw starting();
     await authenticate(service.authentication, rule, call, context);
+    refuseUnreadableQuery(context);
   };
+}
+
+/** Connect answers a GET whose message is no base64 as an internal error. */
+function refuseUnreadableQuery({ requestMethod, url }: HandlerContext): void {
+  if (requestMethod !== "GET") return;
+  const query = new URL(url).searchParams;
+  if (query.get("base64") === "1" && !BASE64.test(query.get("message") ?? "")) {
+    throw fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
+  }
 }
 
 /** Steps 7 to 9, outermost first. */

@@ -1,5 +1,6 @@
 /** Calls of internal methods that are signed right unless told otherwise, over any wire. */
 import assert from "node:assert/strict";
+import { setImmediate } from "node:timers/promises";
 import type { DescMessage, DescMethodUnary, DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { Code } from "../errors.ts";
 import { services } from "../services.ts";
@@ -8,6 +9,8 @@ import { type Forgery, forgeServiceToken } from "./forged-service-token.ts";
 import type { HeaderLine } from "./http.ts";
 import type { TestSystem } from "./system.ts";
 import { callWire, encodeMessage, type Wire, type WireAnswer } from "./wire.ts";
+
+const LOG_TIMEOUT_MS = 2_000;
 
 type Method<I extends DescMessage, O extends DescMessage> = DescMethodUnary<I, O>;
 
@@ -44,9 +47,10 @@ export interface SignedCall<I extends DescMessage, O extends DescMessage> {
 export function tokenFor<I extends DescMessage, O extends DescMessage>(
   system: TestSystem,
   wire: Wire,
-  { method, message = {}, caller = "backend", forgery }: SignedCall<I, O>,
+  { method, message, caller = "backend", forgery }: SignedCall<I, O>,
 ): string {
-  const bytes = message instanceof Uint8Array ? message : encodeMessage(wire, method.input, message);
+  const empty = {} as MessageInitShape<I>;
+  const bytes = message instanceof Uint8Array ? message : encodeMessage(wire, method.input, message ?? empty);
   return forgeServiceToken({
     key: system.keyOf(caller, calleeOf(method)),
     clock: system.clock,
@@ -96,4 +100,15 @@ export function assertUnauthenticated(
 export function assertAnswered(answer: WireAnswer<DescMessage>, what: string): void {
   assert.equal(answer.code, undefined, `${what}: ${answer.message}`);
   assert.ok(answer.answer, what);
+}
+
+/** Why a call was refused, as its log line says; the line is written a moment after the answer. */
+export async function loggedRefusal(system: TestSystem, { headers }: WireAnswer<DescMessage>): Promise<unknown> {
+  const requestId = headers.find(([name]) => name === "x-request-id")?.[1];
+  assert.ok(requestId, "the answer has no request id");
+  for (const deadline = performance.now() + LOG_TIMEOUT_MS; performance.now() < deadline; await setImmediate()) {
+    const line = system.logLines.findLast((candidate) => candidate.requestId === requestId);
+    if (line) return line.refusal;
+  }
+  throw new Error("the call was not logged");
 }

@@ -22,8 +22,8 @@ export async function readState(system: TestSystem, names: readonly string[]): P
 /** Runs `act` and fails if it changed anything that is stored. */
 export async function assertNoStateChange<Result>(
   system: TestSystem,
-  names: readonly string[],
   act: () => Promise<Result>,
+  names: readonly string[],
 ): Promise<Result> {
   const before = await readState(system, names);
   const result = await act();

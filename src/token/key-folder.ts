@@ -15,6 +15,11 @@ const SIGNING_FILE = "auth-signing.json";
 /** The party that `concierge call` and `concierge token` sign as. */
 export const OPERATOR = "operator";
 
+/** True for a name whose file is another thing than a foreign caller's keys. */
+export function isReservedParty(name: string): boolean {
+  return name === OPERATOR || `${name}.json` === SIGNING_FILE;
+}
+
 /**
  * Makes every key that is missing: each pair of the contract, the operator's for each callee, and the signing keys. Keys
  * that are there stay, so it may be run again after an update. Returns the files that were written.
@@ -35,7 +40,7 @@ export async function initKeys(
     if (has(await readServiceKeys(folder, caller)) && has(await readServiceKeys(folder, callee))) continue;
     for (const file of await addKey(folder, createServiceKey(caller, callee, kind))) written.add(file);
   }
-  if (!(await readJson(join(folder, SIGNING_FILE)))) {
+  if (!(await readSecret(join(folder, SIGNING_FILE)))) {
     await writeSecret(join(folder, SIGNING_FILE), await createSigningKeys(alg));
     written.add(SIGNING_FILE);
   }
@@ -49,21 +54,24 @@ export async function addCaller(folder: string, caller: string, callee: string):
 
 /** The service keys in a party's file; none if there is no file. */
 export async function readServiceKeys(folder: string, party: string): Promise<ServiceKey[]> {
-  const ring = (await readJson(join(folder, `${party}.json`))) as { keys: ServiceKey[] } | undefined;
+  const ring = (await readSecret(join(folder, `${party}.json`))) as { keys: ServiceKey[] } | undefined;
   return ring?.keys ?? [];
 }
 
 /** The private signing keys. */
 export async function readSigningKeys(folder: string): Promise<KeySet> {
-  const keys = (await readJson(join(folder, SIGNING_FILE))) as KeySet | undefined;
+  const keys = (await readSecret(join(folder, SIGNING_FILE))) as KeySet | undefined;
   if (!keys) throw new StartupError(`there are no signing keys in ${folder}: run \`concierge keys init\` first`);
   return keys;
 }
 
-/** Puts a key first in the files of both parties: the first key of a pair signs, all of them verify. */
+/**
+ * Puts a key first in the files of both parties: the first key of a pair signs, all of them verify. The callee's file comes
+ * first, so that a run that breaks off never leaves a caller signing with a key that nobody knows.
+ */
 async function addKey(folder: string, key: ServiceKey): Promise<string[]> {
   const files = [];
-  for (const party of [key.caller, key.callee]) {
+  for (const party of [key.callee, key.caller]) {
     const keys = [key, ...(await readServiceKeys(folder, party))];
     await writeSecret(join(folder, `${party}.json`), { keys });
     files.push(`${party}.json`);
@@ -71,7 +79,8 @@ async function addKey(folder: string, key: ServiceKey): Promise<string[]> {
   return files;
 }
 
-async function readJson(file: string): Promise<unknown> {
+/** What a file of writeSecret() holds; undefined if there is none. Throws a StartupError that names the file, never its text. */
+export async function readSecret(file: string): Promise<unknown> {
   const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw new StartupError(`${file} cannot be read (${error.code})`);

@@ -3,9 +3,15 @@ import { z } from "zod";
 import { httpUrl, notInProduction, peerUrl, secret, setting } from "../../config.ts";
 import { serviceKeysConfig } from "../../service.ts";
 import { MIN_LEASE_SECONDS } from "./deliveries.ts";
+import { credentialsProblem } from "./push-credentials.ts";
 
-/** Google's key file. Which fields it must have, and that the key is a key, is checked where it is used (push.ts). */
-const serviceAccountKey = z.looseObject({ private_key: z.string("private_key must be text") }, "must be a JSON object");
+/** Google's key file: checked here already, so that a wrong one stops the start before a port is opened. */
+const serviceAccountKey = z
+  .looseObject({ private_key: z.string("private_key must be text") }, "must be a JSON object")
+  .superRefine((key, context) => {
+    const message = credentialsProblem(key);
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  });
 
 export const config = {
   ...serviceKeysConfig,

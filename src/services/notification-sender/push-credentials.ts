@@ -23,14 +23,17 @@ export async function readCredentials(source: CredentialsSource): Promise<Servic
   const name = isFile ? `the Firebase key file ${source.credentialsFile}` : "the Firebase key";
   const key = parseObject(isFile ? await readKeyFile(source.credentialsFile, name) : source.credentials);
   if (!key) throw new StartupError(`${name} is not a JSON object`, ExitCode.config);
-  if (key.type !== "service_account") {
-    throw new StartupError(`${name} is not a service account's: its "type" must be "service_account"`, ExitCode.config);
-  }
+  const problem = credentialsProblem(key);
+  if (problem) throw new StartupError(`${name} ${problem}`, ExitCode.config);
+  return key as unknown as ServiceAccountKey;
+}
+
+/** Why this is no service account's key, or undefined. Names the field, never its content. */
+export function credentialsProblem(key: Record<string, unknown>): string | undefined {
+  if (key.type !== "service_account") return 'is not a service account\'s: its "type" must be "service_account"';
   const missing = ["project_id", "client_email", "private_key"].find((field) => !isText(key[field]));
-  if (missing) throw new StartupError(`${name} has no "${missing}"`, ExitCode.config);
-  const account = key as unknown as ServiceAccountKey;
-  if (isRsaKey(account.private_key)) return account;
-  throw new StartupError(`${name} has a "private_key" that is not an RSA key in PEM`, ExitCode.config);
+  if (missing) return `has no "${missing}"`;
+  return isRsaKey(String(key.private_key)) ? undefined : 'has a "private_key" that is not an RSA key in PEM';
 }
 
 function isText(value: unknown): boolean {

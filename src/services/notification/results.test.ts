@@ -143,7 +143,7 @@ test("who marks late is refused once somebody else has taken it, and not before"
   assert.equal(await mark(db, { leaseToken: fresh, outcomes: outcomesOf(id, users.slice(1)) }), 2);
 });
 
-test("seed 2: a list of ids marks what ListUnprocessed leased to this caller", async () => {
+test("a list of ids marks what ListUnprocessed leased to this caller", async () => {
   await using database = await openTestDatabase();
   const { db } = database;
   const users = newIds(4);
@@ -165,10 +165,10 @@ test("seed 2: a list of ids marks what ListUnprocessed leased to this caller", a
   assert.equal(await mark(db, byBackend), 7);
   assert.equal(await mark(db, byBackend), 0);
   const userIds = claimed.notifications[0]!.userIds;
-  const byother = { owner: "other", notificationIds: [part] };
-  await assert.rejects(() => mark(db, byother), leaseLost);
+  const byOther = { owner: "other", notificationIds: [part] };
+  await assert.rejects(() => mark(db, byOther), leaseLost);
   assert.equal(await mark(db, { leaseToken: claimed.lease?.token, outcomes: outcomesOf(part, userIds, "failed") }), 1);
-  assert.equal(await mark(db, byother), 0);
+  assert.equal(await mark(db, byOther), 0);
 });
 
 test("an outcome stands before the list of ids", async () => {

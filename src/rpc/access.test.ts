@@ -1,0 +1,155 @@
+/** Who may call what. The table below is the review: a change of any rule shows up here, and needs a reason. */
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { EmptySchema } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
+import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
+import { ServerReflection as AlphaReflection } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { systemClock } from "../clock.ts";
+import { loadConfig } from "../config.ts";
+import { StartupError } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import { mountService } from "../mount.ts";
+import { defineService } from "../service.ts";
+import { services } from "../services.ts";
+import { type TestMethod, testService } from "../testing/contract.ts";
+import { startEdge } from "../testing/edge.ts";
+import { accessRule, mayCall, sideOf } from "./access.ts";
+
+type Who = NonNullable<TestMethod["access"]>["who"];
+
+const withRule = (name: string, who: Who | undefined) =>
+  testService(name, { Do: { input: EmptySchema, output: EmptySchema, ...(who && { access: { who } }) } });
+
+const stops: [what: string, service: string, who: Who | undefined, message: RegExp][] = [
+  ["a public method without a rule", "TestService", undefined, /does not say who may call it/],
+  ["an internal method without a rule", "TestInternalService", undefined, /does not say who may call it/],
+  ["a method with an empty rule", "TestService", { case: undefined }, /does not say who may call it/],
+  ["an internal method for users", "TestInternalService", { case: "user", value: {} }, /must list its callers/],
+  ["an internal method for everybody", "TestInternalService", { case: "public", value: {} }, /must list its callers/],
+  ["a public method for services", "TestService", { case: "callers", value: { services: ["a"] } }, /only internal/],
+];
+
+describe("a contract that would leave a method open", () => {
+  for (const [what, name, who, message] of stops) {
+    const desc = withRule(name, who);
+    const namesIt = (error: unknown) =>
+      error instanceof StartupError && message.test(error.message) && error.message.includes(`test.v1.${name}/Do`);
+
+    test(`${what} has no rule to go by`, () => {
+      assert.throws(() => accessRule(desc.methods[0]!), namesIt);
+    });
+
+    test(`${what} stops the start`, async () => {
+      const implementation = { do: () => ({}) } as unknown as ServiceImpl<typeof desc>;
+      await assert.rejects(startEdge({ implementations: [{ desc, implementation }] }), namesIt);
+      const definition = defineService({
+        name: "test",
+        ports: { public: 0, internal: 0 },
+        config: {},
+        hasDatabase: false,
+        services: [desc],
+        peers: {},
+        start: () => ({ implementations: [{ desc, implementation }] }),
+      });
+      const { platform } = loadConfig({
+        env: { CONCIERGE_MODE: "development" },
+        readFile: () => "",
+        stat: () => ({ mode: 0o600 }),
+        services: {},
+        start: [],
+      });
+      const log = createLogger({ level: "fatal", mode: "development" });
+      const options = {
+        platform,
+        config: {},
+        localUrl: () => undefined,
+        migrationsFolder: "",
+        clock: systemClock,
+        log,
+      };
+      await assert.rejects(mountService(definition, options), namesIt);
+    });
+  }
+
+  test("a service without an implementation of what it promises does not start", async () => {
+    const desc = withRule("TestService", { case: "public", value: {} });
+    const definition = defineService({
+      name: "test",
+      ports: { public: 0, internal: 0 },
+      config: {},
+      hasDatabase: false,
+      services: [desc],
+      peers: {},
+      start: () => ({ implementations: [] }),
+    });
+    const platform = { mode: "development", issuer: "http://127.0.0.1" } as never;
+    const log = createLogger({ level: "fatal", mode: "development" });
+    const options = { platform, config: {}, localUrl: () => undefined, migrationsFolder: "", clock: systemClock, log };
+    await assert.rejects(mountService(definition, options), /does not implement test\.v1\.TestService/);
+  });
+});
+
+/** Every method of every service: the listener that serves it, and who may call it. */
+const TABLE = `
+concierge.access.v1.AccessInternalService/AssignRole           internal  backends operators
+concierge.access.v1.AccessInternalService/CreateRole           internal  backends operators
+concierge.access.v1.AccessInternalService/GetUserRoles         internal  user backends operators
+concierge.access.v1.AccessInternalService/ListRoles            internal  backends operators
+concierge.access.v1.AccessInternalService/UnassignRole         internal  backends operators
+concierge.access.v1.AccessService/GetMyRoles                   public    a person with a live session
+concierge.auth.v1.AuthInternalService/CheckSession             internal  access greeter notification user backends operators
+concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
+concierge.auth.v1.AuthService/Login                            public    anybody
+concierge.auth.v1.AuthService/Logout                           public    anybody
+concierge.auth.v1.AuthService/RegisterUser                     public    anybody
+concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session
+concierge.notification.v1.NotificationInternalService/Claim    internal  notification-sender backends
+concierge.notification.v1.NotificationInternalService/CreateNotification internal  backends operators
+concierge.notification.v1.NotificationInternalService/ListUnprocessed internal  backends operators
+concierge.notification.v1.NotificationInternalService/MarkProcessed internal  notification-sender backends operators
+concierge.notification.v1.NotificationService/ListMyNotifications public    a person with a live session
+concierge.notification.v1.NotificationService/MarkReceived     public    a person with a live session
+concierge.notification.v1.NotificationService/RegisterDevice   public    a person with a live session
+concierge.user.v1.UserInternalService/GetUser                  internal  backends operators
+concierge.user.v1.UserService/GetMe                            public    a person with a live session
+`;
+
+test("who may call what, for every method of every service", () => {
+  const methods = services.flatMap((definition) => definition.services.flatMap((desc) => desc.methods));
+  const actual = methods.map((method) => {
+    const rule = accessRule(method);
+    const who = {
+      public: () => "anybody",
+      user: () => "a person with a live session",
+      callers: () => (rule.who === "callers" ? callersOf(rule) : ""),
+    }[rule.who]();
+    return `${method.parent.typeName}/${method.name} ${sideOf(method.parent)} ${who}`;
+  });
+  const expected = TABLE.trim()
+    .split("\n")
+    .map((line) => line.replaceAll(/ +/g, " "));
+  assert.deepEqual(actual.sort(), expected);
+});
+
+function callersOf(rule: { services: string[]; backends: boolean; operators: boolean }): string {
+  return [...rule.services, ...(rule.backends ? ["backends"] : []), ...(rule.operators ? ["operators"] : [])].join(" ");
+}
+
+test("health and reflection are open, and nothing else of third parties is", () => {
+  for (const desc of [Health, ServerReflection, AlphaReflection]) {
+    for (const method of desc.methods) assert.deepEqual(accessRule(method), { who: "public" });
+  }
+});
+
+test("a caller is let in by its kind and, if it is a service, by its name", () => {
+  const kinds = ["service", "backend", "operator"] as const;
+  const letsIn = (rule: { services: string[]; backends: boolean; operators: boolean }) =>
+    kinds.filter((kind) => mayCall({ who: "callers", ...rule }, { kind, name: "user" }));
+  assert.deepEqual(letsIn({ services: [], backends: false, operators: false }), []);
+  assert.deepEqual(letsIn({ services: ["user"], backends: false, operators: false }), ["service"]);
+  assert.deepEqual(letsIn({ services: ["users", "use", ""], backends: false, operators: false }), []);
+  assert.deepEqual(letsIn({ services: [], backends: true, operators: false }), ["backend"]);
+  assert.deepEqual(letsIn({ services: ["backend"], backends: false, operators: true }), ["operator"]);
+});

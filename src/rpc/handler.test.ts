@@ -1,0 +1,374 @@
+/** What is answered before a body is read, and how: to people without a token, on paths and in ways that nothing serves. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import http2 from "node:http2";
+import net from "node:net";
+import { after, before, describe, test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { EmptySchema, MethodOptions_IdempotencyLevel, StructSchema } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import { Code } from "../errors.ts";
+import type { Implementation } from "../service.ts";
+import { methodOf, testService } from "../testing/contract.ts";
+import { type Edge, startEdge } from "../testing/edge.ts";
+import { type HttpAnswer, sendHttp } from "../testing/http.ts";
+import { allWires, callWire, frameMessage, type Wire, wireName } from "../testing/wire.ts";
+
+const service = testService("EdgeService", {
+  Open: { input: StructSchema, output: StructSchema, access: { who: { case: "public", value: {} } } },
+  Read: {
+    input: StructSchema,
+    output: StructSchema,
+    access: { who: { case: "public", value: {} } },
+    idempotency: MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS,
+  },
+  Mine: { input: StructSchema, output: StructSchema, access: { who: { case: "user", value: {} } } },
+  Hang: { input: EmptySchema, output: EmptySchema, access: { who: { case: "public", value: {} } } },
+});
+const internalService = testService("EdgeInternalService", {
+  Ask: {
+    input: EmptySchema,
+    output: EmptySchema,
+    access: { who: { case: "callers", value: { services: ["caller"] } } },
+  },
+});
+const open = methodOf<typeof StructSchema, typeof StructSchema>(service, "Open");
+const read = methodOf<typeof StructSchema, typeof StructSchema>(service, "Read");
+const mine = methodOf<typeof StructSchema, typeof StructSchema>(service, "Mine");
+const hang = methodOf<typeof EmptySchema, typeof EmptySchema>(service, "Hang");
+const ask = methodOf<typeof EmptySchema, typeof EmptySchema>(internalService, "Ask");
+
+let handlerRuns = 0;
+let hanging = Promise.withResolvers<AbortSignal>();
+const count = (message: unknown) => {
+  handlerRuns++;
+  return message;
+};
+const implementation = {
+  open: count,
+  read: count,
+  mine: count,
+  hang(_: unknown, { signal }: { signal: AbortSignal }) {
+    hanging.resolve(signal);
+    return new Promise(() => {});
+  },
+};
+const implementations = [
+  { desc: service, implementation: implementation as unknown as ServiceImpl<typeof service> },
+] satisfies Implementation[];
+
+const header = ({ headers, trailers }: HttpAnswer, name: string) =>
+  [...headers, ...trailers].find(([found]) => found === name)?.[1];
+
+/** Polls: a log line is written when the response has been closed, which its reader may see earlier. */
+async function until<T>(what: string, find: () => T | undefined): Promise<T> {
+  for (let tries = 0; tries < 400; tries++) {
+    const found = find();
+    if (found !== undefined && found !== false) return found;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  return assert.fail(`not within 2 s: ${what}`);
+}
+
+function lineOf(edge: Edge, answer: HttpAnswer): Promise<Record<string, unknown>> {
+  const requestId = header(answer, "x-request-id");
+  return until("the log line", () => edge.logLines.find((line) => line.requestId === requestId));
+}
+
+describe("the edge", () => {
+  let edge: Edge;
+
+  before(async () => {
+    edge = await startEdge({ implementations, limits: { defaultMs: 5_000 } });
+  });
+
+  after(() => edge[Symbol.asyncDispose]());
+
+  const bodies: Record<
+    string,
+    (wire: Wire) => { message?: Uint8Array; body?: Uint8Array; headers?: [string, string][] }
+  > = {
+    "no body": () => ({ body: Buffer.alloc(0) }),
+    "a malformed message": () => ({ message: Buffer.from([0x0a, 0xff]) }),
+    "60 KB": () => ({ message: Buffer.alloc(60_000) }),
+    "a gzip bomb": (wire) => {
+      const message = gzipSync(Buffer.alloc(8_000_000));
+      if (wire.protocol === "connect") return { body: message, headers: [["content-encoding", "gzip"]] };
+      return { body: frameMessage(message, 1), headers: [["grpc-encoding", "gzip"]] };
+    },
+    "an unknown compression": ({ protocol }) => ({
+      headers: [[protocol === "connect" ? "content-encoding" : "grpc-encoding", "zstd"]],
+    }),
+    "a malformed deadline": ({ protocol }) => ({
+      headers: [[protocol === "connect" ? "connect-timeout-ms" : "grpc-timeout", "soon"]],
+    }),
+  };
+  for (const [name, bodyOf] of Object.entries(bodies)) {
+    test(`S-API-01 without a token, ${name}: unauthenticated before the body is read, over every wire`, async () => {
+      for (const wire of allWires) {
+        const answer = await callWire(wire, edge.url, { method: mine, ...bodyOf(wire) });
+        const { code, message, reason } = answer;
+        const expected = { code: Code.Unauthenticated, message: "unauthenticated", reason: "UNAUTHENTICATED" };
+        assert.deepEqual({ code, message, reason }, expected, wireName(wire));
+        assert.equal(edge.seen.at(-1)!.bodyRead, false, wireName(wire));
+      }
+      assert.equal(handlerRuns, 0);
+    });
+  }
+
+  test("S-API-01 a body that never ends is answered at once and its HTTP/1.1 connection is closed", async () => {
+    for (const wire of allWires.filter(({ http }) => http === "1.1")) {
+      // Ten of the promised bytes come; callWire() waits until the server closes.
+      const headers = [["content-length", "60000"] as const, ["connection", "keep-alive"] as const];
+      const answer = await callWire(wire, edge.url, { method: mine, body: Buffer.alloc(10), headers });
+      assert.equal(answer.code, Code.Unauthenticated, wireName(wire));
+      assert.equal(header(answer, "connection"), "close", wireName(wire));
+    }
+  });
+
+  test("S-API-01 a flood on HTTP/1.1 is cut off after a bounded number of bytes", async () => {
+    const socket = net.connect(Number(new URL(edge.url).port), "127.0.0.1");
+    socket.on("error", () => {}); // writing fails when the server has closed
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += chunk;
+    });
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    const size = 32 * 1024 * 1024;
+    const head = [
+      `POST /${service.typeName}/Mine HTTP/1.1`,
+      "host: x",
+      "content-type: application/proto",
+      `content-length: ${size}`,
+    ];
+    socket.write(`${head.join("\r\n")}\r\n\r\n`);
+    const piece = Buffer.alloc(256 * 1024);
+    for (let sent = 0; sent < size && socket.writable; sent += piece.length) {
+      const drained = new Promise((resolve) => socket.once("drain", resolve));
+      if (!socket.write(piece)) await Promise.race([drained, closed]);
+    }
+    await closed;
+    // One that writes on without reading may find the connection gone before it has seen the answer.
+    assert.match(text, /^(HTTP\/1.1 401 |$)/);
+    const { bytesRead, bodyRead } = edge.seen.at(-1)!;
+    assert.equal(bodyRead, false);
+    // Node reads 64 KiB at a time, and one piece more before it stops.
+    assert.ok(bytesRead < 512 * 1024, `${bytesRead} bytes were read`);
+  });
+
+  for (const type of ["application/proto", "application/grpc", "application/grpc-web+json", "text/plain"]) {
+    for (const name of ["Mine", "Nope"]) {
+      test(`S-API-01 a flood of ${type} on HTTP/2 to ${name} ends its stream within the window, and no other`, async () => {
+        const session = http2.connect(edge.url);
+        const path = `/${service.typeName}/${name}`;
+        const stream = session.request({ ":method": "POST", ":path": path, "content-type": type });
+        stream.on("error", () => {});
+        stream.resume();
+        stream.write(Buffer.alloc(8 * 1024 * 1024)); // and never an end
+        const isAnswered = once(stream, "response");
+        await once(stream, "close");
+        await isAnswered;
+        assert.equal(stream.rstCode, http2.constants.NGHTTP2_NO_ERROR);
+        const seen = edge.seen.at(-1)!;
+        assert.equal(seen.bodyRead, false);
+        assert.ok(seen.bytesRead < 128 * 1024, `${seen.bytesRead} bytes were read`);
+        const next = session.request({ ":method": "POST", ":path": `/${service.typeName}/Open` });
+        next.end();
+        const [nextHeaders] = await once(next, "response");
+        assert.equal(nextHeaders[":status"], 415);
+        next.close();
+        session.close();
+        await once(session, "close");
+      });
+    }
+  }
+
+  test("a refused HTTP/1.1 call whose body has arrived leaves the connection open for the next", async () => {
+    const socket = net.connect(Number(new URL(edge.url).port), "127.0.0.1");
+    const call = `POST /${service.typeName}/Mine HTTP/1.1\r\nhost: x\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n`;
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += chunk;
+    });
+    for (const answers of [1, 2]) {
+      socket.write(call);
+      await until("the answer", () => text.split("HTTP/1.1 401").length - 1 === answers);
+    }
+    socket.destroy();
+  });
+
+  test("S-API-13 unknown method, wrong case, //, %2F, trailing slash: not there, over every wire", async () => {
+    const { typeName } = service;
+    const paths = [
+      `/${typeName}/Nope`,
+      `/${typeName}/open`,
+      `/${typeName.toLowerCase()}/Open`,
+      `//${typeName}/Open`,
+      `/${typeName}//Open`,
+      `/${typeName}%2FOpen`,
+      `/${typeName}/Open/`,
+      `/${typeName}/./Open`,
+      `/${typeName}/Mine/../Open`,
+      `/${typeName}/Open;x=1`,
+      "/",
+    ];
+    for (const path of paths) {
+      for (const wire of allWires) {
+        const answer = await callWire(wire, edge.url, { method: open, path });
+        assert.equal(answer.code, Code.Unimplemented, `${wireName(wire)} ${path}`);
+        assert.equal(answer.reason, "UNIMPLEMENTED", `${wireName(wire)} ${path}`);
+        assert.equal(answer.status, wire.protocol === "connect" ? 404 : 200, `${wireName(wire)} ${path}`);
+      }
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("S-API-13 on the internal side an unknown path and a known one look the same without a token", async () => {
+    const answers = { ask: () => ({}) } as unknown as ServiceImpl<typeof internalService>;
+    await using internal = await startEdge({
+      side: "internal",
+      implementations: [{ desc: internalService, implementation: answers }],
+    });
+    for (const wire of allWires) {
+      const path = `/${internalService.typeName}/ask`;
+      const [known, unknown] = [
+        await callWire(wire, internal.url, { method: ask }),
+        await callWire(wire, internal.url, { method: ask, path }),
+      ];
+      for (const { code, message, reason, status } of [known, unknown]) {
+        const expected = { code: Code.Unauthenticated, message: "unauthenticated", reason: "UNAUTHENTICATED" };
+        assert.deepEqual({ code, message, reason }, expected, wireName(wire));
+        assert.equal(status, known.status);
+      }
+      if (wire.protocol === "connect") assert.deepEqual(unknown.body, known.body);
+    }
+  });
+
+  test("S-API-14 GET on a method that changes something, and PUT, DELETE, TRACE on any: 405", async () => {
+    const query = "?connect=v1&encoding=json&message=%7B%7D";
+    for (const http of ["1.1", "2"] as const) {
+      for (const [httpMethod, method] of [
+        ["GET", open],
+        ["GET", mine],
+        ["PUT", read],
+        ["DELETE", read],
+        ["PATCH", read],
+        ["TRACE", read],
+        ["OPTIONS", read],
+      ] as const) {
+        const path = `/${service.typeName}/${method.name}${query}`;
+        const answer = await sendHttp(http, edge.url, { httpMethod, path, headers: [] });
+        assert.equal(answer.status, 405, `${httpMethod} ${method.name} h${http}`);
+        assert.equal((await lineOf(edge, answer)).code, "Unimplemented");
+      }
+      assert.equal(handlerRuns, 0);
+      const path = `/${service.typeName}/Read${query}`;
+      const answer = await sendHttp(http, edge.url, { httpMethod: "GET", path, headers: [] });
+      assert.deepEqual([answer.status, String(answer.body), handlerRuns], [200, "{}", 1], `GET h${http}`);
+      handlerRuns = 0;
+    }
+  });
+
+  test("a GET whose message is no base64 is the client's mistake", async () => {
+    const get = (message: string) =>
+      callWire({ protocol: "connect", encoding: "json", http: "1.1" }, edge.url, {
+        method: read,
+        httpMethod: "GET",
+        path: `/${service.typeName}/Read?connect=v1&encoding=json&base64=1&message=${message}`,
+      });
+    for (const message of ["%25%25", "e", "e30=e30=", "e%20%20%20", "%00"]) {
+      const { status, reason } = await get(message);
+      assert.deepEqual({ status, reason }, { status: 400, reason: "MALFORMED_MESSAGE" }, message);
+    }
+    assert.equal(handlerRuns, 0);
+    for (const message of ["e30", "e30%3D"]) assert.equal((await get(message)).status, 200, message);
+    handlerRuns = 0;
+  });
+
+  test("S-API-15 content types that no protocol has: 415, and the handler is not entered", async () => {
+    const types = ["text/plain", "application/x-www-form-urlencoded", "application/grpc+thrift", "application/xml", ""];
+    for (const http of ["1.1", "2"] as const) {
+      for (const type of [...types, undefined]) {
+        const answer = await sendHttp(http, edge.url, {
+          httpMethod: "POST",
+          path: `/${service.typeName}/Open`,
+          headers: type === undefined ? [] : [["content-type", type]],
+          body: Buffer.from("{}"),
+        });
+        assert.equal(answer.status, 415, `${type} h${http}`);
+        assert.equal(edge.seen.at(-1)!.bodyRead, false);
+        assert.equal((await lineOf(edge, answer)).code, "Unimplemented");
+      }
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("a request that does not say for which host it is, is told so", async () => {
+    for (const host of ["a b", "", "[", "x:99999"]) {
+      const answer = await callWire(allWires[0]!, edge.url, { method: open, headers: [["host", host]] });
+      assert.deepEqual([answer.status, answer.reason], [400, "MALFORMED_MESSAGE"], host);
+      assert.equal((await lineOf(edge, answer)).code, "InvalidArgument");
+    }
+  });
+
+  test("one log line a call: request id, procedure, protocol, caller, code, reason, duration", async () => {
+    for (const wire of allWires) {
+      const linesBefore = edge.logLines.length;
+      const bearer = edge.bearer();
+      const refused = await callWire(wire, edge.url, { method: mine });
+      const answered = await callWire(wire, edge.url, { method: mine, headers: [bearer] });
+      const { durationMs, caller, time, requestId, ...line } = await lineOf(edge, answered);
+      const shared = { mode: "development", procedure: `/${service.typeName}/Mine`, protocol: wire.protocol };
+      assert.deepEqual(line, { level: "info", ...shared, code: "ok", msg: "call" }, wireName(wire));
+      assert.match(String(requestId), /^[0-9a-f-]{36}$/);
+      assert.match(String(caller), /^user [0-9a-f-]{36}$/);
+      assert.ok(typeof durationMs === "number" && durationMs > 0 && durationMs < 5_000);
+      const { code, reason, refusal, caller: nobody } = await lineOf(edge, refused);
+      assert.deepEqual([code, reason, refusal, nobody], ["Unauthenticated", "UNAUTHENTICATED", "missing", undefined]);
+      assert.equal(edge.logLines.length, linesBefore + 2);
+    }
+  });
+
+  test("a service that is starting says so, before it looks at who calls", async () => {
+    await using starting = await startEdge({ implementations, isStarted: () => false });
+    for (const wire of allWires) {
+      const { code, reason } = await callWire(wire, starting.url, { method: mine, message: Buffer.alloc(100) });
+      assert.deepEqual({ code, reason }, { code: Code.Unavailable, reason: "UNAVAILABLE" }, wireName(wire));
+      assert.equal(starting.seen.at(-1)!.bodyRead, false);
+    }
+  });
+
+  for (const http of ["1.1", "2"] as const) {
+    test(`a client that goes away aborts the handler's signal, and the log says so (HTTP/${http})`, async () => {
+      hanging = Promise.withResolvers();
+      edge.logLines.length = 0;
+      const leave = await startHanging(http, edge.url);
+      const signal = await hanging.promise;
+      assert.equal(signal.aborted, false);
+      const aborted = once(signal, "abort");
+      leave();
+      await aborted;
+      const line = await until("the log line", () => edge.logLines.find(({ procedure }) => procedure));
+      assert.deepEqual([line.code, line.reason], ["Canceled", "CANCELED"]);
+    });
+  }
+});
+
+/** Sends a whole call of the method that never answers; what it returns gives up waiting. */
+async function startHanging(http: "1.1" | "2", url: string): Promise<() => void> {
+  const path = `/${service.typeName}/${hang.name}`;
+  if (http === "2") {
+    const session = http2.connect(url);
+    session.on("error", () => {});
+    const stream = session.request({ ":method": "POST", ":path": path, "content-type": "application/proto" });
+    stream.on("error", () => {});
+    stream.end();
+    return () => {
+      stream.close(http2.constants.NGHTTP2_CANCEL);
+      session.close();
+    };
+  }
+  const socket = net.connect(Number(new URL(url).port), "127.0.0.1");
+  socket.write(`POST ${path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/proto\r\ncontent-length: 0\r\n\r\n`);
+  return () => socket.destroy();
+}

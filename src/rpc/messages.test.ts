@@ -1,0 +1,388 @@
+/** Messages that cannot be read, break the contract, or are too large: the client's mistake, in words that say no more. */
+import assert from "node:assert/strict";
+import http2 from "node:http2";
+import { after, before, describe, test } from "node:test";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { StructSchema } from "@bufbuild/protobuf/wkt";
+import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import { ConnectError, createClient, type ServiceImpl } from "@connectrpc/connect";
+import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { NotificationService } from "../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { Code } from "../errors.ts";
+import { methodOf, testService } from "../testing/contract.ts";
+import { type Edge, startEdge } from "../testing/edge.ts";
+import { allWires, callWire, frameMessage, type Wire, wireName } from "../testing/wire.ts";
+import { messageDigest } from "../token/service-token.ts";
+import { INTERNAL_LIMITS, PUBLIC_LIMITS } from "./handler.ts";
+
+const service = testService("EdgeService", {
+  Echo: { input: StructSchema, output: StructSchema, access: { who: { case: "public", value: {} } } },
+});
+const internalService = testService("EdgeInternalService", {
+  Echo: {
+    input: StructSchema,
+    output: StructSchema,
+    access: { who: { case: "callers", value: { services: ["caller"] } } },
+  },
+});
+const echo = methodOf<typeof StructSchema, typeof StructSchema>(service, "Echo");
+const internalEcho = methodOf<typeof StructSchema, typeof StructSchema>(internalService, "Echo");
+const { login } = AuthService.method;
+const { registerDevice, listMyNotifications } = NotificationService.method;
+
+let handlerRuns = 0;
+const count = (message: unknown) => {
+  handlerRuns++;
+  return message;
+};
+const answering = (...names: string[]) => Object.fromEntries(names.map((name) => [name, count])) as unknown;
+const implementations = [
+  { desc: service, implementation: answering("echo") as ServiceImpl<typeof service> },
+  { desc: AuthService, implementation: answering("login", "registerUser", "logout") as ServiceImpl<typeof service> },
+  {
+    desc: NotificationService,
+    implementation: answering("registerDevice", "listMyNotifications") as ServiceImpl<typeof service>,
+  },
+];
+const internalImplementations = [
+  { desc: internalService, implementation: answering("echo") as ServiceImpl<typeof internalService> },
+];
+
+const [protoWires, jsonWires] = (["proto", "json"] as const).map((encoding) =>
+  allWires.filter((wire) => wire.encoding === encoding),
+) as [Wire[], Wire[]];
+const CODEC = { gzip: gzipSync, br: brotliCompressSync };
+
+/** A message as it is sent compressed: of the whole body, or inside the frame. */
+function compressed({ protocol }: Wire, message: Uint8Array, name: keyof typeof CODEC) {
+  const bytes = CODEC[name](message);
+  if (protocol === "connect") return { body: bytes, headers: [["content-encoding", name] as const] };
+  return { body: frameMessage(bytes, 1), headers: [["grpc-encoding", name] as const] };
+}
+
+const CANNOT_BE_READ = {
+  code: Code.InvalidArgument,
+  message: "the message cannot be read",
+  reason: "MALFORMED_MESSAGE",
+};
+const TOO_LARGE = { code: Code.ResourceExhausted, message: "the message is too large", reason: "MESSAGE_TOO_LARGE" };
+
+function assertRefused(answer: Awaited<ReturnType<typeof callWire>>, expected: typeof TOO_LARGE, what: string) {
+  const { code, message, reason, status } = answer;
+  assert.deepEqual({ code, message, reason }, expected, what);
+  assert.ok(status < 500, what);
+}
+
+/** `{"a":{"a":...{}}}`; each level is two messages, Struct and Value. */
+const nested = (levels: number) => Buffer.from(`${'{"a":'.repeat(levels)}{}${"}".repeat(levels)}`);
+
+function nestedBinary(levels: number): Uint8Array {
+  // A tag and a length around what is inside, from the innermost out: Struct.fields, its value, Value.struct_value.
+  let bytes: Buffer = Buffer.alloc(0);
+  const wrap = (tag: number, inside: Buffer) => {
+    const length: number[] = [];
+    for (let rest = inside.length; ; rest >>>= 7) {
+      if (rest < 0x80) {
+        length.push(rest);
+        break;
+      }
+      length.push((rest & 0x7f) | 0x80);
+    }
+    return Buffer.concat([Buffer.from([tag, ...length]), inside]);
+  };
+  for (let level = 0; level < levels; level++) bytes = wrap(0x0a, wrap(0x12, wrap(0x2a, bytes)));
+  return bytes;
+}
+
+describe("messages", () => {
+  let edge: Edge;
+
+  before(async () => {
+    edge = await startEdge({ implementations });
+  });
+
+  after(() => edge[Symbol.asyncDispose]());
+
+  test("S-API-05 messages nested deeper than 100 are refused, in JSON and in binary", async () => {
+    for (const levels of [101, 200, 10_000]) {
+      for (const wire of jsonWires) {
+        // 10,000 levels are 60 KB of JSON, just under the limit.
+        assertRefused(
+          await callWire(wire, edge.url, { method: echo, message: nested(levels) }),
+          CANNOT_BE_READ,
+          wireName(wire),
+        );
+      }
+    }
+    for (const levels of [101, 1_000]) {
+      for (const wire of protoWires) {
+        const answer = await callWire(wire, edge.url, { method: echo, message: nestedBinary(levels) });
+        assertRefused(answer, CANNOT_BE_READ, wireName(wire));
+      }
+    }
+    assert.equal(handlerRuns, 0);
+    const [wire] = jsonWires;
+    assert.ok((await callWire(wire!, edge.url, { method: echo, message: nested(40) })).answer);
+    const binary = await callWire(protoWires[0]!, edge.url, { method: echo, message: nestedBinary(20) });
+    assert.ok(binary.answer);
+    handlerRuns = 0;
+  });
+
+  const overlong = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+  const malformed: Record<string, number[]> = {
+    "a truncated tag": [0x80],
+    "a truncated length": [0x0a, 0x80],
+    "a length past the end": [0x0a, 0x7f, 0x41],
+    "a length past 2^31": [0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x41],
+    "invalid UTF-8": [0x0a, 0x02, 0xc3, 0x28],
+    "a UTF-8 surrogate": [0x0a, 0x03, 0xed, 0xa0, 0x80],
+    "overlong UTF-8": [0x0a, 0x02, 0xc0, 0x80],
+    "field number 0": [0x02, 0x01, 0x41],
+    "wire type 7": [0x0f],
+    "a tag of more than ten bytes": [...overlong, 0x01],
+    "a length of more than ten bytes": [0x0a, ...overlong, 0x01],
+    "an end of a group that did not start": [0x0c],
+    "groups that do not end": new Array(5_000).fill(0x0b),
+  };
+  for (const [name, bytes] of Object.entries(malformed)) {
+    test(`S-API-07 ${name}: INVALID_ARGUMENT in generic words, plain and compressed`, async () => {
+      for (const wire of protoWires) {
+        const message = Buffer.from(bytes);
+        const send = (parts: object) => callWire(wire, edge.url, { method: login, ...parts });
+        assertRefused(await send({ message }), CANNOT_BE_READ, wireName(wire));
+        for (const codec of ["gzip", "br"] as const) {
+          assertRefused(await send(compressed(wire, message, codec)), CANNOT_BE_READ, `${wireName(wire)} ${codec}`);
+        }
+      }
+      assert.equal(handlerRuns, 0);
+    });
+  }
+
+  test("S-API-07 a ten-byte varint that overflows its number is refused", async () => {
+    for (const wire of protoWires) {
+      const message = Buffer.from([0x08, ...overlong.slice(0, 9), 0x7f, ...overlong]);
+      const answer = await callWire(wire, edge.url, { method: listMyNotifications, message, headers: [edge.bearer()] });
+      assertRefused(answer, CANNOT_BE_READ, wireName(wire));
+    }
+  });
+
+  test("S-API-07 what is no JSON, or no JSON of the message, is refused, plain and compressed", async () => {
+    const texts = ["", "{", "[]", "1", "nul", '{"email":1}', '{"email":{}}', "{'email':''}", '{"email":"\\x"}', "\0"];
+    const bodies = [
+      ...texts.map((text) => Buffer.from(text)),
+      Buffer.from('{"email":"\xc3(","password":"x"}', "latin1"),
+    ];
+    for (const wire of jsonWires) {
+      for (const message of bodies) {
+        const send = (parts: object) => callWire(wire, edge.url, { method: login, ...parts });
+        assertRefused(await send({ message }), CANNOT_BE_READ, `${wireName(wire)} ${message}`);
+        assertRefused(await send(compressed(wire, message, "gzip")), CANNOT_BE_READ, `${wireName(wire)} ${message}`);
+      }
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("S-API-07 what is not compressed as it says is refused", async () => {
+    const whole = gzipSync(Buffer.alloc(1_000));
+    for (const bytes of [Buffer.from("no gzip at all"), whole.subarray(0, whole.length - 9), whole.subarray(0, 5)]) {
+      for (const wire of protoWires) {
+        const parts = {
+          ...compressed(wire, Buffer.alloc(0), "gzip"),
+          body: wire.protocol === "connect" ? bytes : frameMessage(bytes, 1),
+        };
+        assertRefused(await callWire(wire, edge.url, { method: login, ...parts }), CANNOT_BE_READ, wireName(wire));
+      }
+    }
+  });
+
+  test("S-API-08 an enum number or name that the contract does not have, or UNSPECIFIED, is refused", async () => {
+    const broken = { code: Code.InvalidArgument, reason: "INVALID_REQUEST" };
+    for (const wire of allWires) {
+      const send = async (message: object) => {
+        const { code, reason } = await callWire(wire, edge.url, {
+          method: registerDevice,
+          message,
+          headers: [edge.bearer()],
+        });
+        return { code, reason };
+      };
+      for (const platform of [9999, -1, 0])
+        assert.deepEqual(await send({ token: "t", platform }), broken, wireName(wire));
+      if (wire.encoding === "json") {
+        for (const text of ['"PLATFORM_TOASTER"', '"ios"', "1.5", "true"]) {
+          const message = Buffer.from(`{"token":"t","platform":${text}}`);
+          assert.deepEqual(await send(message), { code: Code.InvalidArgument, reason: "MALFORMED_MESSAGE" }, text);
+        }
+      }
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("S-API-09 an unknown JSON field is refused, wherever it stands", async () => {
+    for (const wire of jsonWires) {
+      for (const text of [
+        '{"email":"a@b.c","password":"x","role":"admin"}',
+        '{"Email":"a@b.c"}',
+        '{"__proto__":{}}',
+        '{"constructor":1}',
+      ]) {
+        const answer = await callWire(wire, edge.url, { method: login, message: Buffer.from(text) });
+        assertRefused(answer, CANNOT_BE_READ, `${wireName(wire)} ${text}`);
+      }
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("what breaks the contract's rules: INVALID_ARGUMENT with the violations and INVALID_REQUEST", async () => {
+    const options = { baseUrl: edge.url, httpVersion: "1.1" as const };
+    for (const transport of [createConnectTransport(options), createGrpcWebTransport(options)]) {
+      const client = createClient(AuthService, transport);
+      const refused = client.registerUser({ email: "no address", password: "" }).then(
+        () => assert.fail("it was not refused"),
+        (error) => ConnectError.from(error),
+      );
+      const error = await refused;
+      assert.equal(error.code, Code.InvalidArgument);
+      const [violations] = error.findDetails(ViolationsSchema);
+      const fields = violations!.violations.map(({ field }) => field?.elements.map(({ fieldName }) => fieldName));
+      assert.deepEqual(fields, [["email"], ["password"]]);
+      const infos = error.findDetails(ErrorInfoSchema).map(({ reason, domain }) => ({ reason, domain }));
+      assert.deepEqual(infos, [{ reason: "INVALID_REQUEST", domain: "concierge" }]);
+    }
+    assert.equal(handlerRuns, 0);
+  });
+
+  test("every reason comes with the domain of the product, in every protocol", async () => {
+    for (const wire of allWires.filter(({ protocol }) => protocol === "connect")) {
+      const { body } = await callWire(wire, edge.url, { method: login, message: Buffer.from([0xff]) });
+      const [detail] = JSON.parse(String(body)).details;
+      assert.equal(detail.type, "google.rpc.ErrorInfo");
+      assert.deepEqual(detail.debug, { reason: "MALFORMED_MESSAGE", domain: "concierge" });
+    }
+  });
+});
+
+/** A message of exactly this many bytes that both encodings can read. */
+function messageOf(wire: Wire, bytes: number): Uint8Array {
+  if (wire.encoding === "json") return Buffer.from(`{${" ".repeat(bytes - 2)}}`);
+  const empty = toBinary(
+    StructSchema,
+    create(StructSchema, { fields: { a: { kind: { case: "stringValue", value: "" } } } }),
+  );
+  assert.equal(empty.length, 9);
+  for (let length = bytes - 24; length <= bytes; length++) {
+    const value = { kind: { case: "stringValue" as const, value: "x".repeat(length) } };
+    const message = toBinary(StructSchema, create(StructSchema, { fields: { a: value } }));
+    if (message.length === bytes) return message;
+  }
+  return assert.fail(`no message has ${bytes} bytes`);
+}
+
+const LIMITS = { public: 64 * 1024, internal: 4 * 1024 * 1024 };
+
+for (const side of ["public", "internal"] as const) {
+  const limit = LIMITS[side];
+  const method = side === "public" ? echo : internalEcho;
+  const path = `/${method.parent.typeName}/${method.name}`;
+  // The large ones over fewer wires: each call carries 4 MiB.
+  const wires =
+    side === "public"
+      ? allWires
+      : allWires.filter(({ protocol, http }) => (protocol === "connect") === (http === "1.1"));
+
+  describe(`messages of the ${side} listener`, () => {
+    let edge: Edge;
+
+    before(async () => {
+      const { messageBytes } = side === "public" ? PUBLIC_LIMITS : INTERNAL_LIMITS;
+      assert.equal(messageBytes, limit);
+      edge = await startEdge({
+        side,
+        implementations: side === "public" ? implementations : internalImplementations,
+        limits: { messageBytes },
+      });
+      handlerRuns = 0;
+    });
+
+    after(() => edge[Symbol.asyncDispose]());
+
+    /** A token for these bytes, where one is needed. */
+    const tokenFor = (message: Uint8Array) =>
+      side === "public" ? [] : [edge.serviceToken(path, messageDigest(message))];
+
+    test("a message of the limit is read; one byte more is MESSAGE_TOO_LARGE", async () => {
+      for (const wire of wires) {
+        const fitting = messageOf(wire, limit);
+        const answered = await callWire(wire, edge.url, { method, message: fitting, headers: tokenFor(fitting) });
+        assert.ok(answered.answer, `${wireName(wire)} ${answered.message}`);
+        const larger = messageOf(wire, limit + 1);
+        const refused = await callWire(wire, edge.url, { method, message: larger, headers: tokenFor(larger) });
+        assert.deepEqual([refused.code, refused.reason], [TOO_LARGE.code, TOO_LARGE.reason], wireName(wire));
+      }
+      assert.equal(handlerRuns, wires.length);
+    });
+
+    test("a message that promises too much, or never ends, is not read further than the limit", async () => {
+      for (const wire of wires) {
+        const headers = [...tokenFor(Buffer.alloc(0))];
+        // Framed protocols promise a size in the frame; Connect in content-length.
+        const promise = Buffer.from([0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
+        const body = wire.protocol === "connect" ? Buffer.alloc(limit * 2) : promise;
+        const answer = await callWire(wire, edge.url, { method, body, headers });
+        const refusedForSize = answer.reason === "MESSAGE_TOO_LARGE";
+        // Where a digest was signed, a frame is compared whole before it is looked into.
+        const refusedForDigest = side === "internal" && answer.reason === "UNAUTHENTICATED";
+        assert.ok(refusedForSize || refusedForDigest, `${wireName(wire)} ${answer.reason}`);
+      }
+    });
+
+    if (side === "public") {
+      test("a decompression bomb is MESSAGE_TOO_LARGE, and is not inflated", async () => {
+        const bomb = Buffer.alloc(32 * 1024 * 1024);
+        for (const codec of ["gzip", "br"] as const) {
+          const bytes = CODEC[codec](bomb);
+          assert.ok(bytes.length < limit);
+          const before = process.memoryUsage().arrayBuffers;
+          let peak = 0;
+          const sampler = setInterval(() => {
+            peak = Math.max(peak, process.memoryUsage().arrayBuffers);
+          }, 1);
+          for (const wire of protoWires) {
+            const isConnect = wire.protocol === "connect";
+            const answer = await callWire(wire, edge.url, {
+              method,
+              body: isConnect ? bytes : frameMessage(bytes, 1),
+              headers: [[isConnect ? "content-encoding" : "grpc-encoding", codec]],
+            });
+            assertRefused(answer, TOO_LARGE, `${wireName(wire)} ${codec}`);
+          }
+          clearInterval(sampler);
+          assert.ok(peak - before < 16 * 1024 * 1024, `${peak - before} bytes were taken`);
+        }
+        assert.equal(handlerRuns, wires.length);
+      });
+    }
+  });
+}
+
+test("a message that is too large ends its HTTP/2 stream, and the connection serves the next", async () => {
+  await using edge = await startEdge({ implementations, limits: { messageBytes: 1_000 } });
+  const session = http2.connect(edge.url);
+  for (let round = 0; round < 3; round++) {
+    const stream = session.request({
+      ":method": "POST",
+      ":path": `/${service.typeName}/Echo`,
+      "content-type": "application/grpc",
+    });
+    stream.on("error", () => {});
+    stream.resume();
+    stream.write(frameMessage(Buffer.alloc(100_000))); // and never an end
+    const trailers = new Promise<http2.IncomingHttpHeaders>((resolve) => stream.once("trailers", resolve));
+    assert.equal((await trailers)["grpc-status"], String(Code.ResourceExhausted));
+    await new Promise((resolve) => stream.once("close", resolve));
+  }
+  session.close();
+});

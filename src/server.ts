@@ -21,7 +21,7 @@ import {
   type Routes,
   serviceRoutes,
 } from "./rpc/handler.ts";
-import { createHealth } from "./rpc/health.ts";
+import { createHealth, type HealthStatus } from "./rpc/health.ts";
 import { type Listener, listen } from "./rpc/listener.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { registerReflection } from "./rpc/reflection.ts";
@@ -46,85 +46,119 @@ export interface RunningServer extends AsyncDisposable {
   ready: Promise<void>;
 }
 
+const SIDES: readonly Side[] = ["public", "internal"];
+
 /** Opens the listeners and starts the services. Throws a StartupError, with nothing left open, when that cannot work. */
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
-  const { definitions, platform, clock, log } = options;
-  const handlers: Record<Side, PlainHandler> = { public: notYet, internal: notYet };
-  const ports = portsOf(definitions, platform);
-  const missing = definitions.flatMap((definition) => missingKeys(definition, options.services[definition.name] ?? {}));
+  const missing = options.definitions.flatMap((definition) => missingKeys(definition, valuesOf(definition, options)));
   if (missing.length > 0) throw new StartupError(missing.join("\n"), ExitCode.config);
-  const open = (side: Side) =>
-    listen({
-      host: platform.host,
-      port: ports[side],
-      clock,
-      handler: (request, response) => handlers[side](request, response),
-    });
-
   await using opened = new AsyncDisposableStack();
-  const listeners: Record<Side, Listener> = {
-    public: opened.use(await open("public")),
-    internal: opened.use(await open("internal")),
-  };
-  const mounts: MountedService[] = [];
-  for (const definition of definitions) {
-    const localUrl = (peer: string) =>
-      definitions.some((other) => other.name === peer) ? listeners.internal.url : undefined;
-    const config = options.services[definition.name] ?? {};
-    mounts.push(opened.use(await mountService(definition, { ...options, config, localUrl })));
-  }
-
-  const stopping = new AbortController();
+  const handlers: Record<Side, PlainHandler> = { public: notYet, internal: notYet };
+  const listeners = await openListeners(options, handlers, opened);
+  const mounts = await mountAll(options, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
-  const readiness = async () => {
-    if (stopping.signal.aborted) return ["the process is stopping"];
-    const reasons = await Promise.all(mounts.map((mount) => mount.notReady()));
-    return reasons.filter((reason) => reason !== undefined);
-  };
-  for (const side of ["public", "internal"] as const) {
-    handlers[side] = createRequestHandler({
-      routes: routesOf(side, mounts, health, platform, stopping.signal),
-      plain: new Map([
-        ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
-        ...Object.entries(probePaths(readiness, { showReasons: side === "internal" })),
-      ]),
-      mayLearnPaths: side === "public" ? () => true : (request) => isKnownCaller(request, mounts),
-      log,
-      clock,
-    });
-  }
-
-  const ready = Promise.all(mounts.map((mount) => mount.begin(stopping.signal))).then(() => {
-    if (stopping.signal.aborted) return;
-    health.setAll(true);
-    // Only now, so that no job finds a service of its own process still starting.
-    for (const mount of mounts) mount.startJobs();
-  });
+  const stopping = new AbortController();
+  const running: Running = { ...options, mounts, health, listeners, stopping: stopping.signal };
+  for (const side of SIDES) handlers[side] = createHandler(side, running);
+  const ready = begin(running);
   // Whoever waits for it sees the failure; nobody has to.
   ready.catch(() => {});
   const resources = opened.move();
   let stopped: Promise<void> | undefined;
-
-  async function stop(): Promise<void> {
-    health.setAll(false);
-    stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
-    // Half of the time for calls that are running, the other half for what jobs have begun and for pools.
-    const endMs = clock.monotonic() + (platform.drainSeconds * 1000) / 2;
-    const left = () => Math.max(0, endMs - clock.monotonic());
-    await listeners.public.drain(left());
-    // Before the internal listener: a job may have to tell a service of this very process what it has done.
-    await Promise.all(mounts.map((mount) => mount.stopJobs()));
-    await listeners.internal.drain(left());
-    await resources.disposeAsync();
-    log.info("stopped");
-  }
-
   return {
     publicUrl: listeners.public.url,
     internalUrl: listeners.internal.url,
     ready,
-    [Symbol.asyncDispose]: () => (stopped ??= stop()),
+    [Symbol.asyncDispose]() {
+      stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
+      stopped ??= stop(running, resources);
+      return stopped;
+    },
   };
+}
+
+/** What runs in this process. */
+interface Running extends ServerOptions {
+  mounts: MountedService[];
+  health: HealthStatus;
+  listeners: Record<Side, Listener>;
+  /** Aborts when the process begins to stop. */
+  stopping: AbortSignal;
+}
+
+async function openListeners(
+  { definitions, platform, clock }: ServerOptions,
+  handlers: Record<Side, PlainHandler>,
+  opened: AsyncDisposableStack,
+): Promise<Record<Side, Listener>> {
+  const ports = portsOf(definitions, platform);
+  const open = async (side: Side) => {
+    const handler: PlainHandler = (request, response) => handlers[side](request, response);
+    return opened.use(await listen({ host: platform.host, port: ports[side], clock, handler }));
+  };
+  return { public: await open("public"), internal: await open("internal") };
+}
+
+async function mountAll(
+  options: ServerOptions,
+  internalUrl: string,
+  opened: AsyncDisposableStack,
+): Promise<MountedService[]> {
+  const names = options.definitions.map(({ name }) => name);
+  const localUrl = (peer: string) => (names.includes(peer) ? internalUrl : undefined);
+  const mounts: MountedService[] = [];
+  for (const definition of options.definitions) {
+    const config = valuesOf(definition, options);
+    mounts.push(opened.use(await mountService(definition, { ...options, config, localUrl })));
+  }
+  return mounts;
+}
+
+function valuesOf({ name }: ServiceDefinition, { services }: ServerOptions): ServiceValues {
+  return services[name] ?? {};
+}
+
+function createHandler(side: Side, running: Running): PlainHandler {
+  const { mounts, log, clock, stopping } = running;
+  const readiness = async () => {
+    if (stopping.aborted) return ["the process is stopping"];
+    const reasons = await Promise.all(mounts.map((mount) => mount.notReady()));
+    return reasons.filter((reason) => reason !== undefined);
+  };
+  return createRequestHandler({
+    routes: routesOf(side, running),
+    plain: new Map([
+      ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
+      ...Object.entries(probePaths(readiness, { showReasons: side === "internal" })),
+    ]),
+    mayLearnPaths: side === "public" ? () => true : (request) => isKnownCaller(request, mounts),
+    log,
+    clock,
+  });
+}
+
+async function begin({ mounts, health, stopping }: Running): Promise<void> {
+  await Promise.all(mounts.map((mount) => mount.begin(stopping)));
+  if (stopping.aborted) return;
+  health.setAll(true);
+  // Only now, so that no job finds a service of its own process still starting.
+  for (const mount of mounts) mount.startJobs();
+}
+
+async function stop(
+  { mounts, health, listeners, platform, clock, log }: Running,
+  resources: AsyncDisposable,
+): Promise<void> {
+  health.setAll(false);
+  // Half of the time for calls that are running, the other half for what jobs have begun and for pools.
+  const endMs = clock.monotonic() + (platform.drainSeconds * 1000) / 2;
+  const left = () => Math.max(0, endMs - clock.monotonic());
+  await listeners.public.drain(left());
+  // Before the internal listener: a job may have to tell a service of this very process what it has done.
+  await Promise.all(mounts.map((mount) => mount.stopJobs()));
+  await listeners.internal.drain(left());
+  await resources[Symbol.asyncDispose]();
+  log.info("stopped");
 }
 
 /** Set ports win; else a service alone takes its own, and several together take the platform's. */
@@ -137,23 +171,15 @@ function portsOf(definitions: ServiceDefinition[], platform: PlatformConfig): Re
   return ports;
 }
 
-function routesOf(
-  side: Side,
-  mounts: MountedService[],
-  health: ReturnType<typeof createHealth>,
-  platform: PlatformConfig,
-  stopping: AbortSignal,
-): Routes {
+function routesOf(side: Side, { mounts, health, platform, stopping }: Running): Routes {
   const limits = side === "public" ? PUBLIC_LIMITS : INTERNAL_LIMITS;
   const visible = mounts.flatMap(({ definition }) => definition.services.filter((desc) => sideOf(desc) === side));
   const open = openRoutes(limits, stopping, (router) => {
     router.service(Health, side === "public" ? health.overallOnly : health.implementation);
     if (platform.reflection) registerReflection(router, [...visible, Health]);
   });
-  return new Map([
-    ...open,
-    ...mounts.flatMap((mount) => [...serviceRoutes(mount.steps, limits, (router) => mount.register(side, router))]),
-  ]);
+  const own = mounts.map((mount) => serviceRoutes(mount.steps, limits, (router) => mount.register(side, router)));
+  return new Map([open, ...own].flatMap((routes) => [...routes]));
 }
 
 /** On the internal listener only a holder of a key learns which paths there are. */

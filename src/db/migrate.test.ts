@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import type { Sql } from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
 import { testCluster } from "../testing/cluster.ts";
+import { describeSchema } from "../testing/schema.ts";
 import { connect } from "./connection.ts";
 import { DatabaseUnavailable } from "./errors.ts";
 import { checkSchema, migrate, migrateDown } from "./migrate.ts";
@@ -53,27 +54,6 @@ CREATE INDEX item_name ON item (name);`,
   "0001_price.sql": "ALTER TABLE item ADD COLUMN price bigint NOT NULL DEFAULT 0;",
   "0001_price.down.sql": "ALTER TABLE item DROP COLUMN price;",
 };
-
-/** Everything the catalogue says about the schema, as text that can be compared. */
-async function describeSchema(sql: Sql): Promise<string[]> {
-  const rows = await sql<{ line: string }[]>`
-    select format('%s %s %s', c.relkind, c.relname, c.relacl) as line from pg_class c
-      where relnamespace = 'public'::regnamespace
-    union all select format('column %s.%s %s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-      a.attnotnull, a.attidentity, pg_get_expr(d.adbin, d.adrelid))
-      from pg_attribute a join pg_class c on c.oid = a.attrelid
-      left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-      where c.relnamespace = 'public'::regnamespace and a.attnum > 0 and not a.attisdropped
-    union all select format('index %s', pg_get_indexdef(indexrelid)) from pg_index i join pg_class c on c.oid = i.indexrelid
-      where c.relnamespace = 'public'::regnamespace
-    union all select format('constraint %s %s', conname, pg_get_constraintdef(oid)) from pg_constraint
-      where connamespace = 'public'::regnamespace
-    union all select format('function %s %s', pg_get_functiondef(oid), proacl) from pg_proc
-      where pronamespace = 'public'::regnamespace
-    union all select format('migration %s %s %s', series, name, checksum) from concierge_migration
-    order by 1`;
-  return rows.map(({ line }) => line);
-}
 
 /** A StartupError for the operator's eyes: exit code 78 and the file's name. */
 function stops(...texts: string[]) {

@@ -1,6 +1,6 @@
 /** What a client and the log see of whatever is thrown: one code, one reason, fixed words, and nothing of the inside. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import { ConnectError, createClient, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
@@ -42,6 +42,10 @@ describe("errors", () => {
   });
 
   after(() => edge[Symbol.asyncDispose]());
+
+  beforeEach(() => {
+    edge.logLines.length = 0;
+  });
 
   const throws: Record<string, () => unknown> = {
     "an error with a secret": () => new Error(`password=${SECRET} at pg`),

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { EmptySchema, MethodOptions_IdempotencyLevel, StructSchema } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -39,6 +39,9 @@ const hang = methodOf<typeof EmptySchema, typeof EmptySchema>(service, "Hang");
 const ask = methodOf<typeof EmptySchema, typeof EmptySchema>(internalService, "Ask");
 
 let handlerRuns = 0;
+beforeEach(() => {
+  handlerRuns = 0;
+});
 let hanging = Promise.withResolvers<AbortSignal>();
 const count = (message: unknown) => {
   handlerRuns++;
@@ -144,8 +147,8 @@ describe("the edge", () => {
     socket.write(`${head.join("\r\n")}\r\n\r\n`);
     const piece = Buffer.alloc(256 * 1024);
     for (let sent = 0; sent < size && socket.writable; sent += piece.length) {
-      const drained = new Promise((resolve) => socket.once("drain", resolve));
-      if (!socket.write(piece)) await Promise.race([drained, closed]);
+      if (socket.write(piece)) continue;
+      await Promise.race([new Promise((resolve) => socket.once("drain", resolve)), closed]);
     }
     await closed;
     // One that writes on without reading may find the connection gone before it has seen the answer.
@@ -282,7 +285,6 @@ describe("the edge", () => {
     }
     assert.equal(handlerRuns, 0);
     for (const message of ["e30", "e30%3D"]) assert.equal((await get(message)).status, 200, message);
-    handlerRuns = 0;
   });
 
   test("S-API-15 content types that no protocol has: 415, and the handler is not entered", async () => {
@@ -313,7 +315,6 @@ describe("the edge", () => {
 
   test("one log line a call: request id, procedure, protocol, caller, code, reason, duration", async () => {
     for (const wire of allWires) {
-      const linesBefore = edge.logLines.length;
       const bearer = edge.bearer();
       const refused = await callWire(wire, edge.url, { method: mine });
       const answered = await callWire(wire, edge.url, { method: mine, headers: [bearer] });
@@ -325,7 +326,7 @@ describe("the edge", () => {
       assert.ok(typeof durationMs === "number" && durationMs > 0 && durationMs < 5_000);
       const { code, reason, refusal, caller: nobody } = await lineOf(edge, refused);
       assert.deepEqual([code, reason, refusal, nobody], ["Unauthenticated", "UNAUTHENTICATED", "missing", undefined]);
-      assert.equal(edge.logLines.length, linesBefore + 2);
+      assert.equal(edge.logLines.filter((other) => other.requestId === requestId).length, 1);
     }
   });
 

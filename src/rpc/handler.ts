@@ -25,7 +25,7 @@ import { type Call, callerName, callKey } from "./call.ts";
 import { applyDeadline, type DeadlineLimits } from "./deadline.ts";
 import { isFault } from "./errors.ts";
 import { answerJson } from "./probes.ts";
-import { createGate, createInterceptors, type StepsOf } from "./steps.ts";
+import { createGate, createInterceptors, openGate, type StepsOf } from "./steps.ts";
 
 export type NodeRequest = IncomingMessage | Http2ServerRequest;
 export type NodeResponse = ServerResponse | Http2ServerResponse;
@@ -80,7 +80,11 @@ export function openRoutes(
   stopping: AbortSignal,
   register: (router: ConnectRouter) => void,
 ): Routes {
-  const router = createConnectRouter({ readMaxBytes: limits.messageBytes, shutdownSignal: stopping });
+  const router = createConnectRouter({
+    readMaxBytes: limits.messageBytes,
+    shutdownSignal: stopping,
+    requestGate: openGate,
+  });
   register(router);
   return new Map(router.handlers.map((handler) => [handler.requestPath, { handler, limits }]));
 }
@@ -130,7 +134,10 @@ async function answerCall(route: Route, call: Call, request: NodeRequest, respon
   await universalResponseToNodeResponse(answer, response as ServerResponse);
 }
 
-/** The body was not read, or not to its end, and must not be: the connection (HTTP/1.1) or the stream (HTTP/2) ends with the answer. */
+/**
+ * The body was not read, or not to its end, and must not be: the connection (HTTP/1.1) or the stream (HTTP/2) ends with
+ * the answer.
+ */
 function closeAfterAnswer(request: NodeRequest, response: NodeResponse): void {
   if ("stream" in request) {
     const { stream } = request;

@@ -208,13 +208,16 @@ describe("service tokens over the wire", () => {
         assertAnswered(answer, `${name}, ${wireName(wire)}`);
       }
       const token = tokenFor(system, wire, call);
-      for (const second of [token, tokenFor(system, wire, call), "", "x"]) {
-        for (const name of [SERVICE_TOKEN_HEADER, "Service-Token"]) {
-          const twice = await callSigned(system, wire, { ...call, token, headers: [[name, second]] });
-          assertUnauthenticated(twice, wire, `twice, ${wireName(wire)}`);
-          const swapped = await callSigned(system, wire, { ...call, token: second, headers: [[name, token]] });
-          assertUnauthenticated(swapped, wire, `twice, the good one last, ${wireName(wire)}`);
-        }
+      const other = tokenFor(system, wire, call);
+      const pairs = [
+        [token, token],
+        [token, other],
+        [token, ""],
+        ["x", token],
+      ] as const;
+      for (const [first, second] of pairs) {
+        const twice = { ...call, token: first, headers: [["Service-Token", second]] as const };
+        assertUnauthenticated(await callSigned(system, wire, twice), wire, `twice, ${wireName(wire)}`);
       }
       for (const joined of [`${token},${token}`, `${token}, ${token}`, `${token} x`, `Bearer ${token}`]) {
         assertUnauthenticated(await callSigned(system, wire, { ...call, token: joined }), wire, joined);

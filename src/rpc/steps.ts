@@ -38,16 +38,27 @@ const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
 /** Steps 3 to 5: runs when the headers are known, before the body is read. */
 export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => AccessRule) {
   return async (context: HandlerContext): Promise<void> => {
-    const call = callOf(context.values);
-    call.protocol = context.protocolName;
-    call.signal = context.signal;
-    // Connect aborts this signal with the very error that it is about to send, whoever raised it.
-    context.signal.addEventListener("abort", () => noteOutcome(call, context.signal.reason), { once: true });
+    const call = beginCall(context);
     const rule = ruleOf(context.method);
     if (!service.isStarted()) throw starting();
     await authenticate(service.authentication, rule, call, context);
     refuseUnreadableQuery(context);
   };
+}
+
+/** Steps 3 to 5 of what is open to everybody (health, reflection): there is nothing to decide. */
+export async function openGate(context: HandlerContext): Promise<void> {
+  beginCall(context);
+}
+
+/** Notes what reading the body and writing the log will need. */
+function beginCall(context: HandlerContext): Call {
+  const call = callOf(context.values);
+  call.protocol = context.protocolName;
+  call.signal = context.signal;
+  // Connect aborts this signal with the very error that it is about to send, whoever raised it.
+  context.signal.addEventListener("abort", () => noteOutcome(call, context.signal.reason), { once: true });
+  return call;
 }
 
 /** Connect answers a GET whose message is no base64 as an internal error. */

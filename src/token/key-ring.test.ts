@@ -67,8 +67,14 @@ describe("a ring that follows a key set", () => {
     ["a redirect", (response) => response.writeHead(302, { location: "/elsewhere" }).end()],
     ["no JSON", (response) => response.end("<html>")],
     ["JSON without keys", (response) => response.end("{}")],
-    ["a key of another kind", (response) => response.end(JSON.stringify({ keys: [{ kty: "oct", k: "c2VjcmV0", kid: "k", alg: "HS256" }] }))],
-    ["a key under another algorithm", (response) => response.end(JSON.stringify({ keys: [{ ...first.keys[0], alg: "RS256" }] }))],
+    [
+      "a key of another kind",
+      (response) => response.end(JSON.stringify({ keys: [{ kty: "oct", k: "c2VjcmV0", kid: "k", alg: "HS256" }] })),
+    ],
+    [
+      "a key under another algorithm",
+      (response) => response.end(JSON.stringify({ keys: [{ ...first.keys[0], alg: "RS256" }] })),
+    ],
     ["a connection that breaks", (response) => response.destroy()],
   ];
   for (const [what, failure] of failures) {

@@ -26,7 +26,13 @@ function asking() {
 
 test("one question at a time for a session and generation, shared by all who wait", async () => {
   const { questions, check } = asking();
-  const waiting = [check(claims("a")), check(claims("a")), check(claims("a", 1)), check(claims("b")), check(claims("a"))];
+  const waiting = [
+    check(claims("a")),
+    check(claims("a")),
+    check(claims("a", 1)),
+    check(claims("b")),
+    check(claims("a")),
+  ];
   assert.deepEqual(
     questions.map(({ name }) => name),
     ["a/0", "a/1", "b/0"],

@@ -164,14 +164,32 @@ test("S-PWD-08 argon2id, 19 MiB, two passes, one lane, and a salt of 16 bytes fo
   const passwords = await createPasswords({ minLength: 8, queueLength: 8 });
   const made = await Promise.all([1, 2, 3].map(() => passwords.hash("a fine password", never)));
   for (const hash of made) {
-    assert.match(hash, /^\$argon2id\$v=19\$m=19456,t=2,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$/);
+    assert.match(hash, /^\$argon2id\$v=19\$m=19456,p=1,t=2\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$/);
     assert.equal(passwords.isOutdated(hash), false);
   }
   assert.equal(new Set(made.map((hash) => hash.split("$")[4])).size, 3);
-  for (const weaker of [{ memoryCost: 8_192 }, { timeCost: 2, memoryCost: 19_455 }]) {
-    const hash = await argon2.hash("a fine password", { timeCost: 2, parallelism: 1, memoryCost: 19_456, ...weaker });
+  for (const weaker of [{ memoryCost: 8_192 }, { memoryCost: 19_455 }]) {
+    const hash = await argon2.hash("a fine password", { timeCost: 2, parallelism: 1, ...weaker });
     assert.equal(passwords.isOutdated(hash), true);
   }
+});
+
+test("S-PWD-05 another case, a space less, a ligature undone, a NUL more, byte 73 changed: another password", async () => {
+  const passwords = await createPasswords({ minLength: 8, queueLength: 64 });
+  const pairs: [password: string, others: string[]][] = [
+    ["Correct Horse", ["correct Horse", "Correct Horse ", "Correct  Horse"]],
+    [" with spaces ", ["with spaces", " with spaces", "with spaces "]],
+    ["ﬁne password", ["fine password"]],
+    ["fine password", ["ﬁne password", "ｆine password", "fine password\0", "fine\0 password", "fine passwor"]],
+    [`${"x".repeat(72)}y tail`, [`${"x".repeat(72)}z tail`, "x".repeat(72), `${"x".repeat(72)}y`]],
+  ];
+  const checks = pairs.map(async ([password, others]) => {
+    const hash = await passwords.hash(password, never);
+    assert.ok(await passwords.verify(hash, password, never));
+    for (const other of others)
+      assert.equal(await passwords.verify(hash, other, never), false, `${password} / ${other}`);
+  });
+  await Promise.all(checks);
 });
 
 describe("passwords at the door", () => {
@@ -205,26 +223,12 @@ describe("passwords at the door", () => {
     }
   });
 
-  test("S-PWD-05 another case, a space less, a ligature undone, a NUL more, byte 73 changed: all refused", async () => {
-    const long = `${"x".repeat(72)}y tail`;
-    const pairs: [password: string, typed: string][] = [
-      ["Correct Horse", "correct Horse"],
-      [" with spaces ", "with spaces"],
-      [" with spaces ", " with spaces"],
-      ["ﬁne password", "fine password"],
-      ["fine password", "ﬁne password"],
-      ["ｆull width", "full width"],
-      [long, `${"x".repeat(72)}z tail`],
-      [long, "x".repeat(72)],
-    ];
-    for (const [password, typed] of pairs) {
-      const user = await system.newUser({ password });
-      const { code, reason, message } = await refusal(login(user.email, typed));
-      assert.deepEqual({ code, reason, message }, BAD_CREDENTIALS, `${password} / ${typed}`);
-      assert.equal(await sessionsOf(user.userId), 1, "the one of newUser() only");
-    }
-    const user = await system.newUser({ password: "fine password" });
-    assert.equal((await refusal(login(user.email, "fine password\0"))).reason, "INVALID_REQUEST");
+  test("S-PWD-05 a password that is nearly right starts no session", async () => {
+    const user = await system.newUser({ password: "Fine Password" });
+    const { code, reason, message } = await refusal(login(user.email, "fine Password"));
+    assert.deepEqual({ code, reason, message }, BAD_CREDENTIALS);
+    assert.equal((await refusal(login(user.email, "Fine Password\0"))).reason, "INVALID_REQUEST");
+    assert.equal(await sessionsOf(user.userId), 1, "the one of newUser() only");
   });
 
   test("S-PWD-08 a weaker hash is made anew at the next login, and a wrong password changes nothing", async () => {
@@ -235,7 +239,7 @@ describe("passwords at the door", () => {
     assert.equal(await storedHash(user.userId), weak);
     await login(user.email, user.password);
     const renewed = await storedHash(user.userId);
-    assert.match(renewed, /\$m=19456,t=2,p=1\$/);
+    assert.match(renewed, /\$m=19456,p=1,t=2\$/);
     await login(user.email, user.password);
     assert.equal(await storedHash(user.userId), renewed, "and only once");
   });
@@ -282,8 +286,7 @@ describe("passwords at the door", () => {
     await locked.promise;
     const late = refusal(login(user.email, user.password));
     await until("the login waits for the lock", async () => {
-      const rows = await owner`select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()`;
-      return rows.length === 1;
+      return (await owner`select 1 from pg_locks where not granted`).length === 1;
     });
     changed.resolve();
     await change;
@@ -320,7 +323,10 @@ describe("passwords at the door", () => {
     await replica.ready;
     const { createConnectTransport } = await import("@connectrpc/connect-node");
     const { createClient } = await import("@connectrpc/connect");
-    const client = createClient(AuthService, createConnectTransport({ baseUrl: replica.publicUrl, httpVersion: "1.1" }));
+    const client = createClient(
+      AuthService,
+      createConnectTransport({ baseUrl: replica.publicUrl, httpVersion: "1.1" }),
+    );
     hashes.length = 0;
     const release = holdHashes();
     const wrong = { email: "nobody@example.com", password: "wrong" };
@@ -352,7 +358,9 @@ describe("passwords at the door", () => {
           httpMethod: "POST",
           path: `/${AuthService.typeName}/RegisterUser`,
           headers: [["content-type", "application/json"]],
-          body: Buffer.from(JSON.stringify({ email: `${crypto.randomUUID()}@example.com`, password: "x".repeat(length) })),
+          body: Buffer.from(
+            JSON.stringify({ email: `${crypto.randomUUID()}@example.com`, password: "x".repeat(length) }),
+          ),
         });
         return { status: answer.status, ...JSON.parse(String(answer.body)) };
       };

@@ -29,7 +29,8 @@ demo/processes: $(INSTALLED) ## The same, with every service in a process of its
 	@exec node src/main.ts demo --processes
 
 test: $(INSTALLED) ## Run the tests, in random order, over a PostgreSQL of their own
-	tsx --test --test-global-setup=src/testing/global-setup.ts --test-randomize "src/**/*.test.ts"
+	tsx --test --test-global-setup=src/testing/global-setup.ts --test-randomize --test-concurrency=2 \
+		"src/**/*.test.ts"
 
 check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, generated files and unused code
 	biome ci --error-on-warnings .

@@ -395,12 +395,12 @@ test("peers that reset at any moment, or break the protocol, harm nobody", async
 });
 
 test("a hundred connections and a drain leave no socket and no timer behind", async () => {
-  const sockets = () => process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length;
-  const socketsBefore = sockets();
-  const timers = new Set<number>();
+  // Handles made from here on, so that what other tests leave to close does not count.
+  const open = new Set<number>();
+  const watched = ["Timeout", "TCPWRAP", "TCPSERVERWRAP"];
   const hook = createHook({
-    init: (id, type) => type === "Timeout" && timers.add(id),
-    destroy: (id) => timers.delete(id),
+    init: (id, type) => watched.includes(type) && open.add(id),
+    destroy: (id) => open.delete(id),
   }).enable();
   const listener = await start({
     handler: (request, response) => {
@@ -418,8 +418,8 @@ test("a hundred connections and a drain leave no socket and no timer behind", as
     await textOf(answer);
   }
   await listener.drain(graceNobodyWaitsForMs);
-  await new Promise((resolve) => setImmediate(resolve));
+  // Node forgets a closed handle a few turns of the loop later.
+  for (let turn = 0; turn < 1_000 && open.size > 0; turn++) await new Promise((resolve) => setImmediate(resolve));
   hook.disable();
-  assert.equal(timers.size, 0);
-  assert.equal(sockets(), socketsBefore);
+  assert.equal(open.size, 0);
 });

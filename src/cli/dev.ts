@@ -15,7 +15,7 @@ import { leaveRunningNote, openDevelopment, type RunningNote } from "./developme
 import { aborted, type Host } from "./host.ts";
 
 export async function dev(host: Host, folder: string): Promise<void> {
-  const mode = host.env["CONCIERGE_MODE"] ?? "development";
+  const mode = host.env.CONCIERGE_MODE ?? "development";
   if (mode !== "development") {
     throw new StartupError("`concierge dev` runs in development mode only; see `concierge serve`", ExitCode.usage);
   }

@@ -19,7 +19,7 @@ export function openDevelopment(
 ): Promise<Environment> {
   return openEnvironment({
     folder,
-    databaseUrl: host.env["DATABASE_URL"],
+    databaseUrl: host.env.DATABASE_URL,
     prefix,
     definitions: services,
     migrationsFolder,

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
 import { migrate, startError } from "../db/migrate.ts";
-import { type DatabaseUrls, provisionDatabase } from "../db/provision.ts";
+import { type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { initKeys, OPERATOR, readSecret, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
 import { type EmbeddedPostgresOptions, startPostgres } from "./postgres.ts";
@@ -67,6 +67,7 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
     await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
   );
   const databases = await prepareDatabases(adminUrl, state, options);
+  if (!options.durable && options.databaseUrl) opened.defer(() => dropDatabases(adminUrl, options));
   const parties = [...definitions.map(({ name }) => name), OPERATOR];
   const rings = await Promise.all(parties.map((party) => readServiceKeys(keysFolder, party)));
   const serviceKeys = [...new Map(rings.flat().map((key) => [key.kid, key])).values()];
@@ -84,6 +85,10 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
     demoAccount: state.demoAccount,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+async function dropDatabases(adminUrl: string, { definitions, prefix }: EnvironmentOptions): Promise<void> {
+  for (const { name, hasDatabase } of definitions) if (hasDatabase) await dropDatabase(adminUrl, `${prefix}${name}`);
 }
 
 function postgresOptions({ folder, durable }: EnvironmentOptions): EmbeddedPostgresOptions {

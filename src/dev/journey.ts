@@ -102,7 +102,7 @@ async function createNotification(options: JourneyOptions, userId: string, text:
 async function waitForPush(ledgerFile: string, text: string) {
   for (let waitedMs = 0; waitedMs < PUSH_TIMEOUT_MS; waitedMs += PUSH_POLL_MS) {
     const entries = await readLedger(ledgerFile);
-    const entry = entries.find(({ message }) => (message["notification"] as { body?: string }).body === text);
+    const entry = entries.find(({ message }) => (message.notification as { body?: string }).body === text);
     if (entry) return entry;
     await delay(PUSH_POLL_MS);
   }

@@ -1,13 +1,12 @@
 /**
- * A service's way to its database: a pool for Drizzle, a small one for plain SQL, and transactions that are run again
- * when PostgreSQL asks for it. Every connection carries time limits, so that nothing waits for ever.
+ * A service's way to its database: a pool for Drizzle, and transactions that are run again when PostgreSQL asks for it. Every connection carries time limits, so that nothing waits for ever.
  */
 import { randomInt } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
 import { Code, fail } from "../errors.ts";
-import { CONNECT_TIMEOUT_SECONDS, type ConnectionOptions, connect } from "./connection.ts";
+import { CONNECT_TIMEOUT_SECONDS } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
 import { ConnectionPool } from "./pool.ts";
 
@@ -18,7 +17,7 @@ export type Tx = Parameters<Parameters<Db["transaction"]>[0]>[0];
 
 export interface DatabaseOptions {
   url: string;
-  /** Connections at most for Drizzle; plain SQL may take two more. */
+  /** Connections at most; ping() may take one more. */
   poolSize: number;
   /** The service and instance, as pg_stat_activity shows it. */
   applicationName: string;
@@ -34,25 +33,17 @@ export interface DatabaseOptions {
 
 export interface Database extends AsyncDisposable {
   readonly db: Db;
-  /**
-   * Plain postgres.js for single statements: Drizzle changes the parsers of its client (dates become text), so this is
-   * another one. Read it anew for each use: it is replaced when one of its connections breaks.
-   */
-  readonly sql: Sql;
   /** Resolves if the database answers a query within 2 s; else throws DatabaseUnavailable. */
   ping(): Promise<void>;
 }
 
 export interface TransactionOptions {
-  isolationLevel?: "read committed" | "repeatable read" | "serializable";
-  accessMode?: "read only" | "read write";
   /** Stops the waiting between two tries. */
   signal?: AbortSignal;
   /** A number in [0, 1) for the jitter. */
   random?: () => number;
 }
 
-const PLAIN_SQL_CONNECTIONS = 2;
 const PING_TIMEOUT_MS = 2_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** For the way there and back and for connecting, on top of what the server allows a statement. */
@@ -72,74 +63,27 @@ export function openDatabase(options: DatabaseOptions): Database {
   const answerTimeoutMs = settings.statement_timeout + ANSWER_MARGIN_MS;
   const size = options.poolSize;
   const pool = new ConnectionPool(url, { applicationName, settings, size, waitTimeoutMs, answerTimeoutMs });
-  const plain = openPlainClient(url, { applicationName, settings, max: PLAIN_SQL_CONNECTIONS });
+  // A connection of its own, so that a pool which is busy is not taken for a database that is away.
+  const limits = { waitTimeoutMs: PING_TIMEOUT_MS, answerTimeoutMs: PING_TIMEOUT_MS };
+  const probe = new ConnectionPool(url, { applicationName, settings, size: 1, ...limits });
   let closed: Promise<void> | undefined;
   return {
     // the pool has what Drizzle uses of a postgres.js client
     db: drizzle(pool as unknown as Sql),
-    get sql() {
-      return plain.current;
-    },
-    ping: () => ping(plain),
+    ping: () => ping(probe),
     [Symbol.asyncDispose]() {
-      closed ??= Promise.all([pool.end(CLOSE_TIMEOUT_MS), plain.end()]).then(() => {});
+      closed ??= Promise.all([pool.end(CLOSE_TIMEOUT_MS), probe.end(0)]).then(() => {});
       return closed;
     },
   };
 }
 
-interface PlainClient {
-  readonly current: Sql;
-  /** Replaces the client unless somebody did already; what runs on the lost one gets the time given. */
-  replace(lost: Sql, timeoutMs: number): void;
-  end(): Promise<void>;
-}
-
-/** postgres.js may hang when it reconnects (see pool.ts): after a loss the whole client is replaced. */
-function openPlainClient(url: string, options: ConnectionOptions): PlainClient {
-  let ended = false;
-  const open = (): Sql => {
-    const client = connect(url, { ...options, onClose: () => replace(client, CLOSE_TIMEOUT_MS) });
-    return client;
-  };
-  let current = open();
-  const replace = (lost: Sql, timeoutMs: number): void => {
-    if (ended || current !== lost) return;
-    current = open();
-    lost.end({ timeout: timeoutMs / 1_000 }).catch(() => {});
-  };
-  return {
-    get current() {
-      return current;
-    },
-    replace,
-    async end() {
-      ended = true;
-      await current.end({ timeout: CLOSE_TIMEOUT_MS / 1_000 });
-    },
-  };
-}
-
-async function ping(plain: PlainClient): Promise<void> {
-  const limit = new AbortController();
-  const client = plain.current;
-  const query = client`select 1`.execute();
-  // a database that went silent does not answer: the late failure of the query is nobody's
-  query.catch(() => {});
+async function ping(probe: ConnectionPool): Promise<void> {
   try {
-    await Promise.race([query, expire(limit.signal)]);
+    await probe.unsafe("select 1");
   } catch (error) {
-    plain.replace(client, 0);
     throw new DatabaseUnavailable("the database does not answer", { cause: withoutData(error) });
-  } finally {
-    limit.abort();
   }
-}
-
-async function expire(signal: AbortSignal): Promise<never> {
-  // the abort only frees the timer: the race is decided by then
-  await delay(PING_TIMEOUT_MS, undefined, { signal }).catch(() => {});
-  throw new DatabaseUnavailable(`no answer within ${PING_TIMEOUT_MS} ms`);
 }
 
 /**
@@ -152,12 +96,10 @@ export async function transaction<T>(
   work: (tx: Tx) => Promise<T>,
   options: TransactionOptions = {},
 ): Promise<T> {
-  const { signal, random = randomFraction, ...modes } = options;
-  // Drizzle turns an empty object into an empty SET TRANSACTION, which is a syntax error.
-  const config = Object.keys(modes).length > 0 ? modes : undefined;
+  const { signal, random = randomFraction } = options;
   for (let retries = 0; ; retries++) {
     try {
-      return await db.transaction(work, config);
+      return await db.transaction(work);
     } catch (error) {
       if (!isRetryable(error)) throw error;
       if (retries === MAX_RETRIES) {

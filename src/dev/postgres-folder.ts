@@ -89,7 +89,7 @@ export async function ensureCluster(place: Place, durable: boolean): Promise<voi
     await initialize(place, unfinished, durable);
     await rename(unfinished, place.cluster);
   } catch (error) {
-    await rm(unfinished, { recursive: true, force: true });
+    await removeFolder(unfinished);
     if (await exists(join(place.data, "PG_VERSION"))) return;
     throw error;
   }
@@ -130,8 +130,14 @@ async function checkVersion(place: Place): Promise<void> {
 export async function removeUnfinished(place: Place): Promise<void> {
   const folder = resolve(place.cluster, "..");
   for (const name of await readdir(folder)) {
-    if (name.startsWith("cluster.new-")) await rm(join(folder, name), { recursive: true, force: true });
+    // One whose initdb still runs belongs to a starter that has lost; that one removes it, if we cannot.
+    if (name.startsWith("cluster.new-")) await removeFolder(join(folder, name)).catch(() => {});
   }
+}
+
+/** Tries again while a program that is about to end still makes files in it. */
+async function removeFolder(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
 }
 
 /** The superuser's password; undefined if the cluster is not there. */

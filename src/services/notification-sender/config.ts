@@ -3,15 +3,16 @@ import { z } from "zod";
 import { httpUrl, notInProduction, peerUrl, secret, setting } from "../../config.ts";
 import { serviceKeysConfig } from "../../service.ts";
 import { MIN_LEASE_SECONDS } from "./deliveries.ts";
-import { credentialsProblem } from "./push-credentials.ts";
+import { credentialsProblem, type ServiceAccountKey } from "./push-credentials.ts";
 
 /** Google's key file: checked here already, so that a wrong one stops the start before a port is opened. */
 const serviceAccountKey = z
-  .looseObject({ private_key: z.string("private_key must be text") }, "must be a JSON object")
+  .looseObject({}, "must be a JSON object")
   .superRefine((key, context) => {
     const message = credentialsProblem(key);
     if (message !== undefined) context.addIssue({ code: "custom", message });
-  });
+  })
+  .transform((key) => key as ServiceAccountKey);
 
 export const config = {
   ...serviceKeysConfig,

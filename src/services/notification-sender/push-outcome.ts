@@ -13,15 +13,15 @@ export type PushResult =
   | { outcome: "unregistered" }
   /** This push will never be accepted; trying again is pointless. The device may still be good for others. */
   | { outcome: "rejected"; code: string }
-  /** Not now: rate, outage, network or our own credentials. Wait at least `retryAfterMs` if FCM named a time. */
-  | { outcome: "retry"; code: string; retryAfterMs?: number };
+  /** Not now: rate, outage, network or our own credentials. */
+  | { outcome: "retry"; code: string };
 
 // Codes are the SDK's (messaging/..., app/...), and these of ours:
 // - push/not-found, push/permission-denied, push/credentials-refused: the project, the role or the key is wrong, for
 //   every device, until a person repairs it;
 // - push/unauthenticated: the access token was refused; the next send fetches another;
 // - push/token-endpoint-unavailable, push/unknown-error;
-// - push/deadline-exceeded, push/aborted, push/closed: no answer was waited for; the push may have been delivered.
+// - push/deadline-exceeded, push/closed: no answer was waited for; the push may have been delivered.
 
 /** FCM does not accept our access token (any more). */
 export const UNAUTHENTICATED_CODE = "push/unauthenticated";
@@ -63,36 +63,35 @@ const KIND_BY_CODE: Record<`messaging/${MessagingErrorCode}`, Kind> = {
 interface SdkError {
   code?: unknown;
   cause?: unknown;
-  httpResponse?: { status?: unknown; headers?: unknown; data?: unknown };
+  httpResponse?: { status?: unknown; data?: unknown };
 }
 
 /**
  * Reads an error of the SDK, whatever its shape. Codes outside the table (the SDK's
  * `app/network-error`, ... and anything unknown) mean later.
- * @param nowMs wall time, for a Retry-After that is a date
  */
-export function outcomeOfError(error: unknown, nowMs: number): PushResult {
+export function outcomeOfError(error: unknown): PushResult {
   const { code: sdkCode, cause, httpResponse } = (typeof error === "object" && error !== null ? error : {}) as SdkError;
   const code = typeof sdkCode === "string" && /^[a-z-]+\/[a-z-]+$/.test(sdkCode) ? sdkCode : "push/unknown-error";
   if (code === NO_ACCESS_TOKEN_CODE) return { outcome: "retry", code: whyNoAccessToken(cause) };
   // Over HTTP/2 it bundles a push's own error with those of the connection; the first is the push's.
-  if (cause instanceof AggregateError) return outcomeOfError(cause.errors[0], nowMs);
+  if (cause instanceof AggregateError) return outcomeOfError(cause.errors[0]);
   const fcmCode = fcmErrorCode(httpResponse?.data);
   const kind = Object.hasOwn(KIND_BY_CODE, code) ? KIND_BY_CODE[code as keyof typeof KIND_BY_CODE] : "later";
   switch (kind) {
     case "device gone":
-      return fcmCode === "UNREGISTERED" ? { outcome: "unregistered" } : later(NOT_FOUND_CODE, httpResponse, nowMs);
+      return fcmCode === "UNREGISTERED" ? { outcome: "unregistered" } : later(NOT_FOUND_CODE);
     case "wrong project":
       if (fcmCode === "SENDER_ID_MISMATCH") return { outcome: "rejected", code };
-      return later(PERMISSION_DENIED_CODE, httpResponse, nowMs);
+      return later(PERMISSION_DENIED_CODE);
     case "refused":
       // Without a response the SDK refused it itself; with one that is not JSON some proxy did, not FCM.
       if (!httpResponse || isObject(httpResponse.data)) return { outcome: "rejected", code };
-      return later(code, httpResponse, nowMs);
+      return later(code);
     case "later":
       if (httpResponse?.status === 401 && fcmCode === undefined)
-        return later(UNAUTHENTICATED_CODE, httpResponse, nowMs);
-      return later(code, httpResponse, nowMs);
+        return later(UNAUTHENTICATED_CODE);
+      return later(code);
   }
 }
 
@@ -103,9 +102,8 @@ function whyNoAccessToken(cause: unknown): string {
   return isRefusal ? "push/credentials-refused" : "push/token-endpoint-unavailable";
 }
 
-function later(code: string, response: SdkError["httpResponse"], nowMs: number): PushResult {
-  const retryAfterMs = retryAfterOf(response?.headers, nowMs);
-  return retryAfterMs === undefined ? { outcome: "retry", code } : { outcome: "retry", code, retryAfterMs };
+function later(code: string): PushResult {
+  return { outcome: "retry", code };
 }
 
 /** The errorCode of Google's FcmError detail: only FCM itself says it. */
@@ -116,15 +114,6 @@ function fcmErrorCode(data: unknown): string | undefined {
     (each) => isObject(each) && each["@type"] === "type.googleapis.com/google.firebase.fcm.v1.FcmError",
   );
   return typeof detail?.errorCode === "string" ? detail.errorCode : undefined;
-}
-
-/** Retry-After is a number of seconds or an HTTP date; a date that has passed means now. */
-function retryAfterOf(headers: unknown, nowMs: number): number | undefined {
-  const value = isObject(headers) ? headers["retry-after"] : undefined;
-  if (typeof value !== "string") return undefined;
-  if (/^\d{1,9}$/.test(value)) return Number(value) * 1000;
-  const atMs = Date.parse(value);
-  return Number.isNaN(atMs) ? undefined : Math.max(0, atMs - nowMs);
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -5,8 +5,7 @@
  * module.
  */
 import type { Message } from "firebase-admin/messaging";
-import type { Clock } from "../../clock.ts";
-import { type CredentialsSource, readCredentials } from "./push-credentials.ts";
+import type { ServiceAccountKey } from "./push-credentials.ts";
 import { type FirebaseSession, loadSdk, openSession, parseEndpoint } from "./push-firebase.ts";
 import { outcomeOfError, type PushResult, UNAUTHENTICATED_CODE } from "./push-outcome.ts";
 
@@ -23,83 +22,61 @@ export interface PushMessage {
   body: string;
   /** For the app; `notification_id` is added. With title and body at most 4,096 bytes, or FCM rejects it. */
   data: Record<string, string>;
-  /** How long FCM keeps it for a device that is offline; 0 is now or never. FCM's default and most is four weeks. */
-  ttlSeconds?: number;
 }
 
-export type PusherOptions = CredentialsSource & {
-  clock: Clock;
+export interface PusherOptions {
+  key: ServiceAccountKey;
   /** A push stand-in's `http://host:port`, to which all traffic goes instead of Google. Never in production. */
   endpoint?: string;
-  /** How long one `send` may take; what has no answer by then is to be retried. Default 30 s; FCM gets 15 s a push. */
-  sendTimeoutMs?: number;
-};
+  /** How long one `send` may take; what has no answer by then is to be retried. */
+  sendTimeoutMs: number;
+}
 
 export interface Pusher extends AsyncDisposable {
   /**
-   * Sends the messages, 500 at a time, and resolves with one result for each, by index. Never rejects. A send that is
-   * interrupted (by the signal, the timeout or disposal) resolves at once; what is not known then is "retry".
+   * Sends at most 500 messages, FCM's limit for one call, and resolves with one result for each, by index. Never rejects.
+   * A send that is interrupted (by the timeout or disposal) resolves at once; what is not known then is "retry".
    */
-  send(messages: readonly PushMessage[], signal?: AbortSignal): Promise<PushResult[]>;
+  send(messages: readonly PushMessage[]): Promise<PushResult[]>;
 }
 
-/** FCM's and the SDK's limit for one call. */
-const MAX_BATCH_SIZE = 500;
-const DEFAULT_SEND_TIMEOUT_MS = 30_000;
-const MAX_TTL_S = 28 * 24 * 60 * 60;
-
-/** Reads the key and loads the SDK; reaches no network. Throws a StartupError for a bad key or endpoint. */
-export async function createPusher(options: PusherOptions): Promise<Pusher> {
-  const endpoint = options.endpoint === undefined ? undefined : parseEndpoint(options.endpoint);
-  const key = await readCredentials(options);
+/** Loads the SDK; reaches no network. Throws a StartupError for a bad endpoint. */
+export async function createPusher({ key, endpoint, sendTimeoutMs }: PusherOptions): Promise<Pusher> {
+  const standIn = endpoint === undefined ? undefined : parseEndpoint(endpoint);
   const sdk = await loadSdk();
-  return new FirebasePusher(() => openSession(sdk, key, endpoint), options);
+  return new FirebasePusher(() => openSession(sdk, key, standIn), sendTimeoutMs);
 }
 
 class FirebasePusher implements Pusher {
   readonly #open: () => FirebaseSession;
-  readonly #clock: Clock;
   readonly #sendTimeoutMs: number;
   readonly #closing = new AbortController();
   /** Every session that may still be open; all but the current are only finishing their calls. */
   readonly #sessions = new Set<FirebaseSession>();
   #current: FirebaseSession | undefined;
 
-  constructor(open: () => FirebaseSession, options: { clock: Clock; sendTimeoutMs?: number }) {
+  constructor(open: () => FirebaseSession, sendTimeoutMs: number) {
     this.#open = open;
-    this.#clock = options.clock;
-    this.#sendTimeoutMs = options.sendTimeoutMs ?? DEFAULT_SEND_TIMEOUT_MS;
+    this.#sendTimeoutMs = sendTimeoutMs;
     // What cannot be opened fails the start, not a send.
     this.#session();
   }
 
-  async send(messages: readonly PushMessage[], signal?: AbortSignal): Promise<PushResult[]> {
-    const signals = signal ? [this.#closing.signal, signal] : [this.#closing.signal];
-    const interruption = AbortSignal.any([...signals, AbortSignal.timeout(this.#sendTimeoutMs)]);
-    const results: PushResult[] = [];
-    for (let start = 0; start < messages.length; start += MAX_BATCH_SIZE) {
-      const batch = messages.slice(start, start + MAX_BATCH_SIZE);
-      const answered = await this.#sendBatch(batch, interruption);
-      const code = this.#closing.signal.aborted
-        ? "push/closed"
-        : signal?.aborted
-          ? "push/aborted"
-          : "push/deadline-exceeded";
-      results.push(...(answered ?? batch.map(() => ({ outcome: "retry", code }) satisfies PushResult)));
-    }
-    return results;
-  }
-
-  /** The results of at most 500 messages, or undefined if the interruption came first. */
-  async #sendBatch(batch: readonly PushMessage[], interruption: AbortSignal): Promise<PushResult[] | undefined> {
-    if (interruption.aborted) return undefined;
+  async send(messages: readonly PushMessage[]): Promise<PushResult[]> {
+    if (this.#closing.signal.aborted) return this.#unanswered(messages);
     const session = this.#session();
-    const results = await unlessAborted(this.#call(session, batch), interruption);
+    const interruption = AbortSignal.any([this.#closing.signal, AbortSignal.timeout(this.#sendTimeoutMs)]);
+    const results = await unlessAborted(this.#call(session, messages), interruption);
     const isRefused = results?.some((result) => result.outcome === "retry" && result.code === UNAUTHENTICATED_CODE);
     if (results && !isRefused) return results;
     if (this.#current === session) this.#current = undefined;
     session.retire();
-    return results;
+    return results ?? this.#unanswered(messages);
+  }
+
+  #unanswered(messages: readonly PushMessage[]): PushResult[] {
+    const code = this.#closing.signal.aborted ? "push/closed" : "push/deadline-exceeded";
+    return messages.map(() => ({ outcome: "retry", code }));
   }
 
   #session(): FirebaseSession {
@@ -111,16 +88,14 @@ class FirebasePusher implements Pusher {
     return session;
   }
 
-  async #call(session: FirebaseSession, batch: readonly PushMessage[]): Promise<PushResult[]> {
-    const nowMs = this.#clock.now();
-    const messages = batch.map((message) => fcmMessageOf(message, nowMs));
+  async #call(session: FirebaseSession, messages: readonly PushMessage[]): Promise<PushResult[]> {
     try {
-      const { responses } = await session.call((messaging) => messaging.sendEach(messages));
+      const { responses } = await session.call((messaging) => messaging.sendEach(messages.map(fcmMessageOf)));
       return responses.map(({ messageId, error }) =>
-        messageId === undefined ? outcomeOfError(error, this.#clock.now()) : { outcome: "sent", messageId },
+        messageId === undefined ? outcomeOfError(error) : { outcome: "sent", messageId },
       );
     } catch (error) {
-      return batch.map(() => outcomeOfError(error, this.#clock.now()));
+      return messages.map(() => outcomeOfError(error));
     }
   }
 
@@ -131,34 +106,15 @@ class FirebasePusher implements Pusher {
 }
 
 /** The FCM message: the same identity on every platform, so that a second copy replaces the first. */
-export function fcmMessageOf(message: PushMessage, nowMs: number): Message {
-  const { notificationId, title, body } = message;
-  const ttlSeconds = message.ttlSeconds === undefined ? undefined : Math.min(message.ttlSeconds, MAX_TTL_S);
+function fcmMessageOf({ deviceToken, notificationId, title, body, data }: PushMessage): Message {
   return {
-    token: message.deviceToken,
+    token: deviceToken,
     notification: { title, body },
-    data: { ...message.data, notification_id: notificationId },
-    android: {
-      collapseKey: notificationId,
-      notification: { tag: notificationId },
-      ...(ttlSeconds !== undefined && { ttl: ttlSeconds * 1000 }),
-    },
-    apns: {
-      headers: {
-        "apns-collapse-id": notificationId,
-        ...(ttlSeconds !== undefined && { "apns-expiration": apnsExpiration(ttlSeconds, nowMs) }),
-      },
-    },
-    webpush: {
-      notification: { tag: notificationId },
-      ...(ttlSeconds !== undefined && { headers: { TTL: String(ttlSeconds) } }),
-    },
+    data: { ...data, notification_id: notificationId },
+    android: { collapseKey: notificationId, notification: { tag: notificationId } },
+    apns: { headers: { "apns-collapse-id": notificationId } },
+    webpush: { notification: { tag: notificationId } },
   };
-}
-
-/** APNs wants the Unix second at which it gives up, and 0 for "try once". */
-function apnsExpiration(ttlSeconds: number, nowMs: number): string {
-  return ttlSeconds === 0 ? "0" : String(Math.floor(nowMs / 1000) + ttlSeconds);
 }
 
 /** Waits for the work, but no longer than the signal allows; leaves no listener behind. */

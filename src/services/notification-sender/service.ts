@@ -18,10 +18,9 @@ export const notificationSender = defineService({
   async start({ config, clients, clock, log }) {
     const { batchSize, leaseSeconds, pollMs } = config;
     const pusher = await createPusher({
-      credentials: JSON.stringify(config.firebaseCredentials),
+      key: config.firebaseCredentials,
       endpoint: config.pushEndpoint,
       sendTimeoutMs: PUSH_TIMEOUT_MS,
-      clock,
     });
     const deliveries = new Deliveries({
       notification: clients.notification,

@@ -2,9 +2,11 @@
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 SHELL := /bin/sh
 INSTALLED := node_modules/.package-lock.json
-WITH_SCHEMA := auth access user notification
+WITH_SCHEMA := $(filter-out platform,$(notdir $(wildcard drizzle/*)))
 # The databases of the development folder, unless the environment names others.
 DATABASES := $(if $(CONCIERGE_MODE),,--development)
+
+needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
 .PHONY: help install start demo demo/processes test check format gen proto/breaking db/generate migrate migrate/down \
@@ -39,8 +41,7 @@ check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, g
 	buf lint
 	knip
 
-# Generates everything again, elsewhere, and compares.
-drift: $(INSTALLED) .proto-deps
+drift: $(INSTALLED) .proto-deps ## Generate everything again, elsewhere, and compare
 	@mkdir -p .concierge && rm -rf .concierge/drift && mkdir .concierge/drift
 	buf generate -o .concierge/drift
 	diff -r gen .concierge/drift/gen
@@ -57,12 +58,11 @@ format: $(INSTALLED) ## Format code and contracts
 	biome check --write .
 	buf format -w proto
 
-gen: $(INSTALLED) ## Generate code from proto/, and .env.example from the services' variables
-	node src/dev/proto-deps.ts
+gen: $(INSTALLED) .proto-deps ## Generate code from proto/, and .env.example from the services' variables
 	buf generate
 	node src/main.ts config > .env.example
 
-.proto-deps: $(INSTALLED)
+.proto-deps: $(INSTALLED) src/dev/proto-deps.ts
 	node src/dev/proto-deps.ts
 	@touch $@
 
@@ -74,14 +74,14 @@ proto/breaking: $(INSTALLED) .proto-deps ## Compare the contracts with those of 
 	@rm -rf .concierge/base
 
 db/generate: $(INSTALLED) ## Write a migration from schema.ts: SERVICE=auth NAME=add_phone
-	drizzle-kit generate --dialect postgresql --schema src/services/$(SERVICE)/schema.ts \
-		--out drizzle/$(SERVICE) --name $(NAME)
+	$(call needs,SERVICE)$(call needs,NAME)drizzle-kit generate --dialect postgresql \
+		--schema src/services/$(SERVICE)/schema.ts --out drizzle/$(SERVICE) --name $(NAME)
 
 migrate: $(INSTALLED) ## Apply migrations: all services, or SERVICE=auth
 	@node src/main.ts migrate $(SERVICE) $(DATABASES)
 
-migrate/down: $(INSTALLED) ## Undo the newest migration of SERVICE
-	@node src/main.ts migrate-down $(SERVICE) $(DATABASES)
+migrate/down: $(INSTALLED) ## Undo the newest migration of a service: SERVICE=auth
+	@$(call needs,SERVICE)node src/main.ts migrate-down $(SERVICE) $(DATABASES)
 
 keys: $(INSTALLED) ## Make the keys that are missing in FOLDER (default: .concierge/keys)
 	@node src/main.ts keys init --keys $(or $(FOLDER),.concierge/keys)

@@ -7,8 +7,6 @@ import { after, before, describe, test } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuthService } from "../gen/concierge/auth/v1/auth_service_pb.ts";
-import { serviceShapes } from "./cli/configuration.ts";
-import { describeVariables, renderEnvExample } from "./config.ts";
 import { connect } from "./db/connection.ts";
 import { ExitCode, reasonOf } from "./errors.ts";
 import { auth } from "./services/auth/service.ts";
@@ -20,14 +18,16 @@ import {
   type RunningCommand,
   runCommand,
   startCommand,
-  until,
 } from "./testing/command.ts";
 import { type TestEnvironment, testEnvironment } from "./testing/environment.ts";
 import { startFaultProxy } from "./testing/fault-proxy.ts";
+import { until } from "./testing/until.ts";
 import { createServiceKey } from "./token/key-making.ts";
 
 const FREE_PORTS = { CONCIERGE_PUBLIC_PORT: "0", CONCIERGE_INTERNAL_PORT: "0" };
 const DATABASE_URL = "CONCIERGE_AUTH_DATABASE_URL";
+const PIPE_BYTES = 64 * 1024;
+const LONG_LIST = 1_500;
 
 let environment: TestEnvironment;
 
@@ -205,7 +205,7 @@ describe("the process", () => {
     await assert.rejects(fetch(`${publicUrl}/healthz`));
   });
 
-  test("R-DEP-03 a second SIGTERM ends it within a second, whatever still runs", async () => {
+  test("R-DEP-03 a second SIGTERM ends it at once, whatever still runs", async () => {
     const { command, publicUrl } = await serveAuth();
     await using _command = command;
     const session = http2.connect(publicUrl);
@@ -222,11 +222,11 @@ describe("the process", () => {
     const goingAway = once(session, "goaway");
     command.kill("SIGTERM");
     await goingAway;
-    const startedAt = performance.now();
     command.kill("SIGTERM");
     const ended = await command.ended();
+    // A drain that comes to its end, however soon, ends the process with 0 and says so.
     assert.equal(ended.code, ExitCode.interrupted);
-    assert.ok(performance.now() - startedAt < 1_000);
+    assert.doesNotMatch(ended.stdout, /"msg":"stopped"/);
     session.destroy();
   });
 
@@ -290,17 +290,26 @@ describe("the process", () => {
     assert.ok((await tables()) > before);
   });
 
-  test("output that is longer than a pipe holds arrives whole, and a reader that leaves is no fault", async () => {
-    const whole = renderEnvExample(describeVariables(serviceShapes));
-    // Read late and in small pieces, so that the pipe is full when the command has ended.
-    const child = spawn("sh", ["-c", '"$0" "$1" config | (sleep 0.3; cat) | tail -n 1', process.execPath, MAIN_FILE]);
-    const [text] = await once(child.stdout.setEncoding("utf8"), "data");
-    assert.equal(text, whole.slice(whole.lastIndexOf("\n", whole.length - 2) + 1));
-    await once(child, "close");
+  test("output that is longer than a pipe holds arrives whole", async () => {
+    const names = Array.from({ length: LONG_LIST }, (_, index) => `CONCIERGE_${"X".repeat(40)}_${index}`);
+    // Read byte by byte, so that the pipe fills at once and is full when the command is done.
+    const script = '"$0" "$1" serve greeter 2>&1 >/dev/null | dd bs=1 2>/dev/null';
+    const unknown = Object.fromEntries(names.map((name) => [name, ""]));
+    const child = spawn("sh", ["-c", script, process.execPath, MAIN_FILE], { env: { ...process.env, ...unknown } });
+    const text = (await child.stdout.setEncoding("utf8").toArray()).join("");
+    assert.ok(text.length > PIPE_BYTES, `${text.length} bytes`);
+    for (const name of names) assert.ok(text.includes(`${name} is not a known variable`), name);
+    assert.ok(text.endsWith("\n"));
+  });
 
-    const script = '("$0" "$1" config; echo "code $?" >&2) | (exec <&-; sleep 0.1)';
-    const early = spawn("sh", ["-c", script, process.execPath, MAIN_FILE]);
-    const [said] = await once(early.stderr.setEncoding("utf8"), "data");
+  test("a reader that leaves is no fault", async () => {
+    // The command starts when its reader has gone: at a line of input, which comes when the reader's end is closed.
+    const script = '(read -r _; "$0" "$1" config; echo "code $?" >&2) | (exec <&-; echo closed >&2)';
+    const child = spawn("sh", ["-c", script, process.execPath, MAIN_FILE]);
+    const [closed] = await once(child.stderr.setEncoding("utf8"), "data");
+    assert.equal(closed, "closed\n");
+    child.stdin.end("go\n");
+    const [said] = await once(child.stderr, "data");
     assert.equal(said, "code 0\n");
   });
 });

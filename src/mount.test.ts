@@ -20,9 +20,10 @@ import type { ServiceDefinition } from "./service.ts";
 import { greeter } from "./services/greeter/service.ts";
 import { user } from "./services/user/service.ts";
 import { services } from "./services.ts";
-import { freePort, occupiedPort, until } from "./testing/command.ts";
+import { freePort, occupiedPort } from "./testing/command.ts";
 import { type TestEnvironment, testEnvironment } from "./testing/environment.ts";
 import { type FaultProxy, startFaultProxy } from "./testing/fault-proxy.ts";
+import { until } from "./testing/until.ts";
 
 const log = createLogger({ level: "fatal", mode: "development" });
 const names = services.map(({ name }) => name);

@@ -21,7 +21,7 @@ import type { ServiceDefinition, ServiceParts, ServiceValues } from "./service.t
 import { createAccessTokenVerifier } from "./token/access-token.ts";
 import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
-import { createSessionCheck, type SessionCheck } from "./token/sessions.ts";
+import { createSessionCheck, type SessionCheck } from "./token/session-check.ts";
 import { spendToken, sweepSpentTokens } from "./token/spent-tokens.ts";
 
 const { IDEMPOTENCY_UNKNOWN } = MethodOptions_IdempotencyLevel;
@@ -75,7 +75,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   return new MountedService({ definition, parts, authentication, database, checkStorage, log }, opened.move());
 }
 
-interface Parts {
+interface MountedParts {
   definition: ServiceDefinition;
   parts: ServiceParts;
   authentication: Authentication;
@@ -99,7 +99,7 @@ export class MountedService implements AsyncDisposable {
   #jobs: AsyncDisposable | undefined;
 
   constructor(
-    { definition, parts, authentication, database, checkStorage, log }: Parts,
+    { definition, parts, authentication, database, checkStorage, log }: MountedParts,
     resources: AsyncDisposableStack,
   ) {
     this.definition = definition;
@@ -257,7 +257,7 @@ function checkContract(definition: ServiceDefinition, parts: ServiceParts): void
       const spendsTokens = accessRule(method).who === "callers" && method.idempotency === IDEMPOTENCY_UNKNOWN;
       if (!spendsTokens || definition.hasDatabase) continue;
       throw new StartupError(
-        `${desc.typeName}/${method.name} changes something, so ${definition.name} needs a database`,
+        `${desc.typeName}/${method.name} is not declared idempotent, so ${definition.name} needs a database to remember spent tokens`,
       );
     }
   }

@@ -14,15 +14,13 @@ import { type Side, sideOf } from "./rpc/access.ts";
 import {
   createRequestHandler,
   INTERNAL_LIMITS,
-  type NodeRequest,
   openRoutes,
-  type PlainHandler,
   PUBLIC_LIMITS,
   type Routes,
   serviceRoutes,
 } from "./rpc/handler.ts";
 import { createHealth, type HealthStatus } from "./rpc/health.ts";
-import { type Listener, listen } from "./rpc/listener.ts";
+import { type Listener, listen, type NodeRequest, type RequestHandler } from "./rpc/listener.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { registerReflection } from "./rpc/reflection.ts";
 import type { ServiceDefinition, ServiceValues } from "./service.ts";
@@ -53,7 +51,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const missing = options.definitions.flatMap((definition) => missingKeys(definition, valuesOf(definition, options)));
   if (missing.length > 0) throw new StartupError(missing.join("\n"), ExitCode.config);
   await using opened = new AsyncDisposableStack();
-  const handlers: Record<Side, PlainHandler> = { public: notYet, internal: notYet };
+  const handlers: Record<Side, RequestHandler> = { public: notYet, internal: notYet };
   const listeners = await openListeners(options, handlers, opened);
   const mounts = await mountAll(options, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
@@ -88,12 +86,12 @@ interface Running extends ServerOptions {
 
 async function openListeners(
   { definitions, platform, clock }: ServerOptions,
-  handlers: Record<Side, PlainHandler>,
+  handlers: Record<Side, RequestHandler>,
   opened: AsyncDisposableStack,
 ): Promise<Record<Side, Listener>> {
   const ports = portsOf(definitions, platform);
   const open = async (side: Side) => {
-    const handler: PlainHandler = (request, response) => handlers[side](request, response);
+    const handler: RequestHandler = (request, response) => handlers[side](request, response);
     return opened.use(await listen({ host: platform.host, port: ports[side], clock, handler }));
   };
   return { public: await open("public"), internal: await open("internal") };
@@ -118,7 +116,7 @@ function valuesOf({ name }: ServiceDefinition, { services }: ServerOptions): Ser
   return services[name] ?? {};
 }
 
-function createHandler(side: Side, running: Running): PlainHandler {
+function createHandler(side: Side, running: Running): RequestHandler {
   const { mounts, log, clock, stopping } = running;
   const readiness = async () => {
     if (stopping.aborted) return ["the process is stopping"];
@@ -190,7 +188,7 @@ function isKnownCaller(request: NodeRequest, mounts: MountedService[]): boolean 
 }
 
 /** For the moment between opening the port and having something to answer with. */
-const notYet: PlainHandler = (_, response) => {
+const notYet: RequestHandler = (_, response) => {
   response.statusCode = 503;
   response.end();
 };

@@ -6,13 +6,13 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { Client, ServiceImpl } from "@connectrpc/connect";
 import { z } from "zod";
 import type { Clock } from "./clock.ts";
-import { type ConfigShape, type Mode, secret, setting, type ValuesOf } from "./config.ts";
+import { type ConfigShape, type Mode, peerUrl, secret, setting, type ValuesOf } from "./config.ts";
 import type { Db } from "./db/database.ts";
 import type { Job } from "./jobs.ts";
 import type { Logger } from "./log.ts";
-import type { PlainHandler } from "./rpc/handler.ts";
+import type { RequestHandler } from "./rpc/listener.ts";
 import type { KeyRing } from "./token/key-ring.ts";
-import type { SessionCheck } from "./token/sessions.ts";
+import type { SessionCheck } from "./token/session-check.ts";
 
 /** The variables of a service that stores something. */
 export const databaseConfig = {
@@ -31,6 +31,11 @@ export const serviceKeysConfig = {
 /** A service's values as the platform sees them: it reads these itself, and hands all of them to the service. */
 export type ServiceValues = Partial<ValuesOf<typeof databaseConfig & typeof serviceKeysConfig>> &
   Record<string, unknown>;
+
+/** The variable of a service that people call, or that asks about accounts. */
+export const authPeerConfig = {
+  authUrl: peerUrl("URL of auth's internal listener", { default: "http://127.0.0.1:50051" }),
+};
 
 /** Services to call, by name, each with the internal API to call. */
 export type Peers = Record<string, DescService>;
@@ -64,7 +69,7 @@ export interface ServiceParts {
   implementations: Implementation[];
   jobs?: Job[];
   /** Plain HTTP paths, served on both listeners. */
-  plain?: Record<string, PlainHandler>;
+  plain?: Record<string, RequestHandler>;
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */
   users?: { keyRing: KeyRing; checkSession: SessionCheck };
   /** Stops what the parts started, after the jobs have ended. */
@@ -77,17 +82,18 @@ export interface ServiceDefinition<Shape extends ConfigShape = ConfigShape, P ex
   /** Ports when it runs alone. A service without a public API still has an operations port inside. */
   ports: { public: number; internal: number };
   config: Shape;
-  hasDatabase: boolean;
   /** What it serves. */
   services: DescService[];
   /** Whom it calls; the URL of peer `auth` is the variable `authUrl`. */
   peers: P;
   start(context: ServiceContext<Shape, P>): ServiceParts | Promise<ServiceParts>;
+  /** Whether it stores something, which its variables say. */
+  hasDatabase: boolean;
 }
 
-/** Checks the types of a definition; what it says is run by startServer(). */
+/** Takes down a definition; what it says is run by startServer(). */
 export function defineService<Shape extends ConfigShape, P extends Peers>(
-  definition: ServiceDefinition<Shape, P>,
+  definition: Omit<ServiceDefinition<Shape, P>, "hasDatabase">,
 ): ServiceDefinition<Shape, P> {
-  return definition;
+  return { ...definition, hasDatabase: "databaseUrl" in definition.config };
 }

@@ -31,7 +31,7 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
   const environment = opened.use(await openDevelopment(host, folder, { prefix: PREFIX, durable: false }));
   const running = opened.use(await (processes ? startSeparately(host, environment) : startTogether(host, environment)));
   const startMs = Math.round(systemClock.monotonic() - startedAt);
-  const form = processes ? `${services.length} processes, each with its own database` : "one process";
+  const form = processes ? `${services.length} processes, every database its own` : "one process";
   host.print(`Concierge is up in ${startMs} ms: ${form}.\n`);
   await runJourney({
     publicUrl: running.publicUrl,

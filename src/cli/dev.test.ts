@@ -15,8 +15,8 @@ import {
   runCommand,
   runHere,
   startCommand,
-  until,
 } from "../testing/command.ts";
+import { until } from "../testing/until.ts";
 
 const FREE_PORTS = { CONCIERGE_PUBLIC_PORT: "0", CONCIERGE_INTERNAL_PORT: "0" };
 const ACCESS = "concierge.access.v1.AccessInternalService";

@@ -17,12 +17,23 @@ const folderOption = () => new Option("--folder <path>", "the development folder
 const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
 const asOption = () => new Option("--as <caller>", "who signs").default(OPERATOR);
 
+/** The whole command line. It throws where commander would end the process, and prints to the host. */
 export function createProgram(host: Host): Command {
   const program = new Command("concierge")
     .description("The front desk of a product: sign-in, profiles, roles and notifications")
     .configureOutput({ writeOut: (text) => host.print(text), writeErr: (text) => host.warn(text) })
     .exitOverride();
+  // In the order of the help.
+  addRunning(program, host);
+  addMigrating(program, host);
+  addKeys(program, host);
+  addCalling(program, host);
+  addConfig(program, host);
+  return program;
+}
 
+/** Services that run. */
+function addRunning(program: Command, host: Host): void {
   program
     .command("dev")
     .description("run every service in this process over a real PostgreSQL, for development")
@@ -41,7 +52,10 @@ export function createProgram(host: Host): Command {
     .description("do the whole journey once, on free ports, and say how it went")
     .option("--processes", "every service in a process of its own", false)
     .action(({ processes }) => demo(host, { processes }));
+}
 
+/** Databases, up and down. */
+function addMigrating(program: Command, host: Host): void {
   program
     .command("migrate")
     .description("apply migrations, with each service's owner role")
@@ -57,7 +71,10 @@ export function createProgram(host: Host): Command {
     .option("--development", "use the databases of the development folder", false)
     .addOption(folderOption())
     .action((name, settings) => migrateDownOne(host, name, settings));
+}
 
+/** Key files. */
+function addKeys(program: Command, host: Host): void {
   const keys = program.command("keys").description("make keys");
   keys
     .command("init")
@@ -67,12 +84,17 @@ export function createProgram(host: Host): Command {
     .action((settings) => makeKeys(host, settings.keys, settings.algorithm));
   keys
     .command("add-caller")
-    .description("make a key for a caller that is none of our services")
+    .description(
+      "make a key for a caller that is none of our services; run again, it adds a newer key; the old one stays valid",
+    )
     .argument("<name>")
     .requiredOption("--to <service>", "the service to call")
     .addOption(keysOption())
     .action((name, settings) => addForeignCaller(host, settings.keys, name, settings.to));
+}
 
+/** Methods, called by hand. */
+function addCalling(program: Command, host: Host): void {
   program
     .command("token")
     .description("print a token: an access token of the demo account, or a service token for one method")
@@ -92,11 +114,12 @@ export function createProgram(host: Host): Command {
     .addOption(asOption())
     .addOption(folderOption())
     .action((method, message, settings) => call(host, method, message, settings));
+}
 
+/** Variables. */
+function addConfig(program: Command, host: Host): void {
   program
     .command("config")
     .description("print every variable with its default, as .env.example")
     .action(() => host.print(renderEnvExample(describeVariables(serviceShapes))));
-
-  return program;
 }

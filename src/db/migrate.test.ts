@@ -6,12 +6,12 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Sql } from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
 import { testCluster } from "../testing/cluster.ts";
 import { describeSchema } from "../testing/schema.ts";
+import { until } from "../testing/until.ts";
 import { connect } from "./connection.ts";
 import { DatabaseUnavailable } from "./errors.ts";
 import { checkSchema, migrate, migrateDown } from "./migrate.ts";
@@ -250,7 +250,7 @@ test("R-DEP-07 SIGKILL at each statement of each migration: nothing is half appl
     runner.kill("SIGKILL");
     await once(runner, "exit");
     // the gate is still closed: the server itself notices that nobody waits for the answer
-    await waitUntil(async () => (await runnersOf(owner)) === 0);
+    await until("the server has let the runner go", async () => (await runnersOf(owner)) === 0);
     const [found] = await owner`select to_regclass(${`${table}0`}) as first`;
     assert.equal(found?.first, null);
     await openGates(owner);
@@ -282,7 +282,7 @@ async function openGates(owner: Sql): Promise<void> {
 }
 
 async function waitForGate(owner: Sql): Promise<void> {
-  await waitUntil(async () => {
+  await until("the runner waits at a gate", async () => {
     const waiting = await owner`select 1 from pg_locks where locktype = 'advisory' and not granted`;
     return waiting.length > 0;
   });
@@ -292,13 +292,6 @@ async function runnersOf(owner: Sql): Promise<number> {
   const rows = await owner`
     select 1 from pg_stat_activity where datname = current_database() and application_name = 'concierge-migrate'`;
   return rows.length;
-}
-
-async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    assert.ok(tries < 1_000, "the awaited state did not come within 10 s");
-    await delay(10);
-  }
 }
 
 function spawnRunner(options: Parameters<typeof migrate>[0]) {

@@ -35,38 +35,80 @@ export interface JourneyOptions {
 /** Does the journey once. Throws at the first step that does not go as it must. */
 export async function runJourney(options: JourneyOptions): Promise<void> {
   using people = new PublicClients(options.publicUrl);
-  const step = createStep(options);
   const random = randomBytes(6).toString("hex");
+  const step = createStep(options);
+  const session = await signIn(people, step, random);
+  const journey: Journey = {
+    ...{ options, step, random, session },
+    auth: people.client(AuthService, "auth"),
+    users: people.client(UserService, "user", session.accessToken),
+    inbox: people.client(NotificationService, "notification", session.accessToken),
+  };
+  await settleIn(journey);
+  await beNotified(journey);
+  await leave(journey);
+}
+
+/** What the parts of the journey share once somebody has logged in. */
+interface Journey {
+  options: JourneyOptions;
+  step: Step;
+  /** In everything that this journey makes, so that it finds its own again. */
+  random: string;
+  session: Session;
+  auth: Client<typeof AuthService>;
+  users: Client<typeof UserService>;
+  inbox: Client<typeof NotificationService>;
+}
+
+interface Session {
+  userId: string;
+  email: string;
+  accessToken: string;
+  refreshToken: string;
+}
+
+const deviceTokenOf = ({ random }: Journey) => `device-${random}`;
+
+async function signIn(people: PublicClients, step: Step, random: string): Promise<Session> {
+  const auth = people.client(AuthService, "auth");
   const email = `journey-${random}@example.com`;
   const password = `a long password ${random}`;
-  const text = `Your table is ready (${random})`;
-  const deviceToken = `device-${random}`;
-
-  const auth = people.client(AuthService, "auth");
   const { userId } = await step("register", async () => {
     const answer = await auth.registerUser({ email, password, firstName: "Ann", lastName: "Lee", locale: "en" });
     return { ...answer, result: `user ${answer.userId}` };
   });
-  const session = await step("log in", async () => {
+  const { accessToken, refreshToken } = await step("log in", async () => {
     const answer = await auth.login({ email, password });
     return { ...answer, result: `session ${answer.sessionId}` };
   });
-  const users = people.client(UserService, "user", session.accessToken);
-  const inbox = people.client(NotificationService, "notification", session.accessToken);
+  return { userId, email, accessToken, refreshToken };
+}
+
+async function settleIn(journey: Journey): Promise<void> {
+  const { step, users, inbox, session } = journey;
   await step("read my profile", async () => {
     const { user } = await users.getMe({});
-    expect(user?.email === email, "the profile has another e-mail");
+    expect(user?.email === session.email, "the profile has another e-mail");
     expect(user.roles.includes("user"), "the role user is missing");
     return { result: `${user.firstName} ${user.lastName} <${user.email}>, roles: ${user.roles.join(", ")}` };
   });
   await step("register my device", async () => {
-    const { deviceId } = await inbox.registerDevice({ token: deviceToken, platform: Platform.ANDROID });
+    const token = deviceTokenOf(journey);
+    const { deviceId } = await inbox.registerDevice({ token, platform: Platform.ANDROID });
     return { result: `device ${deviceId}` };
   });
-  const { notificationId } = await step("be sent a notification", () => createNotification(options, userId, text));
+}
+
+async function beNotified(journey: Journey): Promise<void> {
+  const { options, step, inbox, session, random } = journey;
+  const text = `Your table is ready (${random})`;
+  const { notificationId } = await step("be sent a notification", () =>
+    createNotification(options, session.userId, text),
+  );
   await step("have it pushed", async () => {
     const entry = await waitForPush(options.ledgerFile, text);
-    expect(entry.token === deviceToken, "it was pushed to another device");
+    expect(entry.token === deviceTokenOf(journey), "it was pushed to another device");
     return { result: `${entry.name} in the ledger: "${text}"` };
   });
   await step("mark it received", async () => {
@@ -76,6 +118,9 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
     expect(mine?.receivedAt !== undefined, "the inbox does not show it as received");
     return { result: "received, as my inbox shows" };
   });
+}
+
+async function leave({ step, auth, users, session }: Journey): Promise<void> {
   await step("log out", async () => {
     await auth.logout({ refreshToken: session.refreshToken });
     return { result: "the session has ended" };
@@ -109,9 +154,12 @@ async function waitForPush(ledgerFile: string, text: string) {
   throw new Error(`no push within ${PUSH_TIMEOUT_MS} ms`);
 }
 
-function createStep({ clock, print }: JourneyOptions) {
+/** Runs one step and prints its line. */
+type Step = <T extends { result: string }>(name: string, run: () => Promise<T>) => Promise<T>;
+
+function createStep({ clock, print }: JourneyOptions): Step {
   let number = 0;
-  return async <T extends { result: string }>(name: string, run: () => Promise<T>): Promise<T> => {
+  return async (name, run) => {
     number += 1;
     const label = `${String(number).padStart(2)}. ${name.padEnd(24)}`;
     const startedAt = clock.monotonic();

@@ -6,9 +6,9 @@ import { createServer } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
+import { until } from "../testing/until.ts";
 import { type EmbeddedPostgresOptions, startPostgres } from "./postgres.ts";
 import { run, serverAccount } from "./postgres-account.ts";
 import { findBinaries } from "./postgres-binaries.ts";
@@ -44,13 +44,6 @@ async function serverPid(dataFolder: string): Promise<number> {
 async function lives(pid: number): Promise<boolean> {
   const state = await run("ps", ["-o", "stat=", "-p", String(pid)]).catch(() => "");
   return state !== "" && !state.startsWith("Z");
-}
-
-async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await condition()); tries++) {
-    assert.ok(tries < 500, "the awaited state did not come within 10 s");
-    await delay(20);
-  }
 }
 
 /** Another process that starts the server, says what it got, and stays. */
@@ -131,7 +124,7 @@ test("SIGKILL of the process that started it leaves no server behind, and the ne
   const { child, dataFolder } = await startInChild({ folder, settings: FAST });
   const pid = await serverPid(dataFolder);
   await kill(child);
-  await waitUntil(async () => !(await lives(pid)));
+  await until("the server has ended", async () => !(await lives(pid)));
   await using again = await startPostgres({ folder, settings: FAST });
   assert.equal(await query(again.url, "select 1"), "1");
 });
@@ -141,7 +134,7 @@ test("a server that was killed leaves a stale pid file; the next start recovers"
   const { child, dataFolder } = await startInChild({ folder });
   const pid = await serverPid(dataFolder);
   process.kill(pid, "SIGKILL");
-  await waitUntil(async () => !(await lives(pid)));
+  await until("the server has ended", async () => !(await lives(pid)));
   await kill(child);
   assert.equal(await serverPid(dataFolder), pid);
   await using again = await startPostgres({ folder });
@@ -238,7 +231,7 @@ test("a normal user starts it, and root goes on with that user's data", { skip: 
   assert.equal(await query(url, "select 1"), "1");
   const pid = await serverPid(dataFolder);
   await kill(child);
-  await waitUntil(async () => !(await lives(pid)));
+  await until("the server has ended", async () => !(await lives(pid)));
   await using again = await startPostgres({ folder, settings: FAST });
   assert.equal(await query(again.url, "select 1"), "1");
   assert.equal((await stat(join(again.dataFolder, "PG_VERSION"))).uid, NOBODY);

@@ -4,21 +4,7 @@
  */
 import { createPublicKey, generateKeyPair, randomBytes, randomInt } from "node:crypto";
 import { promisify } from "node:util";
-
-/** A service account's JSON key as Google hands it out. It holds a private key: keep it in a 0600 file. */
-export interface ServiceAccountKey {
-  type: "service_account";
-  project_id: string;
-  private_key_id: string;
-  private_key: string;
-  client_email: string;
-  client_id: string;
-  auth_uri: string;
-  token_uri: string;
-  auth_provider_x509_cert_url: string;
-  client_x509_cert_url: string;
-  universe_domain: string;
-}
+import type { ServiceAccountKey } from "../services/notification-sender/push-credentials.ts";
 
 /** What it takes to recognise a service account: its address and its public key (SPKI, PEM). */
 export interface ServiceAccountIdentity {
@@ -26,7 +12,7 @@ export interface ServiceAccountIdentity {
   publicKey: string;
 }
 
-/** Generates a service account for development, with an RSA key of 2048 bits. */
+/** Generates a service account for development, with an RSA key of 2048 bits, which is to be kept in a 0600 file. */
 export async function createServiceAccount(projectId: string): Promise<ServiceAccountKey> {
   const { privateKey } = await promisify(generateKeyPair)("rsa", { modulusLength: 2048 });
   const clientEmail = `firebase-adminsdk-dev@${projectId}.iam.gserviceaccount.com`;

@@ -4,7 +4,7 @@
  * verified. As at Google, a bearer token outlives a restart: it carries its own expiry, signed.
  */
 import { hkdfSync, randomUUID } from "node:crypto";
-import { errors, importSPKI, jwtVerify, SignJWT } from "jose";
+import { type CryptoKey, errors, importSPKI, jwtVerify, SignJWT } from "jose";
 import type { Clock } from "../clock.ts";
 import type { ServiceAccountIdentity } from "./push-stand-in-account.ts";
 import type { Answer } from "./push-stand-in-message.ts";
@@ -26,36 +26,13 @@ export async function createTokenIssuer(account: ServiceAccountIdentity, clock: 
   const publicKey = await importSPKI(account.publicKey, "RS256");
   // Made from what every start is given, so nothing need be kept. It guards no secret: the stand-in's pushes go nowhere.
   const bearerKey = new Uint8Array(hkdfSync("sha256", account.publicKey, account.clientEmail, "bearer tokens", 32));
-
-  /** The OAuth error that Google answers for this assertion, or undefined if it is good. */
-  async function refusalOf(assertion: string): Promise<Answer | undefined> {
-    try {
-      const { payload } = await jwtVerify(assertion, publicKey, {
-        algorithms: ["RS256"],
-        issuer: account.clientEmail,
-        audience: TOKEN_AUDIENCE,
-        requiredClaims: ["iat", "exp", "scope"],
-        maxTokenAge: TOKEN_LIFE_S,
-        clockTolerance: CLOCK_TOLERANCE_S,
-        currentDate: new Date(clock.now()),
-      });
-      if (payload.exp! - payload.iat! > TOKEN_LIFE_S)
-        return oauthError("invalid_grant", "Invalid JWT: Token must be short-lived.");
-      const scopes = String(payload.scope).split(" ");
-      if (SCOPES.some((scope) => scopes.includes(scope))) return undefined;
-      return oauthError("invalid_scope", "Invalid OAuth scope or ID token audience provided.");
-    } catch (error) {
-      if (!(error instanceof errors.JOSEError)) throw error;
-      return oauthError("invalid_grant", descriptionOf(error));
-    }
-  }
-
   return {
     async exchange(form) {
       if (form.get("grant_type") !== GRANT_TYPE) {
         return oauthError("unsupported_grant_type", `Invalid grant_type: ${form.get("grant_type") ?? ""}`);
       }
-      const refusal = await refusalOf(form.get("assertion") ?? "");
+      const assertion = form.get("assertion") ?? "";
+      const refusal = await refusalOf(assertion, { publicKey, issuer: account.clientEmail, nowMs: clock.now() });
       if (refusal) return refusal;
       const expiresAtS = Math.floor(clock.now() / 1000) + TOKEN_LIFE_S;
       const jwt = new SignJWT({ jti: randomUUID(), exp: expiresAtS }).setProtectedHeader({ alg: "HS256" });
@@ -72,6 +49,32 @@ export async function createTokenIssuer(account: ServiceAccountIdentity, clock: 
       );
     },
   };
+}
+
+/** The OAuth error that Google answers for this assertion, or undefined if it is good. */
+async function refusalOf(
+  assertion: string,
+  { publicKey, issuer, nowMs }: { publicKey: CryptoKey; issuer: string; nowMs: number },
+): Promise<Answer | undefined> {
+  try {
+    const { payload } = await jwtVerify(assertion, publicKey, {
+      algorithms: ["RS256"],
+      issuer,
+      audience: TOKEN_AUDIENCE,
+      requiredClaims: ["iat", "exp", "scope"],
+      maxTokenAge: TOKEN_LIFE_S,
+      clockTolerance: CLOCK_TOLERANCE_S,
+      currentDate: new Date(nowMs),
+    });
+    if (payload.exp! - payload.iat! > TOKEN_LIFE_S)
+      return oauthError("invalid_grant", "Invalid JWT: Token must be short-lived.");
+    const scopes = String(payload.scope).split(" ");
+    if (SCOPES.some((scope) => scopes.includes(scope))) return undefined;
+    return oauthError("invalid_scope", "Invalid OAuth scope or ID token audience provided.");
+  } catch (error) {
+    if (!(error instanceof errors.JOSEError)) throw error;
+    return oauthError("invalid_grant", descriptionOf(error));
+  }
 }
 
 /** Google's words for the ways an assertion can be bad. */

@@ -1,8 +1,8 @@
 /**
  * A stand-in for Firebase Cloud Messaging, for development, demos and tests: a real HTTP server that speaks FCM's HTTP
  * v1 send and Google's token endpoint, checks what they check, and writes each accepted push to a ledger before it
- * answers. Faults are provoked from outside, by the prefix of a registration token (see faultOf). It never runs in
- * production.
+ * answers. Faults are provoked from outside, by the prefix of a registration token (the table is in
+ * push-stand-in-message.ts). It never runs in production.
  */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -14,7 +14,8 @@ import { type Ledger, openLedger } from "./push-stand-in-ledger.ts";
 import { type Answer, type FcmMessage, faultOf, googleError, readSendRequest } from "./push-stand-in-message.ts";
 import { createTokenIssuer, type TokenIssuer } from "./push-stand-in-token.ts";
 
-export type { ServiceAccountIdentity, ServiceAccountKey } from "./push-stand-in-account.ts";
+export type { ServiceAccountKey } from "../services/notification-sender/push-credentials.ts";
+export type { ServiceAccountIdentity } from "./push-stand-in-account.ts";
 export { createServiceAccount, identityOf } from "./push-stand-in-account.ts";
 export type { LedgerEntry } from "./push-stand-in-ledger.ts";
 export { readLedger } from "./push-stand-in-ledger.ts";

@@ -3,6 +3,7 @@ import test, { type TestContext } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Duration, DurationSchema } from "@bufbuild/protobuf/wkt";
 import { asc } from "drizzle-orm";
+import { connect } from "../db/connection.ts";
 import { type Db, openDatabase, type Tx, transaction } from "../db/database.ts";
 import { testDatabase } from "../testing/cluster.ts";
 import { emit, event } from "./emit.ts";
@@ -11,11 +12,12 @@ import { feedOutbox, feedSubject } from "./schema.ts";
 async function openTestDatabase(t: TestContext, poolSize = 4) {
   const database = await testDatabase();
   const opened = openDatabase({ url: database.runtimeUrl, poolSize, applicationName: "emit-test" });
+  const sql = connect(database.runtimeUrl, { applicationName: "emit-test" });
   t.after(async () => {
-    await opened[Symbol.asyncDispose]();
+    await Promise.all([opened[Symbol.asyncDispose](), sql.end()]);
     await database[Symbol.asyncDispose]();
   });
-  return opened;
+  return { db: opened.db, sql };
 }
 
 /** Any message will do: the feed does not look inside. */

@@ -17,7 +17,7 @@ export interface OutboxEvent {
   payload: Uint8Array;
 }
 
-/** Makes an event of a message: `event(UserCreatedSchema, "user:" + id, { userId: id })`. */
+/** Makes an event of a message: `event(UserCreatedSchema, `user/${id}`, { userId: id })`. */
 export function event<Desc extends DescMessage>(
   desc: Desc,
   subject: string,

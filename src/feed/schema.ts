@@ -3,9 +3,8 @@
  * A row of the outbox is written with its change (emit.ts) and gets its position after the commit.
  */
 import { sql } from "drizzle-orm";
-import { bigint, customType, pgTable, text, timestamp } from "drizzle-orm/pg-core";
-
-const bytea = customType<{ data: Uint8Array; driverData: Uint8Array }>({ dataType: () => "bytea" });
+import { bigint, customType, pgTable, text } from "drizzle-orm/pg-core";
+import { bytea, now, time } from "../db/columns.ts";
 
 /** A 64-bit transaction id; the driver hands it over as text. */
 const xid8 = customType<{ data: bigint; driverData: string }>({
@@ -23,12 +22,12 @@ export const feedOutbox = pgTable("feed_outbox", {
   xid: xid8("xid").notNull().default(sql`pg_current_xact_id()`),
   /** The full name of the event's message. */
   type: text("type").notNull(),
-  /** What the event is about, such as "user:<id>"; its versions have no gaps. */
+  /** What the event is about, such as "user/<id>"; its versions have no gaps. */
   subject: text("subject").notNull(),
   version: bigint("version", { mode: "bigint" }).notNull(),
   /** The message in protobuf's binary form. */
   payload: bytea("payload").notNull(),
-  createdAt: timestamp("created_at", { withTimezone: true }).notNull().default(sql`concierge_now()`),
+  createdAt: time("created_at").notNull().default(now),
 });
 
 export const feedSubject = pgTable("feed_subject", {

@@ -12,7 +12,7 @@ import type { AccessTokenVerifier } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
 import type { KeyRing } from "../token/key-ring.ts";
 import { messageDigest, SERVICE_TOKEN_HEADER, type ServiceTokenVerifier } from "../token/service-token.ts";
-import type { SessionCheck } from "../token/sessions.ts";
+import type { SessionCheck } from "../token/session-check.ts";
 import { type AccessRule, mayCall } from "./access.ts";
 import type { Call } from "./call.ts";
 

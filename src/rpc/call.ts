@@ -4,7 +4,7 @@
  */
 import { type CallOptions, type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { ServiceKey } from "../config.ts";
-import { Code, fail, type Reason } from "../errors.ts";
+import { type Code, fail, type Reason } from "../errors.ts";
 import type { Refusal } from "../token/compact.ts";
 
 /** Who calls, once that is proven. */
@@ -21,7 +21,7 @@ export interface Call {
   /** Header lines as they were sent, name and value in turn: repeated ones are still apart here. */
   rawHeaders: string[];
   caller: Caller;
-  /** A service token's id to spend before a method that changes something runs. */
+  /** A service token's id to spend before a method runs that is not declared idempotent. */
   toSpend?: { tokenId: string; expiresAt: number };
   /** SHA-256 that the message must have, base64url. */
   expectedDigest?: string;
@@ -57,10 +57,19 @@ export function onward({ signal, timeoutMs }: CallScope): CallOptions {
   return { signal, timeoutMs: timeoutMs() };
 }
 
+type Person = Extract<Caller, { kind: "user" }>;
+type KeyHolder = Extract<Caller, { name: string }>;
+
 /** The person who calls. The access rule let only persons in, so anything else is a fault of ours. */
-export function userOf(context: HandlerContext): { kind: "user"; userId: string; sessionId: string } {
+export function userOf(context: HandlerContext): Person {
   const { caller } = callOf(context.values);
-  if (caller.kind !== "user") throw fail(Code.Internal, "INTERNAL", "internal error");
+  if (caller.kind !== "user") throw new Error("a method for people was reached by somebody else");
+  return caller;
+}
+
+/** The service, backend or operator that calls. The access rule let only holders of a service key in. */
+export function keyHolderOf({ caller }: CallScope): KeyHolder {
+  if (!("name" in caller)) throw new Error("a method for services was reached by somebody else");
   return caller;
 }
 

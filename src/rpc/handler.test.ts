@@ -12,6 +12,7 @@ import type { Implementation } from "../service.ts";
 import { methodOf, testService } from "../testing/contract.ts";
 import { type Edge, startEdge } from "../testing/edge.ts";
 import { type HttpAnswer, sendHttp } from "../testing/http.ts";
+import { until } from "../testing/until.ts";
 import { allWires, callWire, frameMessage, type Wire, wireName } from "../testing/wire.ts";
 
 const service = testService("EdgeService", {
@@ -63,16 +64,7 @@ const implementations = [
 const header = ({ headers, trailers }: HttpAnswer, name: string) =>
   [...headers, ...trailers].find(([found]) => found === name)?.[1];
 
-/** Polls: a log line is written when the response has been closed, which its reader may see earlier. */
-async function until<T>(what: string, find: () => T | undefined): Promise<T> {
-  for (let tries = 0; tries < 400; tries++) {
-    const found = find();
-    if (found !== undefined && found !== false) return found;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-  return assert.fail(`not within 2 s: ${what}`);
-}
-
+/** Waits for it: a log line is written when the response has been closed, which its reader may see earlier. */
 function lineOf(edge: Edge, answer: HttpAnswer): Promise<Record<string, unknown>> {
   const requestId = header(answer, "x-request-id");
   return until("the log line", () => edge.logLines.find((line) => line.requestId === requestId));

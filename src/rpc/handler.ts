@@ -3,8 +3,7 @@
  * around them this file opens and logs the call, grants the deadline, and sees to it that an answer given without reading
  * the body does not leave the body to be read. The order of all steps is in steps.ts.
  */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
+import type { ServerResponse } from "node:http";
 import { type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler } from "@connectrpc/connect/protocol";
 import { errorToJson } from "@connectrpc/connect/protocol-connect";
@@ -24,14 +23,9 @@ import { guardedBody } from "./body.ts";
 import { type Call, callerName, callKey } from "./call.ts";
 import { applyDeadline, type DeadlineLimits } from "./deadline.ts";
 import { isFault } from "./errors.ts";
-import { answerJson } from "./probes.ts";
+import { answerJson } from "./json.ts";
+import type { NodeRequest, NodeResponse, RequestHandler } from "./listener.ts";
 import { createGate, createInterceptors, openGate, type StepsOf } from "./steps.ts";
-
-export type NodeRequest = IncomingMessage | Http2ServerRequest;
-export type NodeResponse = ServerResponse | Http2ServerResponse;
-
-/** Answers a plain HTTP path such as /healthz. */
-export type PlainHandler = (request: NodeRequest, response: NodeResponse) => void;
 
 export interface RpcLimits extends DeadlineLimits {
   /** Largest message, in bytes, before and after decompression. */
@@ -91,7 +85,7 @@ export function openRoutes(
 
 export interface RequestHandlerOptions {
   routes: Routes;
-  plain: Map<string, PlainHandler>;
+  plain: Map<string, RequestHandler>;
   /** Answers whether an unknown path may be told to be unknown; where false, it is answered as unauthenticated. */
   mayLearnPaths(request: NodeRequest): boolean;
   log: Logger;
@@ -99,7 +93,7 @@ export interface RequestHandlerOptions {
 }
 
 /** Makes the function that a listener calls for every request. */
-export function createRequestHandler(options: RequestHandlerOptions): PlainHandler {
+export function createRequestHandler(options: RequestHandlerOptions): RequestHandler {
   const { routes, plain } = options;
   return (request, response) => {
     const path = (request.url ?? "").split("?", 1)[0]!;

@@ -10,11 +10,11 @@ import net from "node:net";
 import type { Clock } from "../clock.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 
-/** What answers a request, for example a connectNodeAdapter. It must not throw. */
-export type RequestHandler = (
-  request: http.IncomingMessage | http2.Http2ServerRequest,
-  response: http.ServerResponse | http2.Http2ServerResponse,
-) => void;
+export type NodeRequest = http.IncomingMessage | http2.Http2ServerRequest;
+export type NodeResponse = http.ServerResponse | http2.Http2ServerResponse;
+
+/** What answers a request. It must not throw. */
+export type RequestHandler = (request: NodeRequest, response: NodeResponse) => void;
 
 /** Bounds on what a peer may take, before and around the calls themselves (those have deadlines of their own). */
 export interface ListenerLimits {

@@ -2,7 +2,8 @@
  * Plain HTTP paths for supervisors. /healthz answers while the process can answer at all; /readyz says whether it should be
  * sent calls. The public listener says no more than that; the internal one also says what is missing.
  */
-import type { NodeResponse, PlainHandler } from "./handler.ts";
+import { answerJson } from "./json.ts";
+import type { RequestHandler } from "./listener.ts";
 
 /** What keeps the process from being ready, one line each; empty when it is. */
 export type Readiness = () => Promise<string[]>;
@@ -10,7 +11,7 @@ export type Readiness = () => Promise<string[]>;
 export function probePaths(
   readiness: Readiness,
   { showReasons }: { showReasons: boolean },
-): Record<string, PlainHandler> {
+): Record<string, RequestHandler> {
   return {
     "/healthz": (_, response) => answerJson(response, 200, { status: "alive" }),
     "/readyz": (_, response) => {
@@ -22,18 +23,4 @@ export function probePaths(
         .catch(() => response.destroy());
     },
   };
-}
-
-/** Ends a plain HTTP answer with a JSON body. */
-export function answerJson(
-  response: NodeResponse,
-  status: number,
-  body: unknown,
-  headers: Record<string, string> = {},
-): void {
-  const text = JSON.stringify(body);
-  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-  response.setHeader("content-type", "application/json");
-  response.statusCode = status;
-  response.end(text);
 }

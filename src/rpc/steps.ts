@@ -7,10 +7,12 @@
  *  3. started              a service that waits for its database or keys says so, instead of failing in odd ways
  *  4. authentication       before the body: nobody unknown makes us read, inflate or parse it
  *  5. access rule          still before the body
- *  6. body, digest         compared on the raw bytes, before they are parsed (body.ts)
- *  7. errors               around everything that follows, so that whatever is thrown becomes public in one place
- *  8. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
- *  9. validation           the contract's rules, then the handler
+ *  6. readable query       of a GET, which Connect would answer as a fault of ours; only for callers who are known
+ *  7. body, digest         compared on the raw bytes, before they are parsed (body.ts)
+ *  8. errors               around everything that follows, so that whatever is thrown becomes public in one place
+ *  9. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
+ * 10. text                 what cannot be stored as it was sent, whatever the contract's rules say of the field
+ * 11. validation           the contract's rules, then the handler
  */
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { HandlerContext, Interceptor, UnaryRequest } from "@connectrpc/connect";
@@ -35,7 +37,7 @@ export interface StepsOf {
 /** Either alphabet, padded or not; never one character alone in the last group of four. */
 const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
 
-/** Steps 3 to 5: runs when the headers are known, before the body is read. */
+/** Steps 3 to 6: runs when the headers are known, before the body is read. */
 export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => AccessRule) {
   return async (context: HandlerContext): Promise<void> => {
     const call = beginCall(context);
@@ -46,7 +48,7 @@ export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => Acc
   };
 }
 
-/** Steps 3 to 5 of what is open to everybody (health, reflection): there is nothing to decide. */
+/** Steps 3 to 6 of what is open to everybody (health, reflection): there is nothing to decide. */
 export async function openGate(context: HandlerContext): Promise<void> {
   beginCall(context);
 }
@@ -70,7 +72,7 @@ function refuseUnreadableQuery({ requestMethod, url }: HandlerContext): void {
   }
 }
 
-/** Steps 7 to 9, outermost first. */
+/** Steps 8 to 11, outermost first. */
 export function createInterceptors(service: StepsOf): Interceptor[] {
   return [errorsStep, spendStep(service), textStep, createValidateInterceptor()];
 }

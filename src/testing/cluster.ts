@@ -6,7 +6,6 @@ import { createHash, createHmac } from "node:crypto";
 import { chmod, mkdtemp, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Sql } from "postgres";
@@ -65,18 +64,22 @@ async function temporaryFolder(): Promise<string> {
 
 let ownCluster: Promise<TestCluster> | undefined;
 
-/** The run's shared cluster, or one of this process, stopped when its tests have ended. */
+/**
+ * The run's shared cluster, or one of this process. That one is stopped when the process has nothing left to do, and so
+ * after every hook of its tests: they may have databases to drop.
+ */
 export async function testCluster(): Promise<{ adminUrl: string }> {
   const adminUrl = process.env[CLUSTER_VARIABLE];
   if (adminUrl) return { adminUrl };
-  ownCluster ??= startTestCluster();
+  ownCluster ??= startOwnCluster();
   return ownCluster;
 }
 
-// registered when this module is loaded, outside any test: so it belongs to the whole process
-after(async () => {
-  await (await ownCluster)?.[Symbol.asyncDispose]();
-});
+async function startOwnCluster(): Promise<TestCluster> {
+  const cluster = await startTestCluster();
+  process.once("beforeExit", () => cluster[Symbol.asyncDispose]());
+  return cluster;
+}
 
 /**
  * A fresh database with the given series applied ("platform" first), for one test. Disposing drops it, and throws if

@@ -121,15 +121,6 @@ async function within(event: Promise<unknown>, problem: () => string): Promise<v
   assert.notEqual(first, "late", problem());
 }
 
-/** Polls until it is so; fails after 10 s. */
-export async function until(what: string, condition: () => Promise<boolean> | boolean): Promise<void> {
-  const limit = AbortSignal.timeout(10_000);
-  while (!(await condition())) {
-    assert.ok(!limit.aborted, `it did not come to this: ${what}`);
-    await delay(POLL_MS);
-  }
-}
-
 /**
  * A port on 127.0.0.1 that somebody else has. A process that is configured to open it fails with exit code 69; so a
  * process that ends with 78 instead has not even tried.

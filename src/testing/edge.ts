@@ -51,41 +51,14 @@ export interface Edge extends AsyncDisposable {
 const ISSUER = "http://127.0.0.1";
 const signingKeys = createSigningKeys("ES256");
 
+/** Opens the listener. Disposing closes it. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  const { implementations, side = "public", isStarted = () => true } = options;
   const clock = systemClock;
-  const limits = { ...PUBLIC_LIMITS, ...options.limits };
   const keys = await signingKeys;
   const serviceKey = createServiceKey("caller", "callee", "service");
-  const keyRing = fixedKeyRing(keys);
-  const spent = new Set<string>();
-  const steps: StepsOf = {
-    authentication: {
-      mode: "development",
-      verifyAccessToken: createAccessTokenVerifier(keyRing, { issuer: ISSUER, clock }),
-      keyRing,
-      checkSession: () => Promise.resolve(true),
-      verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
-    },
-    isStarted,
-    spendToken: (tokenId) => Promise.resolve(!spent.has(tokenId) && spent.add(tokenId).has(tokenId)),
-  };
   const logLines: Record<string, unknown>[] = [];
   const seen: SeenRequest[] = [];
-  const handler = createRequestHandler({
-    routes: serviceRoutes(steps, limits, (router) => {
-      for (const { desc, implementation } of implementations) router.service(desc, implementation);
-    }),
-    plain: new Map(),
-    mayLearnPaths: () => side === "public",
-    log: createLogger({
-      level: "debug",
-      mode: "development",
-      clock,
-      destination: { write: (line) => void logLines.push(JSON.parse(line)) },
-    }),
-    clock,
-  });
+  const handler = createHandler(options, stepsOf(options, keys, serviceKey, clock), clock, logLines);
   const listener = await listen({
     host: "127.0.0.1",
     port: 0,
@@ -101,19 +74,56 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     seen,
     logLines,
     connectionCount: () => listener.connectionCount(),
-    bearer() {
-      const seconds = Math.floor(clock.now() / 1000);
-      const claims = { userId: uuidv7(), sessionId: uuidv7(), generation: 0, authenticatedAt: seconds };
-      const token = signAccessToken(
-        createSigner(keys),
-        { issuer: ISSUER, clock },
-        { ...claims, expiresAt: seconds + 300 },
-      );
-      return ["authorization", `Bearer ${token}`];
-    },
+    bearer: () => ["authorization", `Bearer ${liveToken(keys, clock)}`],
     serviceToken: (procedure, digest) => ["service-token", signServiceToken(serviceKey, procedure, digest, clock)],
     [Symbol.asyncDispose]: () => listener[Symbol.asyncDispose](),
   };
+}
+
+/** The steps of a request as in production, over these keys; every session lives, and spent tokens are kept in memory. */
+function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clock: Clock): StepsOf {
+  const keyRing = fixedKeyRing(keys);
+  const spent = new Set<string>();
+  return {
+    authentication: {
+      mode: "development",
+      verifyAccessToken: createAccessTokenVerifier(keyRing, { issuer: ISSUER, clock }),
+      keyRing,
+      checkSession: () => Promise.resolve(true),
+      verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
+    },
+    isStarted: options.isStarted ?? (() => true),
+    spendToken: (tokenId) => Promise.resolve(!spent.has(tokenId) && spent.add(tokenId).has(tokenId)),
+  };
+}
+
+function createHandler(
+  { implementations, side = "public", limits }: EdgeOptions,
+  steps: StepsOf,
+  clock: Clock,
+  logLines: Record<string, unknown>[],
+): RequestHandler {
+  return createRequestHandler({
+    routes: serviceRoutes(steps, { ...PUBLIC_LIMITS, ...limits }, (router) => {
+      for (const { desc, implementation } of implementations) router.service(desc, implementation);
+    }),
+    plain: new Map(),
+    mayLearnPaths: () => side === "public",
+    log: createLogger({
+      level: "debug",
+      mode: "development",
+      clock,
+      destination: { write: (line) => void logLines.push(JSON.parse(line)) },
+    }),
+    clock,
+  });
+}
+
+/** An access token of somebody new, good for five minutes. */
+function liveToken(keys: KeySet, clock: Clock): string {
+  const seconds = Math.floor(clock.now() / 1000);
+  const claims = { userId: uuidv7(), sessionId: uuidv7(), generation: 0, authenticatedAt: seconds };
+  return signAccessToken(createSigner(keys), { issuer: ISSUER, clock }, { ...claims, expiresAt: seconds + 300 });
 }
 
 /** Notes whether and how far a request is read. A request is read by iterating over it, and in no other way. */

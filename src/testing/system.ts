@@ -92,80 +92,86 @@ export function startTestService(definition: ServiceDefinition, options: TestSys
 export async function startTestSystem(options: TestSystemOptions = {}): Promise<TestSystem> {
   const definitions = options.definitions ?? allServices;
   const clock = createTestClock();
-  const logLines: Record<string, unknown>[] = [];
   await using opened = new AsyncDisposableStack();
+  const push = await openPush(opened);
+  const databases = await openDatabases(definitions, opened);
+  const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
+  const signingKeys = await createSigningKeys("ES256");
+  const parts = { definitions: allServices, databases, serviceKeys, signingKeys, push };
+  const { startReplica, logLines } = replicasOf(definitions, clock, {
+    CONCIERGE_MODE: "development",
+    CONCIERGE_PUBLIC_PORT: "0",
+    CONCIERGE_INTERNAL_PORT: "0",
+    ...systemVariables(parts),
+    ...options.variables,
+  });
+  const server = opened.use(await startReplica());
+  // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
+  if (definitions.length > 1) await server.ready;
+  const clients = opened.use(new ClientSet(server, clock, serviceKeys));
+  const resources = opened.move();
+  return {
+    publicUrl: server.publicUrl,
+    internalUrl: server.internalUrl,
+    ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines },
+    ...databaseAccess(databases, clock),
+    ...callers(clients, serviceKeys),
+    pushes: () => readLedger(push.ledgerFile),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
 
+/** A push stand-in that takes the account of this process, with a ledger of its own. */
+async function openPush(opened: AsyncDisposableStack) {
   const folder = await mkdtemp(join(tmpdir(), "concierge-push-"));
   opened.defer(() => rm(folder, { recursive: true, force: true }));
   const ledgerFile = join(folder, "ledger.jsonl");
   serviceAccount ??= createServiceAccount(PROJECT);
   const account = await serviceAccount;
-  const push = opened.use(
+  const { url } = opened.use(
     await startPushStandIn({ ledgerFile, clock: systemClock, serviceAccount: identityOf(account), projectId: PROJECT }),
   );
-  const databases = await openDatabases(definitions, opened);
-  const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
-  const signingKeys = await createSigningKeys("ES256");
-  const variables = {
-    CONCIERGE_MODE: "development",
-    CONCIERGE_PUBLIC_PORT: "0",
-    CONCIERGE_INTERNAL_PORT: "0",
-    ...systemVariables({
-      definitions: allServices,
-      databases,
-      serviceKeys,
-      signingKeys,
-      push: { credentials: JSON.stringify(account), endpoint: push.url },
-    }),
-    ...options.variables,
-  };
+  return { ledgerFile, credentials: JSON.stringify(account), endpoint: url };
+}
+
+/** Servers with these variables, which may be changed for each, and what all of them log. */
+function replicasOf(definitions: ServiceDefinition[], clock: Clock, variables: Record<string, string>) {
+  const logLines: Record<string, unknown>[] = [];
   const log = createLogger({
     level: "debug",
     mode: "development",
     clock,
     destination: { write: (line) => void logLines.push(JSON.parse(line)) },
   });
-  const startReplica = (changes: Record<string, string> = {}) =>
-    startServer({
-      ...configurationOf({ ...variables, ...changes }, definitions),
-      definitions,
-      migrationsFolder: MIGRATIONS,
-      clock,
-      log,
-    });
-  const server = opened.use(await startReplica());
-  // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
-  if (definitions.length > 1) await server.ready;
+  const startReplica = (changes: Record<string, string> = {}) => {
+    const configuration = configurationOf({ ...variables, ...changes }, definitions);
+    return startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS, clock, log });
+  };
+  return { startReplica, logLines };
+}
 
-  const clients = new ClientSet(server, clock, serviceKeys);
-  opened.use(clients);
-  const resources = opened.move();
+function databaseAccess(databases: Record<string, TestDatabase>, clock: TestClock) {
   let offsetMs = 0;
   return {
-    publicUrl: server.publicUrl,
-    internalUrl: server.internalUrl,
-    server,
-    clock,
-    serviceKeys,
-    signingKeys,
-    logLines,
-    async advance(ms) {
+    async advance(ms: number) {
       offsetMs += ms;
       clock.advance(ms);
       await Promise.all(Object.values(databases).map(({ ownerUrl }) => setDatabaseOffset(ownerUrl, offsetMs)));
     },
-    database(service) {
+    database(service: string) {
       const database = databases[service];
       if (!database) throw new Error(`${service} has no database here`);
       return database;
     },
+  };
+}
+
+function callers(clients: ClientSet, keys: ServiceKey[]): Pick<TestSystem, "asUser" | "asService" | "keyOf" | "newUser"> {
+  return {
     asUser: (desc, accessToken) => clients.asUser(desc, accessToken),
     asService: (desc, caller, callee) => clients.asService(desc, caller, callee),
-    keyOf: (caller, callee) => findKey(serviceKeys, caller, callee),
+    keyOf: (caller, callee) => findKey(keys, caller, callee),
     newUser: (details) => newUser(clients.asUser(AuthService), details),
-    pushes: () => readLedger(ledgerFile),
-    startReplica,
-    [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
 

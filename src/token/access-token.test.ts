@@ -47,9 +47,6 @@ function countingRing(ring: KeyRing): KeyRing & { found: number } {
     get generation() {
       return ring.generation;
     },
-    get loaded() {
-      return ring.loaded;
-    },
     find(kid) {
       this.found++;
       return ring.find(kid);

@@ -13,6 +13,8 @@ import { type Signer, verifySignature } from "./signing-keys.ts";
 
 const TYPE = "at+jwt";
 const MAX_LENGTH = 4096;
+/** PostgreSQL's largest integer: auth keeps generations in one. */
+const MAX_GENERATION = 2 ** 31 - 1;
 const REMEMBERED_TOKENS = 10_000;
 
 /** The audience of tokens for Concierge's own services. */
@@ -108,7 +110,7 @@ function isExpired(claims: AccessClaims, nowSeconds: number): boolean {
 function readClaims(claims: Record<string, unknown>): AccessClaims | undefined {
   const { sub, sid, gen, auth_time, exp, jti } = claims;
   if (!isUuid(sub) || !isUuid(sid) || !isUuid(jti)) return undefined;
-  if (typeof gen !== "number" || !Number.isSafeInteger(gen) || gen < 0) return undefined;
+  if (typeof gen !== "number" || !Number.isInteger(gen) || gen < 0 || gen > MAX_GENERATION) return undefined;
   if (!isTime(auth_time) || !isTime(exp)) return undefined;
   return {
     userId: sub as string,

@@ -12,8 +12,6 @@ const UNKNOWN_KEY_INTERVAL_MS = 30_000;
 export interface KeyRing {
   /** Grows with every change, so that what was verified with another ring is verified anew. */
   readonly generation: number;
-  /** False until the first keys are there. */
-  readonly loaded: boolean;
   find(kid: string): VerificationKey | undefined;
   /** Looks for keys again because a token names one that is not here. Resolves when that was done, or at once if it was done lately. */
   lookAgain(): Promise<void>;
@@ -26,7 +24,6 @@ export function fixedKeyRing(set: KeySet): KeyRing {
   const keys = byId(set);
   return {
     generation: 0,
-    loaded: true,
     find: (kid) => keys.get(kid),
     lookAgain: () => Promise.resolve(),
     refresh: () => Promise.resolve(),
@@ -61,9 +58,6 @@ export function remoteKeyRing(url: string, clock: Clock): KeyRing {
   return {
     get generation() {
       return generation;
-    },
-    get loaded() {
-      return keys !== undefined;
     },
     find: (kid) => keys?.get(kid),
     refresh,

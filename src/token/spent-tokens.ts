@@ -3,14 +3,15 @@
  * replica and across restarts.
  */
 import { lt, sql } from "drizzle-orm";
-import { pgTable, text, timestamp } from "drizzle-orm/pg-core";
+import { pgTable, text } from "drizzle-orm/pg-core";
+import { now, time } from "../db/columns.ts";
 import type { Db } from "../db/database.ts";
 import { TOLERANCE_SECONDS } from "./compact.ts";
 
 /** Made by drizzle/platform in every service's database. */
 const spentTokens = pgTable("spent_token", {
   jti: text("jti").primaryKey(),
-  expiresAt: timestamp("expires_at", { withTimezone: true }).notNull(),
+  expiresAt: time("expires_at").notNull(),
 });
 
 /** Remembers a token's id until nobody accepts the token any more. False when it was spent before. */
@@ -26,5 +27,5 @@ export async function spendToken(db: Db, tokenId: string, expiresAtSeconds: numb
 
 /** Forgets tokens that expired a minute ago or earlier, by the database's clock. */
 export async function sweepSpentTokens(db: Db): Promise<void> {
-  await db.delete(spentTokens).where(lt(spentTokens.expiresAt, sql`concierge_now() - interval '1 minute'`));
+  await db.delete(spentTokens).where(lt(spentTokens.expiresAt, sql`${now} - interval '1 minute'`));
 }

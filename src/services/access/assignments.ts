@@ -6,7 +6,7 @@ import { and, eq } from "drizzle-orm";
 import { type Db, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import { type Caller, type CallScope, onward } from "../../rpc/call.ts";
+import { type CallScope, keyHolderOf, onward } from "../../rpc/call.ts";
 import { roleAssigned, roleUnassigned } from "./events.ts";
 import { ACCOUNT_ROLE, isBuiltIn, isMadeRole } from "./roles.ts";
 import { roleAssignments } from "./schema.ts";
@@ -45,7 +45,7 @@ export async function assignRole(
   { userId, role }: Assignment,
 ): Promise<void> {
   const { db } = context;
-  const assignedBy = assignerOf(scope.caller);
+  const assignedBy = keyHolderOf(scope).name;
   refuseBuiltIn(role);
   if (!(await isMadeRole(db, role))) throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
   await requireAccount(context, scope, userId);
@@ -88,10 +88,4 @@ async function requireAccount({ clients }: AccessContext, scope: CallScope, user
 function refuseBuiltIn(role: string): void {
   if (!isBuiltIn(role)) return;
   throw fail(Code.InvalidArgument, "ROLE_BUILT_IN", "a built-in role cannot be given or taken");
-}
-
-/** Who goes on record. The access rule let only holders of a service key in, so anybody else is a fault of ours. */
-function assignerOf(caller: Caller): string {
-  if (caller.kind === "anonymous" || caller.kind === "user") throw new Error("roles are given by services only");
-  return caller.name;
 }

@@ -1,9 +1,6 @@
 /** Tables of access. Built-in roles are not rows: they are constants in roles.ts. */
-import { sql } from "drizzle-orm";
-import { pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
-
-const time = (name: string) => timestamp(name, { withTimezone: true });
-const now = sql`concierge_now()`;
+import { pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { now, time } from "../../db/columns.ts";
 
 /** Roles that an installation made for itself. */
 export const roles = pgTable("roles", {
@@ -17,7 +14,7 @@ export const roleAssignments = pgTable(
   "role_assignments",
   {
     userId: uuid("user_id").notNull(),
-    /** Of `roles`, or a built-in one; so this is no foreign key. */
+    /** No foreign key: built-in roles are constants, and not everything that gives them will be AssignRole. */
     role: text("role").notNull(),
     /** Name of the backend or operator that gave it. */
     assignedBy: text("assigned_by").notNull(),

@@ -15,7 +15,6 @@ export const access = defineService({
   name: "access",
   ports: { public: 8082, internal: 50052 },
   config,
-  hasDatabase: true,
   services: [AccessService, AccessInternalService],
   peers,
   start: (context) => ({ implementations: accessHandlers(context) }),

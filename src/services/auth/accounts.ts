@@ -1,15 +1,15 @@
 /** Accounts: who there is. One e-mail address belongs to one account, whatever its spelling in upper and lower case. */
 import { eq } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
-import { AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import type { Db } from "../../db/database.ts";
 import { transaction } from "../../db/database.ts";
 import { constraintOf } from "../../db/errors.ts";
 import { Code, fail } from "../../errors.ts";
-import { emit, event } from "../../feed/emit.ts";
+import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import type { Passwords } from "./passwords.ts";
+import { accountRegistered } from "./events.ts";
 import { accounts, credentials } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
 
 export type Account = typeof accounts.$inferSelect;
 
@@ -28,7 +28,7 @@ export interface NewAccount {
 
 /** Makes an account with a password and returns its id. Account, credential and event are stored together or not at all. */
 export async function registerUser(
-  { db, passwords }: { db: Db; passwords: Passwords },
+  { db, passwords }: Pick<AuthContext, "db" | "passwords">,
   { signal }: CallScope,
   { email, password, firstName, lastName, locale }: NewAccount,
 ): Promise<string> {
@@ -39,12 +39,15 @@ export async function registerUser(
   const passwordHash = await passwords.hash(password, signal);
   const id = uuidv7();
   try {
-    await transaction(db, async (tx) => {
-      await tx.insert(accounts).values({ id, email, emailKey, firstName, lastName, locale });
-      await tx.insert(credentials).values({ accountId: id, passwordHash });
-      const fact = { userId: id, email, firstName, lastName, locale };
-      await emit(tx, [event(AccountRegisteredSchema, `account/${id}`, fact)]);
-    });
+    await transaction(
+      db,
+      async (tx) => {
+        await tx.insert(accounts).values({ id, email, emailKey, firstName, lastName, locale });
+        await tx.insert(credentials).values({ accountId: id, passwordHash });
+        await emit(tx, [accountRegistered({ userId: id, email, firstName, lastName, locale })]);
+      },
+      { signal },
+    );
   } catch (error) {
     if (constraintOf(error) === "accounts_email_key") throw emailTaken();
     throw error;

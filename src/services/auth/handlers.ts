@@ -4,24 +4,22 @@ import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1
 import { scopeOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { getAccount, registerUser } from "./accounts.ts";
-import { login, logout, type SessionStarter } from "./sessions.ts";
+import type { AuthContext } from "./service.ts";
+import { login, logout } from "./sessions.ts";
 
-export function authHandlers(
-  starter: SessionStarter,
-  isLive: (sessionId: string, generation: number) => Promise<boolean>,
-) {
-  const { db } = starter;
+export function authHandlers(auth: AuthContext) {
+  const { db, isLive } = auth;
   return [
     implement(AuthService, {
       async registerUser(request, context) {
-        return { userId: await registerUser(starter, scopeOf(context), request) };
+        return { userId: await registerUser(auth, scopeOf(context), request) };
       },
       async login(request, context) {
-        const { accessTokenExpiresAt, ...session } = await login(starter, scopeOf(context), request);
+        const { accessTokenExpiresAt, ...session } = await login(auth, scopeOf(context), request);
         return { ...session, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
       },
-      async logout({ refreshToken }) {
-        await logout(db, refreshToken);
+      async logout({ refreshToken }, context) {
+        await logout(db, scopeOf(context), refreshToken);
         return {};
       },
     }),

@@ -1,10 +1,6 @@
 /** Tables of auth. */
-import { sql } from "drizzle-orm";
-import { customType, index, integer, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
-
-const bytea = customType<{ data: Buffer }>({ dataType: () => "bytea" });
-const time = (name: string) => timestamp(name, { withTimezone: true });
-const now = sql`concierge_now()`;
+import { index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { bytea, now, time } from "../../db/columns.ts";
 
 /** A person. */
 export const accounts = pgTable("accounts", {

@@ -3,23 +3,31 @@
  * ask whether a session is live.
  */
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
-import { answerJson } from "../../rpc/probes.ts";
-import { defineService } from "../../service.ts";
+import { answerJson } from "../../rpc/json.ts";
+import { defineService, type ServiceContext } from "../../service.ts";
 import { fixedKeyRing } from "../../token/key-ring.ts";
-import { createSessionCheck } from "../../token/sessions.ts";
-import { createSigner, publicKeySet } from "../../token/signing-keys.ts";
+import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
+import { createSigner, publicKeySet, type Signer } from "../../token/signing-keys.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
-import { createPasswords } from "./passwords.ts";
+import { createPasswords, type Passwords } from "./passwords.ts";
 import { createSessionQuery } from "./sessions.ts";
 
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
+
+/** What auth's code works with. */
+export interface AuthContext extends Pick<ServiceContext, "db" | "issuer" | "clock"> {
+  passwords: Passwords;
+  signer: Signer;
+  isLive: SessionQuestion;
+  accessTokenSeconds: number;
+  sessionSeconds: number;
+}
 
 export const auth = defineService({
   name: "auth",
   ports: { public: 8081, internal: 50051 },
   config,
-  hasDatabase: true,
   services: [AuthService, AuthInternalService],
   peers: {},
   async start({ config, mode, issuer, clock, db }) {
@@ -30,10 +38,16 @@ export const auth = defineService({
     const isLive = createSessionQuery(db);
     const jwks = publicKeySet(signingKeys);
     return {
-      implementations: authHandlers(
-        { db, passwords, signer, issuer, clock, accessTokenSeconds, sessionSeconds },
+      implementations: authHandlers({
+        db,
+        issuer,
+        clock,
+        passwords,
+        signer,
         isLive,
-      ),
+        accessTokenSeconds,
+        sessionSeconds,
+      }),
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),
       },

@@ -5,30 +5,19 @@
 import { createHash, randomBytes } from "node:crypto";
 import { and, eq, isNull, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
-import { SessionEndedSchema, SessionStartedSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
-import type { Clock } from "../../clock.ts";
 import type { Db, Tx } from "../../db/database.ts";
 import { transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
-import { emit, event } from "../../feed/emit.ts";
+import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { signAccessToken } from "../../token/access-token.ts";
-import type { Signer } from "../../token/signing-keys.ts";
+import type { SessionQuestion } from "../../token/session-check.ts";
 import { emailKeyOf } from "./accounts.ts";
-import type { Passwords } from "./passwords.ts";
+import { sessionEnded, sessionStarted } from "./events.ts";
 import { accounts, credentials, refreshTokens, sessions } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
 
 const REFRESH_TOKEN_BYTES = 32;
-
-export interface SessionStarter {
-  db: Db;
-  passwords: Passwords;
-  signer: Signer;
-  issuer: string;
-  clock: Clock;
-  accessTokenSeconds: number;
-  sessionSeconds: number;
-}
 
 export interface StartedSession {
   userId: string;
@@ -43,11 +32,11 @@ export interface StartedSession {
  * this one was being checked all get the same answer.
  */
 export async function login(
-  starter: SessionStarter,
+  auth: AuthContext,
   { signal }: CallScope,
   { email, password }: { email: string; password: string },
 ): Promise<StartedSession> {
-  const { db, passwords } = starter;
+  const { db, passwords } = auth;
   const [found] = await db
     .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
     .from(accounts)
@@ -56,18 +45,22 @@ export async function login(
   const fits = await passwords.verify(found?.passwordHash, password, signal);
   if (!found || !fits) throw badCredentials();
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
-  return transaction(db, async (tx) => {
-    const session = await startSession(tx, starter, found);
-    if (!session) throw badCredentials();
-    if (newHash) await replaceHash(tx, found, newHash);
-    return session;
-  });
+  return transaction(
+    db,
+    async (tx) => {
+      const session = await startSession(tx, auth, found);
+      if (!session) throw badCredentials();
+      if (newHash) await replaceHash(tx, found, newHash);
+      return session;
+    },
+    { signal },
+  );
 }
 
 /** Locks and rechecks the credential in the statement that makes the session, so no change slips in between. */
 async function startSession(
   tx: Tx,
-  starter: SessionStarter,
+  auth: AuthContext,
   { userId, version }: { userId: string; version: number },
 ): Promise<StartedSession | undefined> {
   const sessionId = uuidv7();
@@ -76,20 +69,20 @@ async function startSession(
       select a.id, a.generation from ${accounts} a join ${credentials} c on c.account_id = a.id
       where a.id = ${userId} and c.version = ${version} for share of a, c)
     insert into ${sessions} (id, account_id, generation, expires_at)
-    select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${starter.sessionSeconds})
+    select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${auth.sessionSeconds})
     from account returning generation`);
   if (!started) return undefined;
   const refreshToken = randomBytes(REFRESH_TOKEN_BYTES).toString("base64url");
   await tx.insert(refreshTokens).values({ sessionId, number: 1, tokenHash: hashOf(refreshToken) });
-  await emit(tx, [event(SessionStartedSchema, `session/${sessionId}`, { sessionId, userId })]);
-  const nowSeconds = Math.floor(starter.clock.now() / 1000);
-  const expiresAt = nowSeconds + starter.accessTokenSeconds;
+  await emit(tx, [sessionStarted({ sessionId, userId })]);
+  const nowSeconds = Math.floor(auth.clock.now() / 1000);
+  const expiresAt = nowSeconds + auth.accessTokenSeconds;
   const { generation } = started;
   const claims = { userId, sessionId, generation, authenticatedAt: nowSeconds, expiresAt };
   return {
     userId,
     sessionId,
-    accessToken: signAccessToken(starter.signer, starter, claims),
+    accessToken: signAccessToken(auth.signer, auth, claims),
     accessTokenExpiresAt: new Date(expiresAt * 1000),
     refreshToken,
   };
@@ -104,24 +97,28 @@ async function replaceHash(tx: Tx, seen: { userId: string; version: number }, pa
 }
 
 /** Ends the session that a refresh token belongs to. An unknown token and a session that has ended change nothing. */
-export async function logout(db: Db, refreshToken: string): Promise<void> {
-  await transaction(db, async (tx) => {
-    const [token] = await tx
-      .select({ sessionId: refreshTokens.sessionId })
-      .from(refreshTokens)
-      .where(eq(refreshTokens.tokenHash, hashOf(refreshToken)));
-    if (!token) return;
-    const [ended] = await tx
-      .update(sessions)
-      .set({ endedAt: sql`concierge_now()` })
-      .where(and(eq(sessions.id, token.sessionId), isNull(sessions.endedAt)))
-      .returning({ sessionId: sessions.id, userId: sessions.accountId });
-    if (ended) await emit(tx, [event(SessionEndedSchema, `session/${ended.sessionId}`, ended)]);
-  });
+export async function logout(db: Db, { signal }: CallScope, refreshToken: string): Promise<void> {
+  await transaction(
+    db,
+    async (tx) => {
+      const [token] = await tx
+        .select({ sessionId: refreshTokens.sessionId })
+        .from(refreshTokens)
+        .where(eq(refreshTokens.tokenHash, hashOf(refreshToken)));
+      if (!token) return;
+      const [ended] = await tx
+        .update(sessions)
+        .set({ endedAt: sql`concierge_now()` })
+        .where(and(eq(sessions.id, token.sessionId), isNull(sessions.endedAt)))
+        .returning({ sessionId: sessions.id, userId: sessions.accountId });
+      if (ended) await emit(tx, [sessionEnded(ended)]);
+    },
+    { signal },
+  );
 }
 
 /** Makes the question "may this session still be used?", asked for every call of a person. */
-export function createSessionQuery(db: Db): (sessionId: string, generation: number) => Promise<boolean> {
+export function createSessionQuery(db: Db): SessionQuestion {
   const query = db
     .select({ id: sessions.id })
     .from(sessions)

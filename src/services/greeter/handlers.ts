@@ -3,6 +3,10 @@ import { GreeterService } from "../../../gen/concierge/greeter/v1/greeter_servic
 import { implement } from "../../service.ts";
 import { greet } from "./greetings.ts";
 
-export const greeterHandlers = implement(GreeterService, {
-  sayHello: ({ name }) => ({ message: greet(name) }),
-});
+export function greeterHandlers() {
+  return [
+    implement(GreeterService, {
+      sayHello: ({ name }) => ({ message: greet(name) }),
+    }),
+  ];
+}

@@ -11,8 +11,7 @@ export const greeter = defineService({
   name: "greeter",
   ports: { public: 8086, internal: 50056 },
   config,
-  hasDatabase: false,
   services: [GreeterService],
   peers: { auth: AuthInternalService },
-  start: () => ({ implementations: [greeterHandlers] }),
+  start: () => ({ implementations: greeterHandlers() }),
 });

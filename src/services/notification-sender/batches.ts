@@ -3,16 +3,22 @@
  * answers mean for a recipient.
  */
 
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import {
-  type ClaimedNotification,
-  type MarkProcessedRequestSchema,
-  Outcome,
-} from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { type ClaimedNotification, Outcome } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
 import type { PushMessage, PushResult } from "./push.ts";
 
-/** What is told to notification about a batch. */
-export type Report = MessageInitShape<typeof MarkProcessedRequestSchema>;
+/** What became of one recipient of a notification. */
+export interface RecipientOutcome {
+  notificationId: string;
+  userId: string;
+  outcome: Outcome;
+}
+
+/** What is told to notification about a batch: the fields of a MarkProcessedRequest. */
+export interface Report {
+  leaseToken: string;
+  outcomes: RecipientOutcome[];
+  deadDeviceIds: string[];
+}
 
 /** One push: the message for a device of a recipient. */
 export interface Delivery {
@@ -59,12 +65,12 @@ export function reportOf(
   notifications: ClaimedNotification[],
   deliveries: Delivery[],
   results: PushResult[],
-): Report & { outcomes: object[] } {
+): Report {
   const byRecipient = Map.groupBy(
     deliveries.map((delivery, index) => ({ ...delivery, result: results[index] ?? NOT_PUSHED })),
     ({ userId, message }) => `${message.notificationId} ${userId}`,
   );
-  const outcomes: { notificationId: string; userId: string; outcome: Outcome }[] = [];
+  const outcomes: RecipientOutcome[] = [];
   const deadDeviceIds = new Set<string>();
   for (const { notificationId, recipients } of notifications) {
     for (const { userId } of recipients) {

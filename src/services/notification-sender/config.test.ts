@@ -1,8 +1,10 @@
 /** What the sender's variables let through, mode by mode. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { inspect } from "node:util";
 import { loadConfig } from "../../config.ts";
 import { createServiceAccount } from "../../dev/push-stand-in.ts";
+import { ExitCode, StartupError } from "../../errors.ts";
 import { createServiceKey } from "../../token/key-making.ts";
 import { config } from "./config.ts";
 
@@ -47,11 +49,29 @@ test("S-CFG-04 the push stand-in is refused in production and allowed in the dem
   assert.equal((await load("demo", standIn)).pushEndpoint, standIn.PUSH_ENDPOINT);
 });
 
-test("S-NOT-11 credentials that are none are refused without a word of them", async () => {
-  for (const text of ["canary-1", '"canary-2"', '{"client_email": "canary-3"}', '{"private_key": ["canary-4"]}']) {
+test("S-NOT-11 credentials that are none stop the start without a word of them", async () => {
+  const key = await account;
+  const brokenKeys = [
+    "canary{",
+    '{"private_key": "canary',
+    '"canary"',
+    '{"client_email": "canary"}',
+    JSON.stringify({ ...key, type: "canary" }),
+    JSON.stringify({ ...key, project_id: undefined, private_key_id: "canary" }),
+    JSON.stringify({ ...key, private_key: ["canary"] }),
+    JSON.stringify({ ...key, private_key: "canary" }),
+    JSON.stringify({ ...key, private_key: "-----BEGIN PRIVATE KEY-----\ncanary\n-----END PRIVATE KEY-----\n" }),
+  ];
+  for (const text of brokenKeys) {
     await assert.rejects(
       () => load("development", { FIREBASE_CREDENTIALS: text }),
-      ({ message }: Error) => message.includes("FIREBASE_CREDENTIALS") && !message.includes("canary"),
+      (error) => {
+        assert.ok(error instanceof StartupError);
+        assert.equal(error.exitCode, ExitCode.config);
+        assert.match(error.message, /FIREBASE_CREDENTIALS/);
+        assert.ok(!inspect(error, { depth: null, showHidden: true }).includes("canary"));
+        return true;
+      },
     );
   }
 });

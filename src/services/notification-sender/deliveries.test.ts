@@ -24,7 +24,7 @@ import { startTestSystem } from "../../testing/system.ts";
 import { auth } from "../auth/service.ts";
 import { devices, recipients } from "../notification/schema.ts";
 import { notification } from "../notification/service.ts";
-import { Deliveries } from "./deliveries.ts";
+import { Deliveries, PUSH_TIMEOUT_MS } from "./deliveries.ts";
 import { createPusher } from "./push.ts";
 
 const PROJECT = "concierge-test";
@@ -41,8 +41,7 @@ async function startWorld({ batchSize = 100 } = {}) {
   const serviceAccount = identityOf(await account);
   const standIn = { ledgerFile, clock: systemClock, serviceAccount, projectId: PROJECT };
   const { url: endpoint } = opened.use(await startPushStandIn(standIn));
-  const credentials = JSON.stringify(await account);
-  const pusher = opened.use(await createPusher({ credentials, endpoint, clock: systemClock }));
+  const pusher = opened.use(await createPusher({ key: await account, endpoint, sendTimeoutMs: PUSH_TIMEOUT_MS }));
   const system = opened.use(await startTestSystem({ definitions: [auth, notification] }));
   const { hostname, port } = new URL(system.internalUrl);
   const network = opened.use(await startFaultProxy({ host: hostname, port: Number(port) }));
@@ -140,6 +139,26 @@ test("R-NOT-10 one bad token in a batch of 500: 499 are sent, one is marked fail
   const pushed = await world.pushedTokens();
   assert.deepEqual([pushed.length, new Set(pushed).size], [499, 499]);
   assert.equal((await world.deviceTokens()).includes("unregistered-x"), false);
+});
+
+test("more pushes than FCM takes in one call go out in several, each with its own result", async () => {
+  await using world = await startWorld();
+  const users = Array.from({ length: 3 }, () => crypto.randomUUID());
+  const tokens = Array.from({ length: 501 }, (_, index) => (index === 500 ? "unregistered-x" : `phone ${index}`));
+  await world.db.insert(devices).values(
+    tokens.map((token, index) => {
+      const userId = users[Math.floor(index / 250)]!;
+      return { id: crypto.randomUUID(), userId, token, tokenHash: token, platform: "web" as const };
+    }),
+  );
+  await world.notify(users);
+  await world.newDeliveries().run(never);
+  assert.equal(new Set(await world.pushedTokens()).size, 500);
+  const outcomes = await world.outcomes();
+  assert.deepEqual(
+    users.map((userId) => outcomes[userId]),
+    ["sent", "sent", "failed"],
+  );
 });
 
 test("full batches follow each other until all is delivered", async () => {

@@ -32,7 +32,7 @@ export interface DeliveryOptions {
 export const PUSH_TIMEOUT_MS = 15_000;
 /** What a lease must have left for telling, when the last push has ended. */
 const TELL_RESERVE_MS = 5_000;
-/** FCM's limit for one call. */
+/** The most that one `send` takes. */
 const PUSHES_AT_ONCE = 500;
 /** Leaves five seconds for claiming and for starting pushes. */
 export const MIN_LEASE_SECONDS = 25;
@@ -69,7 +69,7 @@ export class Deliveries {
     }
   }
 
-  async #push({ leaseToken, notifications }: ClaimResponse, leaseEndsAtMs: number) {
+  async #push({ leaseToken, notifications }: ClaimResponse, leaseEndsAtMs: number): Promise<Report> {
     const { pusher, clock } = this.#options;
     const deliveries = deliveriesOf(notifications);
     const results: PushResult[] = [];
@@ -86,7 +86,7 @@ export class Deliveries {
     const report = this.#untold;
     if (!report) return;
     try {
-      if (report.outcomes?.length) await this.#options.notification.markProcessed(report);
+      if (report.outcomes.length > 0) await this.#options.notification.markProcessed(report);
     } catch (error) {
       if (reasonOf(error) !== "LEASE_LOST") throw error;
       this.#options.log.warn("a lease ran out before its batch could be told of; another sender may push it again");

@@ -1,6 +1,6 @@
 /**
- * What makes a Firebase service account's key, checked once at the start. The SDK would check it too, but quotes the key's
- * text in its errors; and of another type of credential it would run whatever the key says.
+ * The Firebase service account's key, and what makes one, checked once at the start. The SDK would check it too, but
+ * quotes the key's text in its errors; and of another type of credential it would run whatever that says.
  */
 import { createPrivateKey } from "node:crypto";
 
@@ -14,7 +14,7 @@ export interface ServiceAccountKey {
   [field: string]: unknown;
 }
 
-/** Why this is no service account's key, or undefined: then it is a ServiceAccountKey. Names the field, never its content. */
+/** Why this is no ServiceAccountKey, or undefined if it is one. Names the field, never its content. */
 export function credentialsProblem(key: Record<string, unknown>): string | undefined {
   if (key.type !== "service_account") return 'is not a service account\'s: its "type" must be "service_account"';
   const missing = ["project_id", "client_email", "private_key"].find((field) => !isText(key[field]));

@@ -111,7 +111,7 @@ function createCredential(
   credential.getGoogleAuth?.();
   const transporter = credential.authClient?.transporter;
   if (!transporter) throw new StartupError("this firebase-admin keeps its token client elsewhere", ExitCode.failure);
-  // No retries here either: see leaveRetriesToUs.
+  // No retries: the sender looks again every pollMs, and the lease decides when a push is tried again.
   transporter.defaults = { timeout: TOKEN_TIMEOUT_MS, retryConfig: { retry: 0 }, ...(agent && { agent }) };
   return {
     async getAccessToken() {
@@ -126,8 +126,8 @@ function createCredential(
  * The SDK tries a 503 five times, over 7 s, and with a Retry-After for up to 4 minutes. A batch that was given up here
  * (timeout, lease lost, shutdown) would still be sent later, by the SDK's own delayed retry, beside the sender's next
  * try; and sendEach answers when its slowest message has, so one such device would hold back 499 known results past
- * any lease. The sender claims again at every poll, and what it could not push when its lease is over. There is no public setting; where this field moves (a test tells), the
- * SDK's retries are back and nothing else changes.
+ * any lease. The sender's job looks again every pollMs, and gets what was not pushed once its lease is over. There is
+ * no public setting; where this field moves (a test tells), the SDK's retries are back and nothing else changes.
  */
 function leaveRetriesToUs(messaging: Messaging): void {
   const handler: unknown = Reflect.get(messaging, "messagingRequestHandler");

@@ -89,8 +89,7 @@ export function outcomeOfError(error: unknown): PushResult {
       if (!httpResponse || isObject(httpResponse.data)) return { outcome: "rejected", code };
       return later(code);
     case "later":
-      if (httpResponse?.status === 401 && fcmCode === undefined)
-        return later(UNAUTHENTICATED_CODE);
+      if (httpResponse?.status === 401 && fcmCode === undefined) return later(UNAUTHENTICATED_CODE);
       return later(code);
   }
 }

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -13,18 +13,14 @@ import { after, before, mock, test } from "node:test";
 import { inspect } from "node:util";
 import { getApps } from "firebase-admin/app";
 import { type Clock, systemClock } from "../../clock.ts";
-import {
-  createServiceAccount,
-  identityOf,
-  readLedger,
-  type ServiceAccountKey,
-  startPushStandIn,
-} from "../../dev/push-stand-in.ts";
+import { createServiceAccount, identityOf, readLedger, startPushStandIn } from "../../dev/push-stand-in.ts";
 import { ExitCode, StartupError } from "../../errors.ts";
-import { createPusher, fcmMessageOf, type PushMessage } from "./push.ts";
+import { createPusher, type PushMessage } from "./push.ts";
+import type { ServiceAccountKey } from "./push-credentials.ts";
 
 const projectId = "concierge-test";
 const promptlyMs = 3000;
+const sendTimeoutMs = 15_000;
 let key: ServiceAccountKey;
 let folder: string;
 let ledgerCount = 0;
@@ -53,8 +49,7 @@ function startStandIn(options: { ledgerFile?: string; port?: number; clock?: Clo
 }
 
 function startPusher(endpoint: string, options: { key?: ServiceAccountKey; sendTimeoutMs?: number } = {}) {
-  const credentials = JSON.stringify(options.key ?? key);
-  return createPusher({ credentials, endpoint, clock: systemClock, sendTimeoutMs: options.sendTimeoutMs });
+  return createPusher({ key, endpoint, sendTimeoutMs, ...options });
 }
 
 function pushTo(deviceToken: string, changes: Partial<PushMessage> = {}): PushMessage {
@@ -87,7 +82,7 @@ test("an accepted push is in the ledger with its text as it was and one identity
   const title = "{{name}} $1 \u202e‮ 你好 %s";
   const body = '<b>"quoted"</b>\n\\ \u0007';
   const data = { order: "42", notification_id: "forged" };
-  const results = await pusher.send([pushTo("phone", { notificationId: "n-1", title, body, data, ttlSeconds: 60 })]);
+  const results = await pusher.send([pushTo("phone", { notificationId: "n-1", title, body, data })]);
 
   const [entry, ...others] = await readLedger(ledgerFile);
   assert.equal(others.length, 0);
@@ -95,28 +90,14 @@ test("an accepted push is in the ledger with its text as it was and one identity
   assert.equal(entry?.token, "phone");
   assert.equal(entry?.project, projectId);
   assert.ok(Math.abs(Date.parse(entry.time) - systemClock.now()) < 60_000);
-  const { apns, ...message } = entry.message as { apns: { headers: Record<string, string> } };
-  assert.deepEqual(message, {
+  assert.deepEqual(entry.message, {
     token: "phone",
     notification: { title, body },
     data: { order: "42", notification_id: "n-1" },
-    android: { collapse_key: "n-1", notification: { tag: "n-1" }, ttl: "60s" },
-    webpush: { notification: { tag: "n-1" }, headers: { TTL: "60" } },
+    android: { collapse_key: "n-1", notification: { tag: "n-1" } },
+    apns: { headers: { "apns-collapse-id": "n-1" } },
+    webpush: { notification: { tag: "n-1" } },
   });
-  assert.equal(apns.headers["apns-collapse-id"], "n-1");
-  assert.ok(Number(apns.headers["apns-expiration"]) > systemClock.now() / 1000);
-});
-
-test("how long a push is kept is said in each platform's own way, or not at all", () => {
-  const nowMs = 1_700_000_000_000;
-  const keptFor = (ttlSeconds?: number) => {
-    const message = fcmMessageOf(pushTo("phone", { ttlSeconds }), nowMs);
-    return [message.android?.ttl, message.apns?.headers?.["apns-expiration"], message.webpush?.headers?.TTL];
-  };
-  assert.deepEqual(keptFor(undefined), [undefined, undefined, undefined]);
-  assert.deepEqual(keptFor(0), [0, "0", "0"]);
-  assert.deepEqual(keptFor(90), [90_000, "1700000090", "90"]);
-  assert.deepEqual(keptFor(1e9), [2_419_200_000, "1702419200", "2419200"]);
 });
 
 test("S-NOT-09 each refusal of FCM becomes the outcome to act on, others unaffected", async () => {
@@ -127,10 +108,10 @@ test("S-NOT-09 each refusal of FCM becomes the outcome to act on, others unaffec
     "unregistered-a": { outcome: "unregistered" },
     "invalid-a": { outcome: "rejected", code: "messaging/invalid-argument" },
     "sender-mismatch-a": { outcome: "rejected", code: "messaging/mismatched-credential" },
-    "quota-a": { outcome: "retry", code: "messaging/message-rate-exceeded", retryAfterMs: 30_000 },
-    "quota-7-a": { outcome: "retry", code: "messaging/message-rate-exceeded", retryAfterMs: 7000 },
+    "quota-a": { outcome: "retry", code: "messaging/message-rate-exceeded" },
+    "quota-7-a": { outcome: "retry", code: "messaging/message-rate-exceeded" },
     "unavailable-a": { outcome: "retry", code: "messaging/server-unavailable" },
-    "unavailable-9-a": { outcome: "retry", code: "messaging/server-unavailable", retryAfterMs: 9000 },
+    "unavailable-9-a": { outcome: "retry", code: "messaging/server-unavailable" },
     "internal-a": { outcome: "retry", code: "messaging/internal-error" },
     "apns-a": { outcome: "retry", code: "messaging/third-party-auth-error" },
     "dropped-a": { outcome: "retry", code: "app/network-error" },
@@ -177,21 +158,6 @@ test("R-NOT-10 one dead token in a batch of 500: 499 sent, 1 unregistered", asyn
   for (const [index, result] of results.entries()) {
     if (result.outcome === "sent") assert.equal(nameByToken.get(`device-${index}`), result.messageId);
   }
-});
-
-test("more than 500 messages go out in several calls, with results in order; none is no call", async () => {
-  const ledgerFile = newLedgerFile();
-  await using standIn = await startStandIn({ ledgerFile });
-  await using pusher = await startPusher(standIn.url);
-  assert.deepEqual(await pusher.send([]), []);
-  const messages = Array.from({ length: 501 }, (_, index) =>
-    pushTo(index === 500 ? "unregistered-last" : `device-${index}`),
-  );
-  const results = await pusher.send(messages);
-  assert.equal(results.length, 501);
-  assert.ok(results.slice(0, 500).every((result) => result.outcome === "sent"));
-  assert.deepEqual(results[500], { outcome: "unregistered" });
-  assert.equal((await readLedger(ledgerFile)).length, 500);
 });
 
 test("with nothing listening every push is to be retried, soon", async () => {
@@ -245,7 +211,7 @@ test("a batch fetches one access token, and the next batch none", async () => {
   assert.equal(tokenRequests, 1);
 });
 
-test("a server that never answers costs no more than the timeout; signal and disposal end a send", async () => {
+test("a server that never answers costs no more than the timeout; disposal ends a send", async () => {
   await using server = await startServer(() => undefined);
   const interrupted = (code: string) => [{ outcome: "retry", code }];
 
@@ -255,12 +221,6 @@ test("a server that never answers costs no more than the timeout; signal and dis
   assert.ok(systemClock.monotonic() - start < promptlyMs);
 
   await using pusher = await startPusher(server.url);
-  const stop = new AbortController();
-  const aborted = pusher.send([pushTo("a")], stop.signal);
-  stop.abort();
-  assert.deepEqual(await aborted, interrupted("push/aborted"));
-  assert.deepEqual(await pusher.send([pushTo("a")], stop.signal), interrupted("push/aborted"));
-
   const closed = pusher.send([pushTo("a")]);
   await pusher[Symbol.asyncDispose]();
   await pusher[Symbol.asyncDispose]();
@@ -272,12 +232,11 @@ test("R-NOT-03 a push that FCM has but did not answer is to be retried under the
   const ledgerFile = newLedgerFile();
   await using standIn = await startStandIn({ ledgerFile });
   await using pusher = await startPusher(standIn.url);
-  const stop = new AbortController();
-  const sending = pusher.send([pushTo("slow-60000-a", { notificationId: "n-1" })], stop.signal);
+  const sending = pusher.send([pushTo("slow-60000-a", { notificationId: "n-1" })]);
   const giveUpMs = systemClock.monotonic() + promptlyMs;
   while ((await readLedger(ledgerFile)).length === 0) assert.ok(systemClock.monotonic() < giveUpMs);
-  stop.abort();
-  assert.deepEqual(await sending, [{ outcome: "retry", code: "push/aborted" }]);
+  await pusher[Symbol.asyncDispose]();
+  assert.deepEqual(await sending, [{ outcome: "retry", code: "push/closed" }]);
   const [entry] = await readLedger(ledgerFile);
   assert.deepEqual(entry?.message.data, { notification_id: "n-1" });
 });
@@ -294,12 +253,10 @@ test("an access token that arrives after the send was given up is not used", asy
     else response.end(answer);
     isFirst = false;
   });
-  await using pusher = await startPusher(server.url);
-  const stop = new AbortController();
-  const sending = pusher.send([pushTo("given-up")], stop.signal);
+  await using pusher = await startPusher(server.url, { sendTimeoutMs: 1000 });
+  const sending = pusher.send([pushTo("given-up")]);
   const response = await held.promise;
-  stop.abort();
-  await sending;
+  assert.deepEqual(await sending, [{ outcome: "retry", code: "push/deadline-exceeded" }]);
   response.end(answer);
   // These take a round trip more than the late push would.
   await pusher.send([pushTo("b")]);
@@ -325,14 +282,6 @@ test("two pushers live side by side, each with its own project's key and end", a
     (await readLedger(secondLedger)).map((entry) => entry.token),
     ["b", "c"],
   );
-});
-
-test("the key may be a file", async () => {
-  const credentialsFile = join(folder, "key.json");
-  await writeFile(credentialsFile, JSON.stringify(key), { mode: 0o600 });
-  await using standIn = await startStandIn();
-  await using pusher = await createPusher({ credentialsFile, endpoint: standIn.url, clock: systemClock });
-  assert.equal((await pusher.send([pushTo("a")]))[0]?.outcome, "sent");
 });
 
 test("another project's key, or another account's, is our trouble: nothing is given up", async () => {
@@ -379,38 +328,20 @@ test("S-NOT-11 the key is in no result, whatever the token endpoint or FCM answe
   }
 });
 
-test("S-NOT-11 a key that cannot be used stops the start without showing any of it", async () => {
-  const canary = "canary-in-the-key";
-  const brokenKeys = [
-    `${canary}{`,
-    `{"private_key": "${canary}`,
-    `"${canary}"`,
-    JSON.stringify({ ...key, type: canary }),
-    JSON.stringify({ ...key, project_id: undefined, private_key_id: canary }),
-    JSON.stringify({ ...key, private_key: canary }),
-    JSON.stringify({ ...key, private_key: `-----BEGIN PRIVATE KEY-----\n${canary}\n-----END PRIVATE KEY-----\n` }),
-  ];
+test("S-NOT-11 an endpoint that cannot be used stops the start without showing any of it", async () => {
+  const canary = "canary-in-the-endpoint";
   const isClean = (error: unknown) => {
     assert.ok(error instanceof StartupError);
     assert.equal(error.exitCode, ExitCode.config);
     assert.ok(!inspect(error, { depth: null, showHidden: true }).includes(canary));
     return true;
   };
-  for (const credentials of brokenKeys)
-    await assert.rejects(createPusher({ credentials, clock: systemClock }), isClean);
-  await assert.rejects(createPusher({ credentialsFile: join(folder, "missing"), clock: systemClock }), isClean);
-  for (const endpoint of [
-    "fcm",
-    "https://127.0.0.1:1",
-    `http://user:${canary}@127.0.0.1:1`,
-    "http://127.0.0.1:1/path",
-  ]) {
-    await assert.rejects(createPusher({ credentials: JSON.stringify(key), endpoint, clock: systemClock }), isClean);
-  }
+  const endpoints = ["fcm", "https://127.0.0.1:1", `http://user:${canary}@127.0.0.1:1`, "http://127.0.0.1:1/path"];
+  for (const endpoint of endpoints) await assert.rejects(startPusher(endpoint), isClean);
 });
 
 test("without an endpoint the production path is built, reaching nothing until it sends", async () => {
-  const pusher = await createPusher({ credentials: JSON.stringify(key), clock: systemClock });
+  const pusher = await createPusher({ key, sendTimeoutMs });
   assert.deepEqual(await pusher.send([]), []);
   await pusher[Symbol.asyncDispose]();
 });

@@ -34,8 +34,8 @@ export interface PusherOptions {
 
 export interface Pusher extends AsyncDisposable {
   /**
-   * Sends at most 500 messages, FCM's limit for one call, and resolves with one result for each, by index. Never rejects.
-   * A send that is interrupted (by the timeout or disposal) resolves at once; what is not known then is "retry".
+   * Sends at most 500 messages, FCM's limit for one call, and resolves with one result for each, by index. Never
+   * rejects. A send that is interrupted (by the timeout or disposal) resolves at once, every result being "retry".
    */
   send(messages: readonly PushMessage[]): Promise<PushResult[]>;
 }

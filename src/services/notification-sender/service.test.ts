@@ -1,7 +1,6 @@
 /** The sender as it runs, polling by itself, beside the services it needs. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import {
   NotificationInternalService,
   NotificationService,
@@ -10,12 +9,12 @@ import {
 import { openDatabase } from "../../db/database.ts";
 import { armFailpoint } from "../../failpoints.ts";
 import { startTestSystem } from "../../testing/system.ts";
+import { until } from "../../testing/until.ts";
 import { auth } from "../auth/service.ts";
 import { recipients } from "../notification/schema.ts";
 import { notification } from "../notification/service.ts";
 import { notificationSender } from "./service.ts";
 
-const PATIENCE_MS = 5_000;
 const POLL_MS = 20;
 
 function start() {
@@ -23,15 +22,6 @@ function start() {
     definitions: [auth, notification, notificationSender],
     variables: { CONCIERGE_NOTIFICATION_SENDER_POLL_MS: String(POLL_MS) },
   });
-}
-
-async function until<T>(what: string, look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (let waitedMs = 0; waitedMs < PATIENCE_MS; waitedMs += POLL_MS) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await delay(POLL_MS);
-  }
-  throw new Error(`${what} did not come within ${PATIENCE_MS} ms`);
 }
 
 test("from a notification to the device, the inbox and the ledger, without a hand", async () => {
@@ -55,7 +45,7 @@ test("from a notification to the device, the inbox and the ledger, without a han
   await client.markReceived({ notificationId });
   await until("the outcome", async () => {
     const [recipient] = await db.select().from(recipients);
-    return recipient?.outcome === "sent" ? true : undefined;
+    return recipient?.outcome === "sent";
   });
   await system.advance(31_000);
   assert.deepEqual((await backend.listUnprocessed({})).notifications, []);

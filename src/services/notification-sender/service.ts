@@ -12,7 +12,6 @@ export const notificationSender = defineService({
   name: "notification-sender",
   ports: { public: 8088, internal: 50058 },
   config,
-  hasDatabase: false,
   services: [],
   peers: { notification: NotificationInternalService },
   async start({ config, clients, clock, log }) {

@@ -1,9 +1,8 @@
 /** Every variable of notification. */
-import { peerUrl } from "../../config.ts";
-import { databaseConfig, serviceKeysConfig } from "../../service.ts";
+import { authPeerConfig, databaseConfig, serviceKeysConfig } from "../../service.ts";
 
 export const config = {
   ...databaseConfig,
   ...serviceKeysConfig,
-  authUrl: peerUrl("URL of auth's internal listener", { default: "http://127.0.0.1:50051" }),
+  ...authPeerConfig,
 };

@@ -7,7 +7,7 @@ import {
   Outcome,
   Platform,
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
-import { callerName, scopeOf, userOf } from "../../rpc/call.ts";
+import { keyHolderOf, scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { type Platform as DevicePlatform, registerDevice } from "./devices.ts";
 import { claim, listUnprocessed } from "./leases.ts";
@@ -91,9 +91,8 @@ function internalHandlers(db: NotificationContext["db"]) {
   });
 }
 
-/** Who holds a lease. The access rule let only holders of a service key in, so there is a name. */
+/** Who holds a lease: with the kind, because a backend may have an operator's name. */
 function ownerOf(context: HandlerContext): string {
-  const owner = callerName(scopeOf(context).caller);
-  if (owner === undefined) throw new Error("leases are given to services only");
-  return owner;
+  const { kind, name } = keyHolderOf(scopeOf(context));
+  return `${kind} ${name}`;
 }

@@ -1,9 +1,7 @@
 /** Tables of notification. */
 import { sql } from "drizzle-orm";
-import { index, jsonb, pgTable, primaryKey, text, timestamp, uuid } from "drizzle-orm/pg-core";
-
-const time = (name: string) => timestamp(name, { withTimezone: true });
-const now = sql`concierge_now()`;
+import { index, jsonb, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { now, time } from "../../db/columns.ts";
 
 /** What is said. Never changed once it is stored. */
 export const notifications = pgTable("notifications", {
@@ -32,7 +30,7 @@ export const recipients = pgTable(
     processedAt: time("processed_at"),
     outcome: text("outcome", { enum: ["sent", "no_device", "failed"] }),
     receivedAt: time("received_at"),
-    /** Name of the caller that holds the lease, or held it when the recipient was processed. */
+    /** Kind and name of the caller that holds the lease, or held it when the recipient was processed. */
     leaseOwner: text("lease_owner"),
     /** Of a claim; null where ListUnprocessed gave the lease. */
     leaseToken: uuid("lease_token"),

@@ -19,7 +19,6 @@ export const notification = defineService({
   name: "notification",
   ports: { public: 8085, internal: 50055 },
   config,
-  hasDatabase: true,
   services: [NotificationService, NotificationInternalService],
   peers,
   start: (context) => ({ implementations: notificationHandlers(context) }),

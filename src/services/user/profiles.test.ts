@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as delay } from "node:timers/promises";
 import { fromBinary } from "@bufbuild/protobuf";
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
@@ -11,6 +10,7 @@ import { connect } from "../../db/connection.ts";
 import { Code, reasonOf } from "../../errors.ts";
 import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { startTestService, startTestSystem, type TestSystem } from "../../testing/system.ts";
+import { until } from "../../testing/until.ts";
 import { signAccessToken } from "../../token/access-token.ts";
 import { createSigner } from "../../token/signing-keys.ts";
 import { access } from "../access/service.ts";
@@ -108,8 +108,7 @@ describe("profiles", () => {
     assert.deepEqual(await stored(system, claims.userId), { profiles: 0, events: [] });
     // the line is written when the answer is out, which may be a moment after it is in
     const isLogged = () => JSON.stringify(system.logLines).includes("the account behind a live session was not found");
-    for (let waitedMs = 0; !isLogged() && waitedMs < 2_000; waitedMs += 5) await delay(5);
-    assert.ok(isLogged());
+    await until("the log line", isLogged);
   });
 
   test("while auth or access is away nothing is stored and callers hear UNAVAILABLE; then it works again", async () => {

@@ -1,8 +1,7 @@
 /** Tables of user. */
 import { sql } from "drizzle-orm";
-import { pgTable, text, timestamp, uuid } from "drizzle-orm/pg-core";
-
-const time = (name: string) => timestamp(name, { withTimezone: true });
+import { pgTable, text, uuid } from "drizzle-orm/pg-core";
+import { time } from "../../db/columns.ts";
 
 /** A person as others see them; made from the account at the first read. */
 export const profiles = pgTable("profiles", {

@@ -16,7 +16,6 @@ export const user = defineService({
   name: "user",
   ports: { public: 8084, internal: 50054 },
   config,
-  hasDatabase: true,
   services: [UserService, UserInternalService],
   peers,
   start: (context) => ({ implementations: userHandlers(context) }),

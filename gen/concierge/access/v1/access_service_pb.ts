@@ -363,7 +363,7 @@ export const AccessInternalService: GenService<{
    * Gives a role to a user. Giving it twice is no error.
    *
    * Errors: NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN (built-in roles
-   * are not given by this call).
+   * are not given by this call), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.AssignRole
    */

@@ -17,7 +17,9 @@ export const file_concierge_options_v1_access: GenFile = /*@__PURE__*/
   fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9hY2Nlc3MucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxIp0BCgZBY2Nlc3MSLgoGcHVibGljGAEgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuUHVibGljSAASKgoEdXNlchgCIAEoCzIaLmNvbmNpZXJnZS5vcHRpb25zLnYxLlVzZXJIABIwCgdjYWxsZXJzGAMgASgLMh0uY29uY2llcmdlLm9wdGlvbnMudjEuQ2FsbGVyc0gAQgUKA3dobyIICgZQdWJsaWMiBgoEVXNlciJACgdDYWxsZXJzEhAKCHNlcnZpY2VzGAEgAygJEhAKCGJhY2tlbmRzGAIgASgIEhEKCW9wZXJhdG9ycxgDIAEoCDpWCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjRhgMgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuQWNjZXNzUgZhY2Nlc3NiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
- * The rule of one method. Methods of `XService` (public listener) use public or user, methods of `XInternalService`
+ * The rule of one method. Whatever it is, any method may answer INVALID_ARGUMENT / INVALID_REQUEST (a field breaks its rule),
+ * INVALID_ARGUMENT / MALFORMED_MESSAGE, RESOURCE_EXHAUSTED / MESSAGE_TOO_LARGE, DEADLINE_EXCEEDED, UNAVAILABLE (the service or its
+ * database is starting, stopping or away), ABORTED / CONFLICT (try again) and INTERNAL. Methods of `XService` (public listener) use public or user, methods of `XInternalService`
  * (internal listener) use callers.
  *
  * @generated from message concierge.options.v1.Access
@@ -95,7 +97,8 @@ export const UserSchema: GenMessage<User> = /*@__PURE__*/
 
 /**
  * Which holders of service-token keys may call. Errors of every such method: UNAUTHENTICATED (no token, or one that is not
- * accepted), UNAUTHENTICATED / REPLAY (the token was used before), PERMISSION_DENIED / CALLER_NOT_ALLOWED.
+ * accepted), PERMISSION_DENIED / CALLER_NOT_ALLOWED and, where `idempotency_level` is not set, UNAUTHENTICATED / REPLAY (the
+ * token was used before).
  *
  * @generated from message concierge.options.v1.Callers
  */

@@ -6,11 +6,14 @@
 import { Code, fail } from "../errors.ts";
 import type { AccessClaims } from "./access-token.ts";
 
+/** Asks once: may the session be used, which started with this generation? */
+export type SessionQuestion = (sessionId: string, generation: number) => Promise<boolean>;
+
 /** Answers true while the session may be used. Rejects with AUTH_STALE when nobody can tell. */
 export type SessionCheck = (claims: AccessClaims) => Promise<boolean>;
 
 /** Makes a check that asks `ask`, sharing one question among the calls that wait for the same session. */
-export function createSessionCheck(ask: (sessionId: string, generation: number) => Promise<boolean>): SessionCheck {
+export function createSessionCheck(ask: SessionQuestion): SessionCheck {
   const asking = new Map<string, Promise<boolean>>();
   return ({ sessionId, generation }) => {
     const name = `${sessionId}/${generation}`;

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { ConnectError } from "@connectrpc/connect";
 import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { Code, reasonOf } from "../errors.ts";
-import { createSessionCheck } from "./sessions.ts";
+import { createSessionCheck } from "./session-check.ts";
 
 const claims = (sessionId: string, generation = 0) => ({
   userId: "u",

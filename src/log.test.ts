@@ -213,3 +213,12 @@ test("without a destination lines go to stdout, all of them, even right before t
   assert.equal(run.status, 3, run.stderr);
   assert.equal(run.stdout.trim().split("\n").length, 200);
 });
+
+test("S-LOG-01 a JWT is masked wherever it stands in a run of dots and dashes", () => {
+  const jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln";
+  for (const before of ["", "pre-", "foo.", "a-b-c."]) {
+    assert.doesNotMatch(redactText(`/path/${before}${jwt} end`), /hbGci|zdWIi/, before);
+  }
+  const dashes = "eyJ-".repeat(4);
+  assert.equal(redactText(`${dashes} and 1.2.3 and a.b-c.example.com`), `${dashes} and 1.2.3 and a.b-c.example.com`);
+});

@@ -142,7 +142,9 @@ function mask(value: unknown) {
 // bound keeps the first from taking seconds on a hostile text of 100 kB.
 const urlPassword = /(:\/\/[^\s"\\/:@]*:)(?:[^\s"\\]|\\.){0,512}@/g;
 const bearer = /\b(bearer|basic) +[\w.~+/=-]{8,}/gi;
-const jwt = /\beyJ[\w-]{8,}(?:\.[\w-]*){1,4}/g;
+/** Dotted runs that may hold a JWT. A run is looked at once: scanning from every "eyJ" would be quadratic. */
+const dotted = /(?<![\w-])[\w-]{11,}(?:\.[\w-]*){1,4}/g;
+const jwtStart = /\beyJ[\w-]{8}/;
 const assignment = new RegExp(
   [
     String.raw`((?:password|passwd|passphrase|secret)\s*[=:]\s*(?:\\"|')?`,
@@ -157,8 +159,13 @@ export function redactText(text: string): string {
   return text
     .replace(urlPassword, `$1${redacted}@`)
     .replace(bearer, `$1 ${redacted}`)
-    .replace(jwt, redacted)
+    .replace(dotted, maskJwt)
     .replace(assignment, `$1${redacted}`);
+}
+
+function maskJwt(run: string): string {
+  const start = run.search(jwtStart);
+  return start < 0 ? run : run.slice(0, start) + redacted;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

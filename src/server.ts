@@ -4,6 +4,7 @@
  * jobs, then the internal listener that both may still need, then connections and pools.
  */
 
+import { setTimeout as delay } from "node:timers/promises";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
@@ -148,15 +149,24 @@ async function stop(
   resources: AsyncDisposable,
 ): Promise<void> {
   health.setAll(false);
+  const startMs = clock.monotonic();
+  const drainMs = platform.drainSeconds * 1000;
+  const leftOf = (budgetMs: number) => Math.max(0, startMs + budgetMs - clock.monotonic());
   // Half of the time for calls that are running, the other half for what jobs have begun and for pools.
-  const endMs = clock.monotonic() + (platform.drainSeconds * 1000) / 2;
-  const left = () => Math.max(0, endMs - clock.monotonic());
-  await listeners.public.drain(left());
+  await listeners.public.drain(leftOf(drainMs / 2));
   // Before the internal listener: a job may have to tell a service of this very process what it has done.
-  await Promise.all(mounts.map((mount) => mount.stopJobs()));
-  await listeners.internal.drain(left());
-  await resources[Symbol.asyncDispose]();
-  log.info("stopped");
+  await settledWithin(leftOf(drainMs), Promise.all(mounts.map((mount) => mount.stopJobs())));
+  await listeners.internal.drain(leftOf(drainMs / 2));
+  const isClosed = await settledWithin(leftOf(drainMs), resources[Symbol.asyncDispose]());
+  if (isClosed) log.info("stopped");
+  else log.warn("stopped before everything had ended");
+}
+
+/** Waits for work, but no longer than this; false when it goes on. */
+async function settledWithin(limitMs: number, work: PromiseLike<unknown>): Promise<boolean> {
+  const timer = new AbortController();
+  const isLate = delay(limitMs, false, { signal: timer.signal }).catch(() => false);
+  return Promise.race([Promise.resolve(work).then(() => true), isLate]).finally(() => timer.abort());
 }
 
 /** Set ports win; else a service alone takes its own, and several together take the platform's. */

@@ -1,4 +1,5 @@
 /** `concierge demo`: the whole journey once, over a system that is made for it and leaves nothing behind. */
+import { randomBytes } from "node:crypto";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -14,8 +15,6 @@ import { configurationOf, migrationsFolder } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import { aborted, type Host } from "./host.ts";
 
-const PREFIX = "concierge_demo_";
-
 interface Running extends AsyncDisposable {
   publicUrl(service: string): string;
   internalUrl(service: string): string;
@@ -28,7 +27,8 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
   await chmod(folder, 0o755);
   await using opened = new AsyncDisposableStack();
   opened.defer(() => rm(folder, { recursive: true, force: true }));
-  const environment = opened.use(await openDevelopment(host, folder, { prefix: PREFIX, durable: false }));
+  const prefix = `concierge_demo_${randomBytes(4).toString("hex")}_`;
+  const environment = opened.use(await openDevelopment(host, folder, { prefix, durable: false }));
   const running = opened.use(await (processes ? startSeparately(host, environment) : startTogether(host, environment)));
   const startMs = Math.round(systemClock.monotonic() - startedAt);
   const form = processes ? `${services.length} processes, every database its own` : "one process";

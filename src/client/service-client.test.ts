@@ -24,8 +24,8 @@ const isDependencyUnavailable = (error: unknown) => {
   return true;
 };
 
-function rootCauseOf(error: unknown): { code?: unknown } {
-  return error instanceof Error && error.cause instanceof Error ? rootCauseOf(error.cause) : (error as Error);
+function rootCauseOf(error: unknown): unknown {
+  return error instanceof Error && error.cause instanceof Error ? rootCauseOf(error.cause) : error;
 }
 
 /** A client of GetAccount at an address. */
@@ -41,7 +41,7 @@ describe("a peer that is not there", () => {
     const error = await peer.client.getAccount({ userId }).catch((thrown: unknown) => thrown);
     isDependencyUnavailable(error);
     // It is the connection's own error, and not a deadline, that ended the call.
-    assert.equal(rootCauseOf(error).code, "ECONNREFUSED");
+    assert.equal((rootCauseOf(error) as { code?: string }).code, "ECONNREFUSED");
   });
 
   test("one that is silent is given up at the deadline", async () => {

@@ -93,8 +93,10 @@ function parseDatabaseUrl(text: string) {
   try {
     const url = new URL(text.replace(`${hostList}/`, `${hosts[0]}/`));
     const user = decodeURIComponent(url.username);
+    // The driver heeds the last of several, whoever reads the URL the first.
+    const isPlain = url.searchParams.getAll("sslmode").length + url.searchParams.getAll("ssl").length <= 1;
     const isComplete =
-      user !== "" && url.hostname !== "" && url.pathname.length > 1 && hosts.every((host) => host !== "");
+      isPlain && user !== "" && url.hostname !== "" && url.pathname.length > 1 && hosts.every((host) => host !== "");
     if (!isComplete) return undefined;
     return {
       user,

@@ -51,7 +51,8 @@ export function connectOnce(url: string, options: Omit<ConnectionOptions, "max" 
 
 /** The database a URL names. */
 export function databaseOf(url: string): string {
-  return decodeURIComponent(new URL(url).pathname.slice(1));
+  // Not by URL, which takes one host only where the driver takes several.
+  return decodeURIComponent(/^[a-z]+:\/\/[^/?#]*\/([^?#]*)/.exec(url)?.[1] ?? "");
 }
 
 /** The same server with another database, and another role if one is given. */

@@ -6,7 +6,7 @@ import { sql as statement } from "drizzle-orm";
 import { pgTable, text, timestamp } from "drizzle-orm/pg-core";
 import { Code, reasonOf } from "../errors.ts";
 import { testDatabase } from "../testing/cluster.ts";
-import { connect } from "./connection.ts";
+import { connect, databaseOf } from "./connection.ts";
 import { type DatabaseOptions, openDatabase, transaction } from "./database.ts";
 import { DatabaseUnavailable, sqlStateOf, toConnectError } from "./errors.ts";
 
@@ -159,6 +159,15 @@ test("R-DB-03 terminated connections are replaced at once", async (t) => {
   }
   await database.ping();
   assert.ok(failures <= 5, `${failures} failures`);
+});
+
+test("a crowd that asks for the database's health gets one answer, and gets it", async (t) => {
+  const { database } = await setUp(t);
+  await Promise.all(Array.from({ length: 5_000 }, () => database.ping()));
+});
+
+test("a URL may name several hosts, as the driver takes them", () => {
+  assert.equal(databaseOf("postgres://u:p@first:5432,second:5433/da%20ta?sslmode=require"), "da ta");
 });
 
 test("ping tells a database that is down or silent, without the URL", async (t) => {

@@ -66,11 +66,18 @@ export function openDatabase(options: DatabaseOptions): Database {
   // A connection of its own, so that a pool which is busy is not taken for a database that is away.
   const limits = { waitTimeoutMs: PING_TIMEOUT_MS, answerTimeoutMs: PING_TIMEOUT_MS };
   const probe = new ConnectionPool(url, { applicationName, settings, size: 1, ...limits });
+  let asking: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
   return {
     // the pool has what Drizzle uses of a postgres.js client
     db: drizzle(pool as unknown as Sql),
-    ping: () => ping(probe),
+    ping() {
+      // One question for all who ask: whoever can reach a probe must not be able to make it slow.
+      asking ??= ping(probe).finally(() => {
+        asking = undefined;
+      });
+      return asking;
+    },
     [Symbol.asyncDispose]() {
       closed ??= Promise.all([pool.end(CLOSE_TIMEOUT_MS), probe.end(0)]).then(() => {});
       return closed;

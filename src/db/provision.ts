@@ -126,9 +126,12 @@ async function copyDatabase(sql: Sql, statement: string): Promise<void> {
   }
 }
 
-/** Drops a database if it exists; connections to it are cut. */
-export async function dropDatabase(adminUrl: string, name: string): Promise<void> {
-  await asAdmin(adminUrl, (sql) => sql.unsafe(`drop database if exists ${identifier(name)} with (force)`));
+/** Drops a database if it exists, cutting connections to it, and then roles that own nothing any more. */
+export async function dropDatabase(adminUrl: string, name: string, roles: string[] = []): Promise<void> {
+  await asAdmin(adminUrl, async (sql) => {
+    await sql.unsafe(`drop database if exists ${identifier(name)} with (force)`);
+    for (const role of roles) await sql.unsafe(`drop role if exists ${identifier(role)}`);
+  });
 }
 
 /** Runs work on one administrator's connection and closes it. */

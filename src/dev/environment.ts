@@ -66,8 +66,9 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   const push = opened.use(
     await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
   );
+  // Before anything is made, so that what a failure leaves half made goes, too.
+  if (!options.durable && options.databaseUrl) opened.defer(() => dropEverything(adminUrl, options));
   const databases = await prepareDatabases(adminUrl, state, options);
-  if (!options.durable && options.databaseUrl) opened.defer(() => dropDatabases(adminUrl, options));
   const parties = [...definitions.map(({ name }) => name), OPERATOR];
   const rings = await Promise.all(parties.map((party) => readServiceKeys(keysFolder, party)));
   const serviceKeys = [...new Map(rings.flat().map((key) => [key.kid, key])).values()];
@@ -87,8 +88,16 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   };
 }
 
-async function dropDatabases(adminUrl: string, { definitions, prefix }: EnvironmentOptions): Promise<void> {
-  for (const { name, hasDatabase } of definitions) if (hasDatabase) await dropDatabase(adminUrl, `${prefix}${name}`);
+async function dropEverything(adminUrl: string, { definitions, prefix }: EnvironmentOptions): Promise<void> {
+  for (const { name } of definitions.filter(({ hasDatabase }) => hasDatabase)) {
+    const { database, ownerRole, runtimeRole } = namesOf(prefix, name);
+    await dropDatabase(adminUrl, database, [ownerRole, runtimeRole]);
+  }
+}
+
+function namesOf(prefix: string, service: string) {
+  const database = `${prefix}${service}`;
+  return { database, ownerRole: `${database}_owner`, runtimeRole: database };
 }
 
 function postgresOptions({ folder, durable }: EnvironmentOptions): EmbeddedPostgresOptions {
@@ -127,14 +136,13 @@ async function prepareDatabases(
 ): Promise<Record<string, DatabaseUrls>> {
   const named = definitions.filter(({ hasDatabase }) => hasDatabase);
   const entries = named.map(async ({ name }) => {
-    const database = `${prefix}${name}`;
     const { owner, runtime } = state.passwords[name]!;
-    const roles = { ownerRole: `${database}_owner`, runtimeRole: database };
-    const plan = { database, ...roles, ownerPassword: owner, runtimePassword: runtime };
+    const names = namesOf(prefix, name);
+    const plan = { ...names, ownerPassword: owner, runtimePassword: runtime };
     const urls = await provisionDatabase(adminUrl, plan).catch((error: unknown) => {
       throw startError(error);
     });
-    const { runtimeRole } = roles;
+    const { runtimeRole } = names;
     const series = ["platform", name];
     if (migrates) await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, series, folder: migrationsFolder, signal });
     return [name, urls] as const;

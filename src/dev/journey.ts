@@ -37,10 +37,12 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
   using people = new PublicClients(options.publicUrl);
   const random = randomBytes(6).toString("hex");
   const step = createStep(options);
-  const session = await signIn(people, step, random);
+  const auth = people.client(AuthService, "auth");
+  const session = await signIn(auth, step, random);
   const journey: Journey = {
-    ...{ options, step, random, session },
-    auth: people.client(AuthService, "auth"),
+    ...{ options, step, auth, session },
+    deviceToken: `device-${random}`,
+    text: `Your table is ready (${random})`,
     users: people.client(UserService, "user", session.accessToken),
     inbox: people.client(NotificationService, "notification", session.accessToken),
   };
@@ -53,10 +55,10 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
 interface Journey {
   options: JourneyOptions;
   step: Step;
-  /** In everything that this journey makes, so that it finds its own again. */
-  random: string;
-  session: Session;
   auth: Client<typeof AuthService>;
+  session: Session;
+  deviceToken: string;
+  text: string;
   users: Client<typeof UserService>;
   inbox: Client<typeof NotificationService>;
 }
@@ -68,10 +70,7 @@ interface Session {
   refreshToken: string;
 }
 
-const deviceTokenOf = ({ random }: Journey) => `device-${random}`;
-
-async function signIn(people: PublicClients, step: Step, random: string): Promise<Session> {
-  const auth = people.client(AuthService, "auth");
+async function signIn(auth: Client<typeof AuthService>, step: Step, random: string): Promise<Session> {
   const email = `journey-${random}@example.com`;
   const password = `a long password ${random}`;
   const { userId } = await step("register", async () => {
@@ -85,8 +84,7 @@ async function signIn(people: PublicClients, step: Step, random: string): Promis
   return { userId, email, accessToken, refreshToken };
 }
 
-async function settleIn(journey: Journey): Promise<void> {
-  const { step, users, inbox, session } = journey;
+async function settleIn({ step, users, inbox, session, deviceToken }: Journey): Promise<void> {
   await step("read my profile", async () => {
     const { user } = await users.getMe({});
     expect(user?.email === session.email, "the profile has another e-mail");
@@ -94,21 +92,18 @@ async function settleIn(journey: Journey): Promise<void> {
     return { result: `${user.firstName} ${user.lastName} <${user.email}>, roles: ${user.roles.join(", ")}` };
   });
   await step("register my device", async () => {
-    const token = deviceTokenOf(journey);
-    const { deviceId } = await inbox.registerDevice({ token, platform: Platform.ANDROID });
+    const { deviceId } = await inbox.registerDevice({ token: deviceToken, platform: Platform.ANDROID });
     return { result: `device ${deviceId}` };
   });
 }
 
-async function beNotified(journey: Journey): Promise<void> {
-  const { options, step, inbox, session, random } = journey;
-  const text = `Your table is ready (${random})`;
+async function beNotified({ options, step, inbox, session, deviceToken, text }: Journey): Promise<void> {
   const { notificationId } = await step("be sent a notification", () =>
     createNotification(options, session.userId, text),
   );
   await step("have it pushed", async () => {
     const entry = await waitForPush(options.ledgerFile, text);
-    expect(entry.token === deviceTokenOf(journey), "it was pushed to another device");
+    expect(entry.token === deviceToken, "it was pushed to another device");
     return { result: `${entry.name} in the ledger: "${text}"` };
   });
   await step("mark it received", async () => {

@@ -4,7 +4,7 @@
  */
 import { type CallOptions, type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
 import type { ServiceKey } from "../config.ts";
-import { type Code, fail, type Reason } from "../errors.ts";
+import type { Code, Reason } from "../errors.ts";
 import type { Refusal } from "../token/compact.ts";
 
 /** Who calls, once that is proven. */
@@ -28,6 +28,8 @@ export interface Call {
   /** Ends with the deadline, with the client, or with the answer. Set once the method is known. */
   signal?: AbortSignal;
   protocol?: string;
+  /** The handler has answered: what fails from here on is our fault, not the client's message. */
+  answered?: boolean;
   /** How it ended, for the log. */
   outcome: { code?: Code; reason?: Reason; refusal?: Refusal; fault?: unknown };
 }

@@ -42,7 +42,12 @@ describe("the header that Connect reads", () => {
       for (const type of ["application/proto", "application/json", "application/connect+proto"]) {
         assert.equal(granted(type, "connect-timeout-ms", sent), connect, type);
       }
-      for (const type of ["application/grpc", "application/grpc+json", "application/grpc-web+proto"]) {
+      for (const type of [
+        "application/grpc",
+        "Application/gRPC",
+        "application/grpc+json",
+        "application/grpc-web+proto",
+      ]) {
         assert.equal(granted(type, "grpc-timeout", sent), grpc, type);
       }
     });

@@ -13,9 +13,14 @@ export interface DeadlineLimits {
 const GRPC_TIMEOUT = /^(\d{1,8})([HMSmun])$/;
 const UNIT_MS: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 };
 
+/** gRPC or gRPC-Web. Media types have no case, and Connect reads them so. */
+export function isGrpcContentType(contentType: string | undefined): boolean {
+  return contentType?.toLowerCase().startsWith("application/grpc") ?? false;
+}
+
 /** Sets the deadline header of a request. A malformed one stays as it is: Connect refuses it as INVALID_ARGUMENT. */
 export function applyDeadline(headers: IncomingHttpHeaders, limits: DeadlineLimits): void {
-  const isGrpc = headers["content-type"]?.startsWith("application/grpc") ?? false;
+  const isGrpc = isGrpcContentType(headers["content-type"]);
   const name = isGrpc ? "grpc-timeout" : "connect-timeout-ms";
   const sent = headers[name];
   const wishMs = isGrpc ? parseGrpcTimeout(sent) : parseConnectTimeout(sent);

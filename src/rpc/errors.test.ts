@@ -18,12 +18,16 @@ import { publicError } from "./errors.ts";
 
 const service = testService("FailingService", {
   Fail: { input: EmptySchema, output: EmptySchema, access: { who: { case: "public", value: {} } } },
+  Misfit: { input: EmptySchema, output: ErrorInfoSchema, access: { who: { case: "public", value: {} } } },
 });
 const method = methodOf<typeof EmptySchema, typeof EmptySchema>(service, "Fail");
 const SECRET = "hunter2-9f31c";
 
 let act: (context: HandlerContext) => unknown;
-const implementation = { fail: (_: unknown, context: HandlerContext) => act(context) };
+const implementation = {
+  fail: (_: unknown, context: HandlerContext) => act(context),
+  misfit: () => ({ reason: 5 }),
+};
 
 /** An error as a client of another service gets it: with that service's reason. */
 function answeredByPeer(code: Code): ConnectError {
@@ -83,6 +87,17 @@ describe("errors", () => {
       if (!name.startsWith("a peer")) assert.ok(!JSON.stringify(edge.logLines).includes(`password=${SECRET}`));
     });
   }
+
+  test("an answer that does not fit the contract is our fault, not the client's message", async () => {
+    // The binary form writes the number as text; JSON refuses it.
+    for (const wire of allWires.filter(({ encoding }) => encoding === "json")) {
+      edge.logLines.length = 0;
+      const misfit = methodOf<typeof EmptySchema, typeof ErrorInfoSchema>(service, "Misfit");
+      const { code, reason } = await callWire(wire, edge.url, { method: misfit });
+      assert.deepEqual({ code, reason }, { code: Code.Internal, reason: "INTERNAL" }, wireName(wire));
+      assert.equal(edge.logLines[0]!.level, "error", wireName(wire));
+    }
+  });
 
   test("S-LOG-02 the log has the stack of what was thrown, without the secret", async () => {
     act = async function nameInTheStack() {

@@ -43,8 +43,17 @@ export function isFault(code: Code): boolean {
 export function namePublic(error: ConnectError): ConnectError {
   if (isOurs(error)) return error;
   const { code, reason, message } = publicFace(error.code);
-  const named = fail(code, reason, message);
-  return Object.assign(error, { code, rawMessage: message, message: named.message, details: named.details });
+  return rewrite(error, fail(code, reason, message));
+}
+
+function rewrite(error: ConnectError, { code, rawMessage, message, details }: ConnectError): ConnectError {
+  return Object.assign(error, { code, rawMessage, message, details });
+}
+
+/** The same for what went wrong with an answer that the handler had given. */
+export function nameUnsent(error: ConnectError): ConnectError {
+  const isOurFault = error.code === Code.Internal || error.code === Code.InvalidArgument;
+  return isOurFault && !isOurs(error) ? rewrite(error, internalError(error.cause)) : namePublic(error);
 }
 
 function publicFace(code: Code): { code: Code; reason: Reason; message: string } {

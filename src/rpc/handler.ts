@@ -21,7 +21,7 @@ import type { Logger } from "../log.ts";
 import { accessRule } from "./access.ts";
 import { guardedBody } from "./body.ts";
 import { type Call, callerName, callKey } from "./call.ts";
-import { applyDeadline, type DeadlineLimits } from "./deadline.ts";
+import { applyDeadline, type DeadlineLimits, isGrpcContentType } from "./deadline.ts";
 import { isFault } from "./errors.ts";
 import { answerJson } from "./json.ts";
 import type { NodeRequest, NodeResponse, RequestHandler } from "./listener.ts";
@@ -48,6 +48,8 @@ interface Route {
 
 export type Routes = Map<string, Route>;
 
+/** Longer than any path of ours; the rest of what a stranger sends has no business in the log. */
+const MAX_LOGGED_PATH = 256;
 /** What Connect answers to a method, content type or HTTP version that a method does not take; nothing else ran. */
 const HTTP_REFUSALS = new Set([405, 415, 505]);
 
@@ -166,7 +168,7 @@ function writeLog(log: Logger, call: Call, durationMs: number): void {
   const { code, reason, refusal, fault } = call.outcome;
   const line = {
     requestId: call.requestId,
-    procedure: call.target.split("?", 1)[0],
+    procedure: call.target.split("?", 1)[0]!.slice(0, MAX_LOGGED_PATH),
     protocol: call.protocol,
     caller: callerName(call.caller),
     code: code === undefined ? "ok" : Code[code],
@@ -200,7 +202,7 @@ function answerUnknownPath(mayLearn: boolean, call: Call, request: NodeRequest, 
   call.outcome.reason = reasonOf(error);
   closeAfterAnswer(request, response);
   const contentType = request.headers["content-type"] ?? "";
-  if (contentType.startsWith("application/grpc")) {
+  if (isGrpcContentType(contentType)) {
     response.setHeader("content-type", contentType);
     for (const [name, value] of setTrailerStatus(new Headers(), error)) response.setHeader(name, value);
     // Headers alone would end the stream, and "wantTrailers" would not be said.

@@ -22,7 +22,7 @@ import { Code, fail, reasonOf } from "../errors.ts";
 import type { AccessRule } from "./access.ts";
 import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
 import { type Call, callOf } from "./call.ts";
-import { isFault, namePublic, publicError } from "./errors.ts";
+import { isFault, namePublic, nameUnsent, publicError } from "./errors.ts";
 import { refuseUnstorableText } from "./text.ts";
 
 /** What the steps need of the service that a method belongs to. */
@@ -83,7 +83,7 @@ function starting(): ConnectError {
 
 function noteOutcome(call: Call, reason: unknown): void {
   if (!(reason instanceof ConnectError)) return;
-  const error = namePublic(reason);
+  const error = call.answered ? nameUnsent(reason) : namePublic(reason);
   call.outcome.code = error.code;
   call.outcome.reason = reasonOf(error);
   if (isFault(error.code)) call.outcome.fault = error.cause ?? error;
@@ -91,7 +91,9 @@ function noteOutcome(call: Call, reason: unknown): void {
 
 const errorsStep: Interceptor = (next) => async (request) => {
   try {
-    return await Promise.race([next(request), whenAborted(request.signal)]);
+    const answer = await Promise.race([next(request), whenAborted(request.signal)]);
+    callOf(request.contextValues).answered = true;
+    return answer;
   } catch (thrown) {
     throw publicError(thrown);
   }

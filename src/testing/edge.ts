@@ -5,17 +5,18 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { v7 as uuidv7 } from "uuid";
 import { type Clock, systemClock } from "../clock.ts";
+import type { ServiceKey } from "../config.ts";
 import { createLogger } from "../log.ts";
 import type { Side } from "../rpc/access.ts";
 import { createRequestHandler, PUBLIC_LIMITS, type RpcLimits, serviceRoutes } from "../rpc/handler.ts";
-import { listen } from "../rpc/listener.ts";
+import { listen, type RequestHandler } from "../rpc/listener.ts";
 import type { StepsOf } from "../rpc/steps.ts";
 import type { Implementation } from "../service.ts";
 import { createAccessTokenVerifier, signAccessToken } from "../token/access-token.ts";
 import { createServiceKey, createSigningKeys } from "../token/key-making.ts";
 import { fixedKeyRing } from "../token/key-ring.ts";
 import { createServiceTokenVerifier, signServiceToken } from "../token/service-token.ts";
-import { createSigner } from "../token/signing-keys.ts";
+import { createSigner, type KeySet } from "../token/signing-keys.ts";
 import type { HeaderLine } from "./http.ts";
 
 export interface EdgeOptions {

@@ -28,7 +28,7 @@ import type { ServiceDefinition } from "../service.ts";
 import { services as allServices } from "../services.ts";
 import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
-import { createTestClock } from "./clock.ts";
+import { createTestClock, type TestClock } from "./clock.ts";
 import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
 
 export interface TestSystemOptions {
@@ -166,7 +166,10 @@ function databaseAccess(databases: Record<string, TestDatabase>, clock: TestCloc
   };
 }
 
-function callers(clients: ClientSet, keys: ServiceKey[]): Pick<TestSystem, "asUser" | "asService" | "keyOf" | "newUser"> {
+function callers(
+  clients: ClientSet,
+  keys: ServiceKey[],
+): Pick<TestSystem, "asUser" | "asService" | "keyOf" | "newUser"> {
   return {
     asUser: (desc, accessToken) => clients.asUser(desc, accessToken),
     asService: (desc, caller, callee) => clients.asService(desc, caller, callee),

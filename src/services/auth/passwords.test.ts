@@ -236,6 +236,13 @@ describe("passwords at the door", () => {
     assert.equal(await storedHash(user.userId), renewed, "and only once");
   });
 
+  test("S-PWD-08 logins at once with a weaker hash all succeed: none waits for the other's lock", async () => {
+    const user = await system.newUser();
+    await setHash(user.userId, await argon2.hash(user.password, { memoryCost: 8_192, timeCost: 2, parallelism: 1 }), 0);
+    await Promise.all(Array.from({ length: 8 }, () => login(user.email, user.password)));
+    assert.match(await storedHash(user.userId), /\$m=19456,p=1,t=2\$/);
+  });
+
   test("S-PWD-08 S-REF-23 a rehash that ends after the password was changed leaves the new one", async () => {
     const user = await system.newUser();
     await setHash(user.userId, await argon2.hash(user.password, { memoryCost: 8_192, timeCost: 2, parallelism: 1 }), 0);

@@ -48,7 +48,7 @@ export async function login(
   return transaction(
     db,
     async (tx) => {
-      const session = await startSession(tx, auth, found);
+      const session = await startSession(tx, auth, found, newHash !== undefined);
       if (!session) throw badCredentials();
       if (newHash) await replaceHash(tx, found, newHash);
       return session;
@@ -62,12 +62,15 @@ async function startSession(
   tx: Tx,
   auth: AuthContext,
   { userId, version }: { userId: string; version: number },
+  willRehash: boolean,
 ): Promise<StartedSession | undefined> {
   const sessionId = uuidv7();
+  // A lock that is raised later deadlocks with another login that raises its own.
+  const lock = willRehash ? sql`for share of a for update of c` : sql`for share of a, c`;
   const [started] = await tx.execute<{ generation: number }>(sql`
     with account as (
       select a.id, a.generation from ${accounts} a join ${credentials} c on c.account_id = a.id
-      where a.id = ${userId} and c.version = ${version} for share of a, c)
+      where a.id = ${userId} and c.version = ${version} ${lock})
     insert into ${sessions} (id, account_id, generation, expires_at)
     select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${auth.sessionSeconds})
     from account returning generation`);
@@ -88,12 +91,9 @@ async function startSession(
   };
 }
 
-/** Stores a stronger hash of the same password, unless the password was changed meanwhile. */
-async function replaceHash(tx: Tx, seen: { userId: string; version: number }, passwordHash: string): Promise<void> {
-  await tx
-    .update(credentials)
-    .set({ passwordHash })
-    .where(and(eq(credentials.accountId, seen.userId), eq(credentials.version, seen.version)));
+/** Stores a stronger hash of the same password; the row is locked, at the version that was verified. */
+async function replaceHash(tx: Tx, { userId }: { userId: string }, passwordHash: string): Promise<void> {
+  await tx.update(credentials).set({ passwordHash }).where(eq(credentials.accountId, userId));
 }
 
 /** Ends the session that a refresh token belongs to. An unknown token and a session that has ended change nothing. */

@@ -90,7 +90,7 @@ describe("errors", () => {
 
   test("an answer that does not fit the contract is our fault, not the client's message", async () => {
     // The binary form writes the number as text; JSON refuses it.
-    for (const wire of allWires.filter(({ encoding }) => encoding === "json")) {
+    for (const wire of allWires.filter(({ protocol, encoding }) => protocol === "connect" && encoding === "json")) {
       edge.logLines.length = 0;
       const misfit = methodOf<typeof EmptySchema, typeof ErrorInfoSchema>(service, "Misfit");
       const { code, reason } = await callWire(wire, edge.url, { method: misfit });

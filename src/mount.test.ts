@@ -83,7 +83,13 @@ describe("services that start alone", () => {
       env[`CONCIERGE_${name}_DATABASE_URL`] = url.href;
     }
     const configuration = configurationOf(env, [definition]);
-    return startServer({ ...configuration, definitions: [definition], migrationsFolder, clock: systemClock, log });
+    return startServer({
+      ...configuration,
+      definitions: [definition],
+      migrationsFolder: MIGRATIONS_FOLDER,
+      clock: systemClock,
+      log,
+    });
   }
 
   async function missingOf(server: RunningServer): Promise<string[]> {

@@ -1,13 +1,17 @@
 /** Loads the configuration of a process from its environment, and says what it was told to accept. */
 import { readFileSync, statSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { type ConfigShape, type Configuration, loadConfig, type ServiceShapes } from "../config.ts";
+import {
+  type ConfigShape,
+  type Configuration,
+  describeVariables,
+  loadConfig,
+  renderEnvExample,
+  type ServiceShapes,
+} from "../config.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services } from "../services.ts";
-
-/** The folder with the migrations, shipped beside the code. */
-export const migrationsFolder = fileURLToPath(new URL("../../drizzle", import.meta.url));
+import type { Host } from "./host.ts";
 
 const OWNER_VARIABLES = ["databaseUrl", "databaseOwnerUrl"] as const;
 
@@ -66,4 +70,9 @@ export function servicesNamed(names: string[]): ServiceDefinition[] {
     const known = services.map((candidate) => candidate.name).join(", ");
     throw new StartupError(`there is no service "${name}"; there are ${known}`, ExitCode.usage);
   });
+}
+
+/** `concierge config`: every variable with its default, as .env.example. */
+export function printVariables(host: Host): void {
+  host.print(renderEnvExample(describeVariables(serviceShapes)));
 }

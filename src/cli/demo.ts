@@ -5,13 +5,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { systemClock } from "../clock.ts";
+import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import type { Environment } from "../dev/environment.ts";
 import { runJourney } from "../dev/journey.ts";
 import { startProcesses } from "../dev/processes.ts";
 import { createLogger } from "../log.ts";
 import { startServer } from "../server.ts";
 import { services } from "../services.ts";
-import { configurationOf, migrationsFolder } from "./configuration.ts";
+import { configurationOf } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import { aborted, type Host } from "./host.ts";
 
@@ -50,7 +51,13 @@ async function startTogether(host: Host, { variables }: Environment): Promise<Ru
   const destination = pino.destination({ dest: 2, sync: false });
   const log = createLogger({ level: "warn", mode: "development", destination });
   await using opened = new AsyncDisposableStack();
-  const options = { ...configuration, definitions: services, migrationsFolder, clock: systemClock, log };
+  const options = {
+    ...configuration,
+    definitions: services,
+    migrationsFolder: MIGRATIONS_FOLDER,
+    clock: systemClock,
+    log,
+  };
   const server = opened.use(await startServer(options));
   await Promise.race([server.ready, aborted(host.stop)]);
   host.stop.throwIfAborted();

@@ -1,9 +1,10 @@
 /** `concierge migrate` and `concierge migrate-down`: the only commands that change a schema, with the owner's role. */
 import { DatabaseUnavailable } from "../db/errors.ts";
 import { migrate, migrateDown } from "../db/migrate.ts";
+import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
-import { databaseConfigurationOf, migrationsFolder, servicesNamed } from "./configuration.ts";
+import { databaseConfigurationOf, servicesNamed } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import type { Host } from "./host.ts";
 
@@ -18,7 +19,7 @@ export async function migrateUp(host: Host, names: string[], settings: MigrateSe
   await using databases = await databasesOf(host, names, settings);
   for (const { name, ownerUrl, runtimeRole } of databases.targets) {
     const series = ["platform", name];
-    const options = { ownerUrl, runtimeRole, series, folder: migrationsFolder, signal: host.stop };
+    const options = { ownerUrl, runtimeRole, series, folder: MIGRATIONS_FOLDER, signal: host.stop };
     const applied = await named(name, migrate(options));
     host.print(`${name}: ${applied.length === 0 ? "nothing left to apply" : `applied ${applied.join(", ")}`}\n`);
   }
@@ -28,7 +29,7 @@ export async function migrateUp(host: Host, names: string[], settings: MigrateSe
 export async function migrateDownOne(host: Host, name: string, settings: MigrateSettings): Promise<void> {
   await using databases = await databasesOf(host, [name], settings);
   for (const { ownerUrl, runtimeRole } of databases.targets) {
-    const options = { ownerUrl, runtimeRole, series: name, folder: migrationsFolder, signal: host.stop };
+    const options = { ownerUrl, runtimeRole, series: name, folder: MIGRATIONS_FOLDER, signal: host.stop };
     host.print(`${name}: undid ${await named(name, migrateDown(options))}\n`);
   }
 }

@@ -1,17 +1,11 @@
-/** The command line: every command with its arguments. What a command does is in the file of its name. */
+/**
+ * The command line: every command with its arguments. What a command does is in the file of its name, which is loaded when
+ * the command runs: most commands need a small part of the program only.
+ */
 import { Command, Option } from "commander";
-import { describeVariables, renderEnvExample } from "../config.ts";
 import { OPERATOR } from "../token/key-folder.ts";
-import { call } from "./call.ts";
-import { serviceShapes } from "./configuration.ts";
-import { demo } from "./demo.ts";
-import { dev } from "./dev.ts";
 import { DEFAULT_FOLDER } from "./development.ts";
 import type { Host } from "./host.ts";
-import { addForeignCaller, makeKeys } from "./keys.ts";
-import { migrateDownOne, migrateUp } from "./migrate.ts";
-import { serve } from "./serve.ts";
-import { token } from "./token.ts";
 
 const folderOption = () => new Option("--folder <path>", "the development folder").default(DEFAULT_FOLDER);
 const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
@@ -38,20 +32,20 @@ function addRunning(program: Command, host: Host): void {
     .command("dev")
     .description("run every service in this process over a real PostgreSQL, for development")
     .addOption(folderOption())
-    .action(({ folder }) => dev(host, folder));
+    .action(async ({ folder }) => (await import("./dev.ts")).dev(host, folder));
 
   program
     .command("serve")
     .description("run services, configured by the environment")
     .argument("<service...>")
     .option("--with-parent", "also stop when standard input ends", false)
-    .action((names, { withParent }) => serve(host, names, { withParent }));
+    .action(async (names, { withParent }) => (await import("./serve.ts")).serve(host, names, { withParent }));
 
   program
     .command("demo")
     .description("do the whole journey once, on free ports, and say how it went")
     .option("--processes", "every service in a process of its own", false)
-    .action(({ processes }) => demo(host, { processes }));
+    .action(async ({ processes }) => (await import("./demo.ts")).demo(host, { processes }));
 }
 
 /** Databases, up and down. */
@@ -62,7 +56,7 @@ function addMigrating(program: Command, host: Host): void {
     .argument("[service...]")
     .option("--development", "use the databases of the development folder", false)
     .addOption(folderOption())
-    .action((names, settings) => migrateUp(host, names, settings));
+    .action(async (names, settings) => (await import("./migrate.ts")).migrateUp(host, names, settings));
 
   program
     .command("migrate-down")
@@ -70,7 +64,7 @@ function addMigrating(program: Command, host: Host): void {
     .argument("<service>")
     .option("--development", "use the databases of the development folder", false)
     .addOption(folderOption())
-    .action((name, settings) => migrateDownOne(host, name, settings));
+    .action(async (name, settings) => (await import("./migrate.ts")).migrateDownOne(host, name, settings));
 }
 
 /** Key files. */
@@ -81,7 +75,7 @@ function addKeys(program: Command, host: Host): void {
     .description("make every key that is missing")
     .addOption(keysOption())
     .option("--algorithm <name>", "of access tokens: ES256, EdDSA or RS256", "ES256")
-    .action((settings) => makeKeys(host, settings.keys, settings.algorithm));
+    .action(async (settings) => (await import("./keys.ts")).makeKeys(host, settings.keys, settings.algorithm));
   keys
     .command("add-caller")
     .description(
@@ -90,7 +84,9 @@ function addKeys(program: Command, host: Host): void {
     .argument("<name>")
     .requiredOption("--to <service>", "the service to call")
     .addOption(keysOption())
-    .action((name, settings) => addForeignCaller(host, settings.keys, name, settings.to));
+    .action(async (name, settings) =>
+      (await import("./keys.ts")).addForeignCaller(host, settings.keys, name, settings.to),
+    );
 }
 
 /** Methods, called by hand. */
@@ -102,7 +98,7 @@ function addCalling(program: Command, host: Host): void {
     .option("--for <method>", "a service token for this method, package.Service/Method")
     .addOption(asOption())
     .addOption(folderOption())
-    .action((settings) => token(host, settings));
+    .action(async (settings) => (await import("./token.ts")).token(host, settings));
 
   program
     .command("call")
@@ -113,7 +109,7 @@ function addCalling(program: Command, host: Host): void {
     .option("--keys <path>", "the folder of key files; that of the development folder when not given")
     .addOption(asOption())
     .addOption(folderOption())
-    .action((method, message, settings) => call(host, method, message, settings));
+    .action(async (method, message, settings) => (await import("./call.ts")).call(host, method, message, settings));
 }
 
 /** Variables. */
@@ -121,5 +117,5 @@ function addConfig(program: Command, host: Host): void {
   program
     .command("config")
     .description("print every variable with its default, as .env.example")
-    .action(() => host.print(renderEnvExample(describeVariables(serviceShapes))));
+    .action(async () => (await import("./configuration.ts")).printVariables(host));
 }

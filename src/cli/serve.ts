@@ -1,9 +1,10 @@
 /** `concierge serve <service...>`: runs services of this process until it is told to stop. */
 import { systemClock } from "../clock.ts";
 import type { Configuration, ServiceShapes } from "../config.ts";
+import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { startServer } from "../server.ts";
-import { configurationOf, migrationsFolder, servicesNamed } from "./configuration.ts";
+import { configurationOf, servicesNamed } from "./configuration.ts";
 import { aborted, type Host } from "./host.ts";
 
 const RISK_REMINDER_MS = 3_600_000;
@@ -14,7 +15,13 @@ export async function serve(host: Host, names: string[], { withParent }: { withP
   const { mode, logLevel } = configuration.platform;
   const log = createLogger({ level: logLevel, mode });
   using _reminder = remindOfRisks(configuration, log);
-  await using server = await startServer({ ...configuration, definitions, migrationsFolder, clock: systemClock, log });
+  await using server = await startServer({
+    ...configuration,
+    definitions,
+    migrationsFolder: MIGRATIONS_FOLDER,
+    clock: systemClock,
+    log,
+  });
   log.info({ publicUrl: server.publicUrl, internalUrl: server.internalUrl }, "listening");
   const told = withParent ? Promise.race([aborted(host.stop), host.inputEnded()]) : aborted(host.stop);
   await Promise.race([told, server.ready.then(() => told)]);

@@ -6,9 +6,13 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { Sql } from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
 import { sqlStateOf } from "./errors.ts";
+
+/** The folder with one folder of migrations for each service, shipped beside the code. */
+export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../drizzle", import.meta.url));
 
 export interface Migration {
   series: string;

@@ -21,7 +21,7 @@ export interface DatabaseUrls {
   runtimeUrl: string;
 }
 
-/** Roles and databases belong to the whole server, so one lock serves all databases. */
+/** The first half of a lock's key; the second is the database. */
 const PROVISION_LOCK = 0x636f6e01;
 const SCRAM_ITERATIONS = 4096;
 const TEMPLATE_BUSY = "55006";
@@ -32,7 +32,7 @@ const TEMPLATE_TRIES = 50;
  * Nobody but the two roles (and superusers) can connect afterwards. Returns the URLs of the two roles.
  */
 export async function provisionDatabase(adminUrl: string, plan: DatabasePlan): Promise<DatabaseUrls> {
-  await asAdmin(adminUrl, (sql) => underProvisionLock(sql, () => provision(sql, adminUrl, plan)));
+  await asAdmin(adminUrl, (sql) => underProvisionLock(sql, plan.database, () => provision(sql, adminUrl, plan)));
   return {
     ownerUrl: withDatabase(adminUrl, plan.database, { role: plan.ownerRole, password: plan.ownerPassword }),
     runtimeUrl: withDatabase(adminUrl, plan.database, { role: plan.runtimeRole, password: plan.runtimePassword }),
@@ -83,7 +83,7 @@ async function ensureDatabase(sql: Sql, database: string, owner: string): Promis
     select pg_get_userbyid(datdba) as owner from pg_database where datname = ${database}`;
   if (!found)
     await sql.unsafe(`create database ${identifier(database)} owner ${identifier(owner)} encoding 'UTF8'
-    template template0`);
+    template template0 strategy file_copy`);
   else if (found.owner !== owner) {
     await sql.unsafe(`alter database ${identifier(database)} owner to ${identifier(owner)}`);
   }
@@ -144,13 +144,13 @@ export async function asAdmin<T>(adminUrl: string, work: (sql: Sql) => Promise<T
   }
 }
 
-/** Runs work while this connection holds the server-wide provisioning lock. */
-async function underProvisionLock<T>(sql: Sql, work: () => Promise<T>): Promise<T> {
-  await sql`select pg_advisory_lock(${PROVISION_LOCK})`;
+/** Runs work while this connection holds the provisioning lock of one database. */
+async function underProvisionLock<T>(sql: Sql, database: string, work: () => Promise<T>): Promise<T> {
+  await sql`select pg_advisory_lock(${PROVISION_LOCK}, hashtext(${database}))`;
   try {
     return await work();
   } finally {
-    await sql`select pg_advisory_unlock(${PROVISION_LOCK})`;
+    await sql`select pg_advisory_unlock(${PROVISION_LOCK}, hashtext(${database}))`;
   }
 }
 

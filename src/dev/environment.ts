@@ -3,7 +3,6 @@
  * each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it again.
  */
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
@@ -11,7 +10,7 @@ import { migrate, startError } from "../db/migrate.ts";
 import { type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { initKeys, OPERATOR, readSecret, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
-import { type EmbeddedPostgresOptions, startPostgres } from "./postgres.ts";
+import { allDone } from "./all-done.ts";
 import { createServiceAccount, identityOf, type ServiceAccountKey, startPushStandIn } from "./push-stand-in.ts";
 import { systemVariables } from "./variables.ts";
 
@@ -20,16 +19,16 @@ const PROJECT = "concierge-dev";
 export interface EnvironmentOptions {
   /** Where everything is kept; ignored by git. */
   folder: string;
-  /** A PostgreSQL to use instead of the embedded one: URL of a role that may make databases and roles. */
-  databaseUrl: string | undefined;
+  /** The PostgreSQL to use, with the URL of a role that may make databases and roles; disposed with the environment. */
+  server: { url: string } & AsyncDisposable;
+  /** False where databases and roles must go in the end, because the server stays. */
+  keepsDatabases: boolean;
   /** What names of databases and roles begin with. */
   prefix: string;
   definitions: ServiceDefinition[];
   migrationsFolder: string;
   /** False leaves the schemas as they are, for the commands that change them. */
   migrates: boolean;
-  /** False for what is thrown away in the end: nothing waits for the disk. */
-  durable: boolean;
   clock: Clock;
   signal: AbortSignal;
 }
@@ -52,23 +51,19 @@ interface State {
 }
 
 export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
-  const { folder, definitions, clock } = options;
-  await mkdir(folder, { recursive: true });
+  const { folder, definitions, clock, server } = options;
   await using opened = new AsyncDisposableStack();
+  opened.use(server);
   const keysFolder = join(folder, "keys");
   const ledgerFile = join(folder, "pushes.jsonl");
-  const [adminUrl, state] = await allDone([
-    options.databaseUrl ?? startPostgres(postgresOptions(options)).then((server) => opened.use(server).url),
-    readState(folder, definitions),
-    initKeys(keysFolder, definitions, "ES256"),
-  ]);
+  const [state] = await allDone([readState(folder, definitions), initKeys(keysFolder, definitions, "ES256")]);
   options.signal.throwIfAborted();
   const push = opened.use(
     await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
   );
   // Before anything is made, so that what a failure leaves half made goes, too.
-  if (!options.durable && options.databaseUrl) opened.defer(() => dropEverything(adminUrl, options));
-  const databases = await prepareDatabases(adminUrl, state, options);
+  if (!options.keepsDatabases) opened.defer(() => dropEverything(options));
+  const databases = await prepareDatabases(state, options);
   const parties = [...definitions.map(({ name }) => name), OPERATOR];
   const rings = await Promise.all(parties.map((party) => readServiceKeys(keysFolder, party)));
   const serviceKeys = [...new Map(rings.flat().map((key) => [key.kid, key])).values()];
@@ -88,21 +83,16 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   };
 }
 
-async function dropEverything(adminUrl: string, { definitions, prefix }: EnvironmentOptions): Promise<void> {
+async function dropEverything({ server, definitions, prefix }: EnvironmentOptions): Promise<void> {
   for (const { name } of definitions.filter(({ hasDatabase }) => hasDatabase)) {
     const { database, ownerRole, runtimeRole } = namesOf(prefix, name);
-    await dropDatabase(adminUrl, database, [ownerRole, runtimeRole]);
+    await dropDatabase(server.url, database, [ownerRole, runtimeRole]);
   }
 }
 
 function namesOf(prefix: string, service: string) {
   const database = `${prefix}${service}`;
   return { database, ownerRole: `${database}_owner`, runtimeRole: database };
-}
-
-function postgresOptions({ folder, durable }: EnvironmentOptions): EmbeddedPostgresOptions {
-  const settings = durable ? undefined : { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
-  return { folder: join(folder, "postgres"), settings };
 }
 
 async function readState(folder: string, definitions: ServiceDefinition[]): Promise<State> {
@@ -130,16 +120,15 @@ function newPassword(): string {
 
 /** A database and two roles for each service that stores something, with every migration applied if wanted. */
 async function prepareDatabases(
-  adminUrl: string,
   state: State,
-  { definitions, prefix, migrationsFolder, migrates, signal }: EnvironmentOptions,
+  { server, definitions, prefix, migrationsFolder, migrates, signal }: EnvironmentOptions,
 ): Promise<Record<string, DatabaseUrls>> {
   const named = definitions.filter(({ hasDatabase }) => hasDatabase);
   const entries = named.map(async ({ name }) => {
     const { owner, runtime } = state.passwords[name]!;
     const names = namesOf(prefix, name);
     const plan = { ...names, ownerPassword: owner, runtimePassword: runtime };
-    const urls = await provisionDatabase(adminUrl, plan).catch((error: unknown) => {
+    const urls = await provisionDatabase(server.url, plan).catch((error: unknown) => {
       throw startError(error);
     });
     const { runtimeRole } = names;
@@ -148,12 +137,4 @@ async function prepareDatabases(
     return [name, urls] as const;
   });
   return Object.fromEntries(await allDone(entries));
-}
-
-/** Like Promise.all(), but fails only when all have ended: then what they use may be closed. */
-async function allDone<T extends readonly unknown[]>(
-  work: [...T],
-): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
-  await Promise.allSettled(work);
-  return Promise.all(work);
 }

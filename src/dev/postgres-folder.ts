@@ -82,11 +82,11 @@ async function privateFolder(requested: string, account: Account): Promise<strin
 }
 
 /** Runs initdb unless the cluster exists. Safe when several do it at once: one cluster wins, the others are removed. */
-export async function ensureCluster(place: Place, durable: boolean): Promise<void> {
+export async function ensureCluster(place: Place): Promise<void> {
   if (await exists(join(place.data, "PG_VERSION"))) return checkVersion(place);
   const unfinished = `${place.cluster}.new-${randomBytes(6).toString("hex")}`;
   try {
-    await initialize(place, unfinished, durable);
+    await initialize(place, unfinished);
     await rename(unfinished, place.cluster);
   } catch (error) {
     await removeFolder(unfinished);
@@ -95,7 +95,7 @@ export async function ensureCluster(place: Place, durable: boolean): Promise<voi
   }
 }
 
-async function initialize(place: Place, folder: string, durable: boolean): Promise<void> {
+async function initialize(place: Place, folder: string): Promise<void> {
   await mkdir(folder, { mode: 0o700 }).catch((error) => cannotWrite(resolve(folder, ".."), error));
   const password = join(folder, "password");
   await writeFile(password, `${randomBytes(24).toString("base64url")}\n`, { mode: 0o600, flag: "wx" });
@@ -106,7 +106,8 @@ async function initialize(place: Place, folder: string, durable: boolean): Promi
   }
   const args = ["-D", join(folder, "data"), `--username=${SUPERUSER}`, `--pwfile=${password}`];
   args.push("--auth=scram-sha-256", "--locale=C", "--encoding=UTF8", "--no-instructions");
-  if (!durable) args.push("--no-sync");
+  // Nobody's data is in it yet. Should the machine itself crash before the system has written it, it is made anew.
+  args.push("--no-sync");
   try {
     await run(join(place.binaries.folder, "initdb"), args, place.account);
   } catch (error) {

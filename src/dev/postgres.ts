@@ -117,7 +117,7 @@ async function attach(place: Place, timeout: AbortSignal): Promise<EmbeddedPostg
 
 /** Returns undefined if another try may end better: another starter was faster, or the free port was taken. */
 async function launch(place: Place, options: EmbeddedPostgresOptions, timeout: AbortSignal) {
-  await ensureCluster(place, options.settings?.fsync !== "off");
+  await ensureCluster(place);
   const port = options.port || (await freePort());
   if (!(await isFree(port))) throw portInUse(port);
   const url = urlFor(port, await readPassword(place));

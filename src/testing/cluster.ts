@@ -7,18 +7,16 @@ import { chmod, mkdtemp, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import type { Sql } from "postgres";
 import { connect, identifier, withDatabase } from "../db/connection.ts";
 import { migrate } from "../db/migrate.ts";
-import { readMigrations } from "../db/migrations.ts";
+import { MIGRATIONS_FOLDER, readMigrations } from "../db/migrations.ts";
 import { asAdmin, cloneDatabase, type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
 import { startPostgres } from "../dev/postgres.ts";
 
 /** The variable by which a run's shared cluster reaches the processes of its test files. */
 export const CLUSTER_VARIABLE = "CONCIERGE_TEST_DATABASE_URL";
 
-const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../drizzle", import.meta.url));
 const NOT_DURABLE = {
   fsync: "off",
   synchronous_commit: "off",

@@ -6,7 +6,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
@@ -14,6 +13,7 @@ import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "../client/service-client.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import { loadConfig, type ServiceKey } from "../config.ts";
+import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import {
   createServiceAccount,
   identityOf,
@@ -80,7 +80,6 @@ export interface TestSystem extends AsyncDisposable {
 }
 
 const PROJECT = "concierge-test";
-const MIGRATIONS = fileURLToPath(new URL("../../drizzle", import.meta.url));
 let serviceAccount: ReturnType<typeof createServiceAccount> | undefined;
 
 /** One service alone, with its database; the services it calls are not there. */
@@ -145,7 +144,7 @@ function replicasOf(definitions: ServiceDefinition[], clock: Clock, variables: R
   });
   const startReplica = (changes: Record<string, string> = {}) => {
     const configuration = configurationOf({ ...variables, ...changes }, definitions);
-    return startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS, clock, log });
+    return startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS_FOLDER, clock, log });
   };
   return { startReplica, logLines };
 }

@@ -1,0 +1,90 @@
+/** The server of `concierge dev`, with its demo account and the words that greet whoever started it. */
+import { join } from "node:path";
+import { createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { pino } from "pino";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { systemClock } from "../clock.ts";
+import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
+import type { Environment } from "../dev/environment.ts";
+import { reasonOf } from "../errors.ts";
+import { createLogger } from "../log.ts";
+import { startServer } from "../server.ts";
+import { services } from "../services.ts";
+import { configurationOf } from "./configuration.ts";
+import { leaveRunningNote, type RunningNote } from "./development.ts";
+import { aborted, type Host } from "./host.ts";
+
+/** Runs until the host says stop. */
+export async function runDevelopment(host: Host, folder: string, environment: Environment): Promise<void> {
+  const mode = "development";
+  const configuration = configurationOf({ ...environment.variables, ...host.env, CONCIERGE_MODE: mode }, services);
+  const logFile = join(folder, "concierge.log");
+  const destination = pino.destination({ dest: logFile, sync: false });
+  const log = createLogger({ level: configuration.platform.logLevel, mode, destination });
+  await using server = await startServer({
+    ...configuration,
+    definitions: services,
+    migrationsFolder: MIGRATIONS_FOLDER,
+    clock: systemClock,
+    log,
+  });
+  await Promise.race([server.ready, aborted(host.stop)]);
+  host.stop.throwIfAborted();
+  const { demoAccount } = environment;
+  await registerDemoAccount(server.publicUrl, demoAccount);
+  const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
+  await using _note = await leaveRunningNote(folder, note);
+  host.print(welcome(note, folder, logFile));
+  await aborted(host.stop);
+  host.print("stopping\n");
+}
+
+async function registerDemoAccount(publicUrl: string, account: RunningNote["demoAccount"]): Promise<void> {
+  const client = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+  try {
+    await client.registerUser({ ...account, firstName: "Demo", lastName: "User", locale: "en" });
+  } catch (error) {
+    if (reasonOf(error) !== "EMAIL_TAKEN") throw error;
+  }
+}
+
+/** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
+function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, folder: string, logFile: string): string {
+  const inFolder = folder === ".concierge" ? "" : ` --folder ${folder}`;
+  const curl = "npx --no buf curl --http2-prior-knowledge";
+  const authorization = `-H "authorization: Bearer $(npx --no concierge token${inFolder})"`;
+  const create = "concierge.notification.v1.NotificationInternalService/CreateNotification";
+  const serviceToken = `-H "service-token: $(npx --no concierge token --for ${create}${inFolder})"`;
+  const login = JSON.stringify(demoAccount);
+  const user = `$(npx --no concierge token --user-id${inFolder})`;
+  return `
+Concierge is running.
+
+  public     ${publicUrl}
+  internal   ${internalUrl}
+  account    ${demoAccount.email}   password ${demoAccount.password}
+  log        ${logFile}
+
+Try it from a second shell:
+
+  # gRPC: log in
+  ${curl} --protocol grpc -d '${login}' \\
+    ${publicUrl}/concierge.auth.v1.AuthService/Login
+
+  # gRPC-Web: my profile, with my roles
+  ${curl} --protocol grpcweb ${authorization} \\
+    ${publicUrl}/concierge.user.v1.UserService/GetMe
+
+  # Connect: say hello
+  ${curl} --protocol connect ${authorization} -d '{"name":"Ann"}' \\
+    ${publicUrl}/concierge.greeter.v1.GreeterService/SayHello
+
+  # from another service: notify the demo account
+  ${curl} --protocol grpc ${serviceToken} \\
+    -d '{"title":"Hello","text":"It works","userIds":["'"${user}"'"]}' \\
+    ${internalUrl}/${create}
+
+Ctrl-C stops it.
+`;
+}

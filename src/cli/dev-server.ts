@@ -31,11 +31,11 @@ export async function runDevelopment(host: Host, folder: string, environment: En
   });
   await Promise.race([server.ready, aborted(host.stop)]);
   host.stop.throwIfAborted();
-  const { demoAccount } = environment;
+  const { demoAccount, ledgerFile } = environment;
   await registerDemoAccount(server.publicUrl, demoAccount);
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
   await using _note = await leaveRunningNote(folder, note);
-  host.print(welcome(note, folder, logFile));
+  host.print(welcome(note, { folder, logFile, ledgerFile }));
   await aborted(host.stop);
   host.print("stopping\n");
 }
@@ -50,7 +50,10 @@ async function registerDemoAccount(publicUrl: string, account: RunningNote["demo
 }
 
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
-function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, folder: string, logFile: string): string {
+function welcome(
+  { publicUrl, internalUrl, demoAccount }: RunningNote,
+  { folder, logFile, ledgerFile }: { folder: string; logFile: string; ledgerFile: string },
+): string {
   const inFolder = folder === ".concierge" ? "" : ` --folder ${folder}`;
   const curl = "npx --no buf curl --http2-prior-knowledge";
   const authorization = `-H "authorization: Bearer $(npx --no concierge token${inFolder})"`;
@@ -65,6 +68,7 @@ Concierge is running.
   internal   ${internalUrl}
   account    ${demoAccount.email}   password ${demoAccount.password}
   log        ${logFile}
+  pushes     ${ledgerFile}
 
 Try it from a second shell:
 
@@ -79,6 +83,10 @@ Try it from a second shell:
   # Connect: say hello
   ${curl} --protocol connect ${authorization} -d '{"name":"Ann"}' \\
     ${publicUrl}/concierge.greeter.v1.GreeterService/SayHello
+
+  # my phone, so that there is something to push to
+  ${curl} --protocol connect ${authorization} -d '{"token":"my-phone","platform":"PLATFORM_ANDROID"}' \\
+    ${publicUrl}/concierge.notification.v1.NotificationService/RegisterDevice
 
   # from another service: notify the demo account
   ${curl} --protocol grpc ${serviceToken} \\

@@ -11,7 +11,8 @@ const port = z.coerce.number().int().min(0).max(65535);
 const settings = {
   mode: setting(
     z.enum(["development", "demo", "production"]).default("production"),
-    "How strict the process is: development, demo (production's checks, but the push stand-in and cleartext inside the container network are allowed) or production",
+    "How strict the process is: development, demo (production's checks, but the push stand-in and cleartext inside a " +
+      "container network are allowed) or production",
   ),
   host: setting(z.string().min(1).default("127.0.0.1"), "Address that both listeners bind; 0.0.0.0 in a container"),
   publicPort: setting(

@@ -1,5 +1,6 @@
 /**
- * A service's way to its database: a pool for Drizzle, and transactions that are run again when PostgreSQL asks for it. Every connection carries time limits, so that nothing waits for ever.
+ * A service's way to its database: a pool for Drizzle, and transactions that are run again when PostgreSQL asks for it.
+ * Every connection carries time limits, so that nothing waits for ever.
  */
 import { randomInt } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";

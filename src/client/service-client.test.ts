@@ -61,6 +61,18 @@ describe("a peer that is not there", () => {
     await patient;
   });
 
+  test("one that refuses a stream unread is asked once more, with a token of its own", async () => {
+    const tokens: unknown[] = [];
+    await using refusing = await http2Server((stream, headers) => {
+      tokens.push(headers[SERVICE_TOKEN_HEADER]);
+      stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+    });
+    using peer = connectTo(refusing.url);
+    await assert.rejects(peer.client.getAccount({ userId }, { timeoutMs: 2_000 }), isDependencyUnavailable);
+    assert.equal(tokens.length, 2);
+    assert.equal(new Set(tokens).size, 2);
+  });
+
   test("one that takes the call and does not answer it is given up at the deadline", async () => {
     await using holding = await http2Server(() => {});
     using peer = connectTo(holding.url);

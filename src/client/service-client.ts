@@ -58,18 +58,30 @@ function signCalls(key: ServiceKey, clock: Clock): Interceptor {
  * Around the transport and not an interceptor, because Connect decides outside of these that a deadline has passed.
  */
 function nameFaults(transport: Transport): Transport {
-  const named = async <Answer>(signal: AbortSignal | undefined, answer: Promise<Answer>): Promise<Answer> => {
-    try {
-      return await answer;
-    } catch (cause) {
-      if (signal?.aborted || !isUnanswered(ConnectError.from(cause))) throw cause;
-      throw dependencyUnavailable(cause);
-    }
-  };
   return {
-    unary: (method, signal, ...rest) => named(signal, transport.unary(method, signal, ...rest)),
-    stream: (method, signal, ...rest) => named(signal, transport.stream(method, signal, ...rest)),
+    unary: (method, signal, ...rest) => answerOf(() => transport.unary(method, signal, ...rest), signal),
+    stream: (method, signal, ...rest) => answerOf(() => transport.stream(method, signal, ...rest), signal, false),
   };
+}
+
+/** A peer that ends an idle connection just now refuses what is on its way: HTTP/2 promises that it was not processed. */
+async function answerOf<Answer>(
+  call: () => Promise<Answer>,
+  signal: AbortSignal | undefined,
+  mayTryAgain = true,
+): Promise<Answer> {
+  try {
+    return await call();
+  } catch (cause) {
+    const error = ConnectError.from(cause);
+    if (signal?.aborted || !isUnanswered(error)) throw cause;
+    if (mayTryAgain && wasRefusedUnread(error)) return answerOf(call, signal, false);
+    throw dependencyUnavailable(cause);
+  }
+}
+
+function wasRefusedUnread({ cause }: ConnectError): boolean {
+  return cause instanceof Error && cause.message.includes("NGHTTP2_REFUSED_STREAM");
 }
 
 /** A connection that broke shows as any of these codes, or as an error of node:http2 that Connect takes for INTERNAL. */

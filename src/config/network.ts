@@ -2,9 +2,9 @@
  * What counts as "another host". Cleartext stays allowed on loopback; in demo mode also inside a container network,
  * whose names have one label and whose addresses are private. Everything else needs TLS or a named, accepted risk.
  */
-import { isIP } from "node:net";
+import { BlockList, isIP } from "node:net";
 import { z } from "zod";
-import { type Refusal, setting, type Variable } from "./variable.ts";
+import { list, type Refusal, setting, type Variable } from "./variable.ts";
 
 /** How far away a host is, by its name alone; nothing is resolved. */
 export function reachOf(host: string): "loopback" | "network" | "elsewhere" {
@@ -50,3 +50,30 @@ export function peerUrl(description: string, options: { default?: string; option
   const type = standard === undefined ? httpUrl : httpUrl.default(standard);
   return setting(type, description, { production: encryptedPeer });
 }
+
+/** A list of addresses and ranges in CIDR notation, IPv4 or IPv6. */
+export const addressRanges = list.transform((items, context) => {
+  const ranges = new BlockList();
+  for (const item of items) {
+    if (!addRange(ranges, item)) context.addIssue("must be addresses or ranges such as 10.0.0.0/8");
+  }
+  return ranges;
+});
+
+function addRange(ranges: BlockList, text: string): boolean {
+  const [address = "", prefix, ...rest] = text.split("/");
+  const version = isIP(address);
+  if (version === 0 || rest.length > 0) return false;
+  const bits = version === 4 ? 32 : 128;
+  const length = prefix === undefined ? bits : Number(prefix);
+  if (prefix !== undefined && !/^\d{1,3}$/.test(prefix)) return false;
+  if (length > bits) return false;
+  ranges.addSubnet(address, length, version === 4 ? "ipv4" : "ipv6");
+  return true;
+}
+
+/** A list of web origins, exactly as a browser sends them: scheme, host and port, nothing after it. */
+export const webOrigins = list.refine(
+  (origins) => origins.every((text) => URL.canParse(text) && /^https?:/.test(text) && new URL(text).origin === text),
+  "must be origins such as https://app.example.com, without a path or a slash at the end",
+);

@@ -3,10 +3,12 @@
  * Without any of them a process runs in production mode, on loopback.
  */
 import { z } from "zod";
-import { encryptedPeer, httpUrl } from "./network.ts";
+import { addressRanges, encryptedPeer, httpUrl, webOrigins } from "./network.ts";
 import { type Risk, setting, type ValuesOf, type Variable } from "./variable.ts";
 
 const port = z.coerce.number().int().min(0).max(65535);
+const count = (maximum: number) => z.coerce.number().int().min(1).max(maximum);
+const MIB = 1024 * 1024;
 
 const settings = {
   mode: setting(
@@ -42,6 +44,58 @@ const settings = {
         on ? { problem: "shows every method to anyone who can reach the port", risk: "reflection" } : undefined,
     },
   ),
+  tlsCertificatePath: setting(
+    z.string().min(1).optional(),
+    "PEM file with the certificate chain of both listeners; read again when it changes",
+  ),
+  tlsKeyPath: setting(z.string().min(1).optional(), "PEM file with the private key of that certificate"),
+  cleartext: setting(
+    z.enum(["accept", "refuse"]).optional(),
+    "Whether connections without TLS are served where certificates are set; not set: in development only",
+    {
+      production: (wish) =>
+        wish === "accept" ? "must not be accept: secrets would travel as they are, whoever calls" : undefined,
+    },
+  ),
+  peerCaPath: setting(
+    z.string().min(1).optional(),
+    "PEM file with the authorities that certify other services, instead of the well-known ones",
+  ),
+  trustedProxies: setting(
+    addressRanges.optional(),
+    "Addresses or ranges (10.0.0.0/8) of proxies whose X-Forwarded-For is believed, and whose connections are not counted",
+  ),
+  connectionsPerAddress: setting(count(100_000).default(256), "Most connections from one address (IPv6: one /64)"),
+  requestsPerSecond: setting(
+    z.coerce.number().int().min(0).max(1_000_000).default(500),
+    "Calls of the public listener per second from one address (IPv6: one /64), twice as many in a burst; 0 is no limit",
+  ),
+  callsInFlight: setting(
+    count(1_000_000).default(1_000),
+    "Most unary calls that a process works on at once; more are refused as UNAVAILABLE / OVERLOADED",
+  ),
+  publicMessageBytes: setting(count(64 * MIB).default(64 * 1024), "Largest message on the public listener"),
+  internalMessageBytes: setting(count(64 * MIB).default(4 * MIB), "Largest message on the internal listener"),
+  defaultDeadlineSeconds: setting(count(3600).default(10), "Deadline of a unary call that names none"),
+  maximumDeadlineSeconds: setting(count(3600).default(60), "Longest deadline of a unary call"),
+  streamSeconds: setting(count(86_400).default(300), "Longest life of a stream"),
+  allowedOrigins: setting(
+    webOrigins.default([]),
+    "Origins of web pages that may call the public listener from a browser, such as https://app.example.com",
+  ),
+  rpcFastPath: setting(
+    z.stringbool().default(true),
+    "Whether plain unary calls over HTTP/2 take the short way; the long one answers the same",
+  ),
+  tracesUrl: setting(
+    httpUrl.optional(),
+    "OTLP/HTTP collector that gets traces, such as http://127.0.0.1:4318/v1/traces; not set: none are sent",
+    { production: encryptedPeer },
+  ),
+  tracesRatio: setting(
+    z.coerce.number().min(0).max(1).default(1),
+    "Share of traces that are recorded, where the caller has not decided already",
+  ),
 };
 
 function risk(description: string): Variable<"accepted" | undefined> {
@@ -58,8 +112,11 @@ export const platformShape = { ...settings, ...risks };
 
 export type Mode = ValuesOf<typeof settings>["mode"];
 
-/** The platform's values; `reflection` is decided here when nobody set it. */
-export type PlatformConfig = Omit<ValuesOf<typeof settings>, "reflection"> & { readonly reflection: boolean };
+/** The platform's values; what depends on the mode is decided. */
+export type PlatformConfig = Omit<ValuesOf<typeof settings>, "reflection" | "cleartext"> & {
+  readonly reflection: boolean;
+  readonly cleartext: "accept" | "refuse";
+};
 
 /** The key in `platformShape` of the flag that takes a risk. */
 export function riskKey(risk: Risk): keyof typeof risks {
@@ -68,15 +125,12 @@ export function riskKey(risk: Risk): keyof typeof risks {
 
 /** Settles what depends on the mode. */
 export function platformConfig(values: ValuesOf<typeof settings>): PlatformConfig {
-  const { mode, host, publicPort, internalPort, issuer, logLevel, drainSeconds, reflection } = values;
+  const isDevelopment = values.mode === "development";
+  const hasCertificate = values.tlsCertificatePath !== undefined;
+  const names = Object.keys(settings) as (keyof typeof settings)[];
   return {
-    mode,
-    host,
-    publicPort,
-    internalPort,
-    issuer,
-    logLevel,
-    drainSeconds,
-    reflection: reflection ?? mode === "development",
+    ...(Object.fromEntries(names.map((name) => [name, values[name]])) as ValuesOf<typeof settings>),
+    reflection: values.reflection ?? isDevelopment,
+    cleartext: values.cleartext ?? (hasCertificate && !isDevelopment ? "refuse" : "accept"),
   };
 }

@@ -167,9 +167,9 @@ for (const acknowledgement of ["acknowledges", "never acknowledges"]) {
     let calls = 0;
     await using listener = await start({
       limits: { maxHeaderBytes: 2_000 },
-      handler: (request, response) => {
+      handler: (...call) => {
         calls++;
-        return echo(request, response);
+        echo(...call);
       },
     });
     const socket = await rawSocket(listener.port);
@@ -366,9 +366,9 @@ test("the url of a wildcard host can be called", async () => {
 test("peers that reset at any moment, or break the protocol, harm nobody", async () => {
   const handled = new EventEmitter();
   await using listener = await start({
-    handler: (request, response) => {
+    handler: (...call) => {
       handled.emit("call");
-      return echo(request, response);
+      echo(...call);
     },
   });
   for (const bytes of ["", "PRI", "GET / HTTP/1.1\r\n", `${preface}`]) {
@@ -403,9 +403,9 @@ test("a hundred connections and a drain leave no socket and no timer behind", as
     destroy: (id) => open.delete(id),
   }).enable();
   const listener = await start({
-    handler: (request, response) => {
+    handler: (request, response, peer) => {
       response.sendDate = false; // node keeps a timer of its own for the date
-      echo(request, response);
+      echo(request, response, peer);
     },
   });
   for (let round = 0; round < 50; round++) {

@@ -38,7 +38,7 @@ export function createLogger({ level, mode, destination, clock = systemClock }: 
     timestamp: () => `,"time":"${new Date(clock.now()).toISOString()}"`,
     formatters: {
       level: (label: string) => ({ level: label }),
-      log: (fields: Fields) => describeErrors(fields) as Fields,
+      log: (fields: Fields) => (isFlat(fields) ? fields : (describeErrors(fields) as Fields)),
     },
     // pino's own serializer would rebuild what is described already; these still see the errors in child bindings.
     serializers: { error: (value: unknown) => describeErrors(value), err: (value: unknown) => describeErrors(value) },
@@ -66,6 +66,12 @@ function describeErrors(value: unknown, depth = 0): unknown {
   if (Array.isArray(value)) return value.map((item) => describeErrors(item, depth + 1));
   if (Object.getPrototypeOf(value) !== Object.prototype) return value;
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, describeErrors(item, depth + 1)]));
+}
+
+/** No value that could be or hold an error. */
+function isFlat(fields: Fields): boolean {
+  for (const name in fields) if (typeof fields[name] === "object" && fields[name] !== null) return false;
+  return true;
 }
 
 /** What a log line says of an error. `stack` is there only when nobody meant it to happen. */
@@ -156,11 +162,10 @@ const assignment = new RegExp(
 
 /** Masks what looks like a secret inside text, whatever it is called: for messages of foreign errors, too. */
 export function redactText(text: string): string {
-  return text
-    .replace(urlPassword, `$1${redacted}@`)
-    .replace(bearer, `$1 ${redacted}`)
-    .replace(dotted, maskJwt)
-    .replace(assignment, `$1${redacted}`);
+  const plain = text.replace(urlPassword, `$1${redacted}@`).replace(bearer, `$1 ${redacted}`);
+  // Looking at dotted runs takes 3 us a line; most lines have nothing that a JWT begins with.
+  const withoutJwt = plain.includes("eyJ") ? plain.replace(dotted, maskJwt) : plain;
+  return withoutJwt.replace(assignment, `$1${redacted}`);
 }
 
 function maskJwt(run: string): string {

@@ -3,19 +3,25 @@
  * that does not answer is UNAVAILABLE / DEPENDENCY_UNAVAILABLE; errors that the peer answered come through with their code
  * and reason.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { type DescService, toBinary } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
 import { dependencyUnavailable } from "../errors.ts";
 import { messageDigest, SERVICE_TOKEN_HEADER, signServiceToken } from "../token/service-token.ts";
+import { LiveConnection } from "./live-connection.ts";
+import { traceCalls } from "./trace-calls.ts";
 
 const DEFAULT_TIMEOUT_MS = 5_000;
+const SAME_DEADLINE_MS = 20;
 
 export interface ServiceClientOptions {
-  /** The callee's internal listener, such as "http://127.0.0.1:50051". */
+  /** The callee's internal listener, such as "http://127.0.0.1:50051"; with https, nothing ever goes in the clear. */
   baseUrl: string;
+  /** The authorities (PEM) that may certify the callee; the well-known ones when not given. */
+  ca?: string;
   /** The key of this caller and callee. */
   key: ServiceKey;
   clock: Clock;
@@ -26,8 +32,10 @@ export interface ServiceConnection extends Disposable {
   client<Desc extends DescService>(desc: Desc): Client<Desc>;
 }
 
-export function connectService({ baseUrl, key, clock }: ServiceClientOptions): ServiceConnection {
-  const sessionManager = new Http2SessionManager(baseUrl);
+export function connectService({ baseUrl, ca, key, clock }: ServiceClientOptions): ServiceConnection {
+  // Said, so that no variable of the environment can turn it off.
+  const tls = { ca, minVersion: "TLSv1.2", rejectUnauthorized: true } as const;
+  const sessionManager = new LiveConnection(baseUrl, tls);
   const transport = nameFaults(
     createGrpcTransport({
       baseUrl,
@@ -37,8 +45,8 @@ export function connectService({ baseUrl, key, clock }: ServiceClientOptions): S
     }),
   );
   return {
-    client: (desc) => createClient(desc, transport),
-    [Symbol.dispose]: () => sessionManager.abort(),
+    client: (desc) => createClient(desc, traceCalls(transport)),
+    [Symbol.dispose]: () => sessionManager[Symbol.dispose](),
   };
 }
 
@@ -74,19 +82,32 @@ async function answerOf<Answer>(
     return await call();
   } catch (cause) {
     const error = ConnectError.from(cause);
+    if (error.code === Code.DeadlineExceeded && signal) await abortedSoon(signal);
     if (signal?.aborted || !isUnanswered(error)) throw cause;
     if (mayTryAgain && wasRefusedUnread(error)) return answerOf(call, signal, false);
     throw dependencyUnavailable(cause);
   }
 }
 
+/**
+ * A deadline that was handed on passes at the callee, or in our transport, up to some milliseconds before the caller's own
+ * timer says so. A moment later it is clear whose it was, and the caller's call ends as that and not as a silent peer.
+ */
+async function abortedSoon(signal: AbortSignal): Promise<void> {
+  await delay(SAME_DEADLINE_MS, undefined, { signal }).catch(() => {});
+}
+
 function wasRefusedUnread({ cause }: ConnectError): boolean {
   return cause instanceof Error && cause.message.includes("NGHTTP2_REFUSED_STREAM");
 }
 
-/** A connection that broke shows as any of these codes, or as an error of node:http2 that Connect takes for INTERNAL. */
+/**
+ * A connection that broke shows as any of these codes; or as an error of the system, of TLS or of node:http2 that Connect
+ * takes for INTERNAL. Codes of the system and of certificates are plain words; those of our own mistakes begin with ERR_.
+ */
 function isUnanswered({ isWireError, code, cause }: ConnectError): boolean {
   if (isWireError) return false;
   if ([Code.Unavailable, Code.DeadlineExceeded, Code.Canceled, Code.Aborted].includes(code)) return true;
-  return cause instanceof Error && "code" in cause && String(cause.code).startsWith("ERR_HTTP2_");
+  if (!(cause instanceof Error && "code" in cause && typeof cause.code === "string")) return false;
+  return /^ERR_(?:HTTP2|TLS|SSL)_/.test(cause.code) || !cause.code.startsWith("ERR_");
 }

@@ -9,7 +9,7 @@ import type { Sql } from "postgres";
 import { Code, fail } from "../errors.ts";
 import { CONNECT_TIMEOUT_SECONDS } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
-import { ConnectionPool } from "./pool.ts";
+import { ConnectionPool, type PoolCounts } from "./pool.ts";
 
 /** Drizzle on the pool. Tables are named in queries, so it knows no schema. */
 export type Db = PostgresJsDatabase;
@@ -34,17 +34,20 @@ export interface DatabaseOptions {
 
 export interface Database extends AsyncDisposable {
   readonly db: Db;
+  /** How busy the pool is now; the connection of ping() is not counted. */
+  poolCounts(): PoolCounts;
   /** Resolves if the database answers a query within 2 s; else throws DatabaseUnavailable. */
   ping(): Promise<void>;
 }
 
 export interface TransactionOptions {
-  /** Stops the waiting between two tries. */
+  /** Ends the transaction, as during() says, and the waiting between two tries. */
   signal?: AbortSignal;
   /** A number in [0, 1) for the jitter. */
   random?: () => number;
 }
 
+const CONNECTION_CHECK_MS = 250;
 const PING_TIMEOUT_MS = 2_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** For the way there and back and for connecting, on top of what the server allows a statement. */
@@ -58,6 +61,8 @@ export function openDatabase(options: DatabaseOptions): Database {
     statement_timeout: options.statementTimeoutMs ?? 5_000,
     lock_timeout: options.lockTimeoutMs ?? 2_000,
     idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 10_000,
+    // so that a statement ends soon after its connection, wherever that was cut
+    client_connection_check_interval: CONNECTION_CHECK_MS,
   };
   const { url, applicationName } = options;
   const waitTimeoutMs = options.poolTimeoutMs ?? 5_000;
@@ -72,6 +77,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   return {
     // the pool has what Drizzle uses of a postgres.js client
     db: drizzle(pool as unknown as Sql),
+    poolCounts: () => pool.counts,
     ping() {
       // One question for all who ask: whoever can reach a probe must not be able to make it slow.
       asking ??= ping(probe).finally(() => {
@@ -95,6 +101,15 @@ async function ping(probe: ConnectionPool): Promise<void> {
 }
 
 /**
+ * The database for the time of one call. When `signal` aborts, its reason is thrown (under Drizzle's wrapping): no further
+ * statement is sent, one that still runs 100 ms later is cut, and a transaction is rolled back unless COMMIT was sent.
+ */
+export function during(db: Db, signal: AbortSignal): Db {
+  const { $client } = db as unknown as { $client: ConnectionPool };
+  return drizzle($client.during(signal) as unknown as Sql);
+}
+
+/**
  * Runs `work` in a transaction and returns its result after the commit. A serialization failure or a deadlock runs the
  * whole function again, at most three times with growing pauses, then fails with ABORTED / CONFLICT; so `work` must
  * do nothing that a rollback does not undo. Other errors come out as they are: see toConnectError().
@@ -105,10 +120,12 @@ export async function transaction<T>(
   options: TransactionOptions = {},
 ): Promise<T> {
   const { signal, random = randomFraction } = options;
+  const scoped = signal ? during(db, signal) : db;
   for (let retries = 0; ; retries++) {
     try {
-      return await db.transaction(work);
+      return await scoped.transaction(work);
     } catch (error) {
+      signal?.throwIfAborted();
       if (!isRetryable(error)) throw error;
       if (retries === MAX_RETRIES) {
         throw fail(Code.Aborted, "CONFLICT", "another change was in the way, try again", { cause: withoutData(error) });

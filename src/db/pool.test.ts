@@ -3,8 +3,9 @@ import test, { type TestContext } from "node:test";
 import { sql as statement } from "drizzle-orm";
 import { reasonOf } from "../errors.ts";
 import { testDatabase } from "../testing/cluster.ts";
+import { until } from "../testing/until.ts";
 import { connect } from "./connection.ts";
-import { type DatabaseOptions, type Db, openDatabase, type Tx, transaction } from "./database.ts";
+import { type DatabaseOptions, type Db, during, openDatabase, type Tx, transaction } from "./database.ts";
 import { toConnectError } from "./errors.ts";
 
 async function setUp(t: TestContext, options: Partial<DatabaseOptions> = {}) {
@@ -95,9 +96,11 @@ test("a statement sent after its transaction ended is refused", async (t) => {
 });
 
 test("R-DB-04 with every connection busy, waiters fail in time and the pool recovers", async (t) => {
-  const { db } = await setUp(t, { poolTimeoutMs: 50 });
+  const { database, db } = await setUp(t, { poolTimeoutMs: 50 });
+  for (const warmUp of ["a", "b"]) await insert(db, warmUp);
   const release = Promise.withResolvers<void>();
   const busy = [1, 2].map(() => transaction(db, () => release.promise));
+  await until("both are busy", () => database.poolCounts().used === 2);
   const waiters = await Promise.allSettled(Array.from({ length: 50 }, (_, index) => insert(db, `w${index}`)));
   for (const waiter of waiters) {
     assert.equal(waiter.status, "rejected");
@@ -105,7 +108,7 @@ test("R-DB-04 with every connection busy, waiters fail in time and the pool reco
   }
   release.resolve();
   await Promise.all(busy);
-  await Promise.all(Array.from({ length: 50 }, (_, index) => insert(db, `x${index}`)));
+  for (let index = 0; index < 50; index++) await insert(db, `x${index}`);
 });
 
 test("closing waits for what runs, refuses what comes, and does not outlast its limit", async (t) => {
@@ -123,4 +126,45 @@ test("closing waits for what runs, refuses what comes, and does not outlast its 
   release.resolve();
   await Promise.all([running, closing]);
   assert.deepEqual(await entries(owner), ["kept"]);
+});
+
+test("the pool says how many connections are used and free, and how much waits for one", async (t) => {
+  const { database, db } = await setUp(t, { poolSize: 2 });
+  assert.deepEqual(database.poolCounts(), { used: 0, idle: 0, waiting: 0 });
+  const done = Promise.withResolvers<void>();
+  const open = [1, 2].map(() => transaction(db, () => done.promise));
+  const late = transaction(db, async () => {});
+  await until("one waits", () => database.poolCounts().waiting === 1);
+  assert.deepEqual(database.poolCounts(), { used: 2, idle: 0, waiting: 1 });
+  done.resolve();
+  await Promise.all([...open, late]);
+  await until("nothing runs", () => database.poolCounts().used === 0);
+  assert.deepEqual(database.poolCounts(), { used: 0, idle: 2, waiting: 0 });
+});
+
+test("R-NET-03 a call that ends leaves the line for a connection, sends nothing more, and rolls back", async (t) => {
+  const { database, db, owner } = await setUp(t, { poolSize: 1 });
+  const done = Promise.withResolvers<void>();
+  const leaving = new AbortController();
+  const reason = new Error("the call has ended");
+  const busy = transaction(
+    db,
+    async (tx) => {
+      await insert(tx, "rolled back");
+      await done.promise;
+      await insert(tx, "not sent");
+    },
+    { signal: leaving.signal },
+  );
+  await until("it runs", () => database.poolCounts().used === 1);
+  const inLine = insert(during(db, leaving.signal), "not waited for").catch((error: Error) => error.cause);
+  await until("it waits", () => database.poolCounts().waiting === 1);
+  leaving.abort(reason);
+  assert.equal(await inLine, reason);
+  assert.equal(database.poolCounts().waiting, 0);
+  done.resolve();
+  await assert.rejects(busy, reason);
+  assert.deepEqual(await entries(owner), []);
+  await insert(db, "the next one");
+  assert.deepEqual(await entries(owner), ["the next one"]);
 });

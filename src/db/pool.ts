@@ -5,17 +5,21 @@
  * another one (1216), and a write pending at the loss makes the next connect hang (1215).
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Row, RowList, Sql } from "postgres";
-import { type ConnectionOptions, connect } from "./connection.ts";
-import { DatabaseUnavailable, isUnavailable } from "./errors.ts";
+import type { Row, RowList } from "postgres";
+import { DatabaseUnavailable } from "./errors.ts";
+import {
+  type ConnectionSettings,
+  PooledConnection,
+  type RunOptions,
+  type Statement,
+  type TypeParsers,
+} from "./pool-connection.ts";
 
-interface PoolOptions extends Omit<ConnectionOptions, "max" | "onClose"> {
+interface PoolOptions extends ConnectionSettings {
   /** Connections at most. */
   size: number;
   /** The longest a query waits for a free connection. */
   waitTimeoutMs: number;
-  /** The longest to wait for an answer, over the server's own limit: after it the connection counts as lost. */
-  answerTimeoutMs: number;
 }
 
 /** What Drizzle awaits: the rows as objects, or as arrays after `.values()`. */
@@ -29,22 +33,33 @@ interface TransactionClient {
   savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
-interface RunOptions {
-  prepare?: boolean;
+/** What Drizzle works on. */
+interface PoolClient {
+  /** Drizzle writes its own parsers in here; every connection is opened with them. */
+  readonly options: TypeParsers;
+  unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows;
+  begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
-type TypeMap = Record<string, (value: unknown) => unknown>;
+/** How busy a pool is. */
+export interface PoolCounts {
+  /** Connections that run something. */
+  used: number;
+  /** Connections that are open and free. */
+  idle: number;
+  /** Queries and transactions that wait for a connection. */
+  waiting: number;
+}
 
 interface Waiter {
   resolve(connection: PooledConnection): void;
-  reject(error: Error): void;
+  reject(reason: unknown): void;
   timer: NodeJS.Timeout;
 }
 
 /** The part of a postgres.js client that Drizzle uses: `drizzle(pool as unknown as Sql)`. */
-export class ConnectionPool {
-  /** Drizzle writes its own parsers in here; every connection is opened with them. */
-  readonly options: { parsers: TypeMap; serializers: TypeMap } = { parsers: {}, serializers: {} };
+export class ConnectionPool implements PoolClient {
+  readonly options: TypeParsers = { parsers: {}, serializers: {} };
   readonly #url: string;
   readonly #settings: PoolOptions;
   readonly #all = new Set<PooledConnection>();
@@ -58,14 +73,41 @@ export class ConnectionPool {
     this.#settings = settings;
   }
 
+  get counts(): PoolCounts {
+    const idle = this.#idle.length;
+    return { used: this.#all.size - idle, idle, waiting: this.#waiters.length };
+  }
+
   /** Runs one statement on a free connection. */
   unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows {
-    return pendingRows((asArrays) => this.#lease((connection) => connection.run(query, parameters, options, asArrays)));
+    return this.#unsafe({ query, parameters, options });
   }
 
   /** Runs `work` between BEGIN and COMMIT; anything thrown rolls back. A lost connection fails, it never moves. */
   begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T> {
-    return this.#lease((connection) => inTransaction(connection, work));
+    return this.#begin(work);
+  }
+
+  /**
+   * The pool for the time of a call. When the signal aborts, its reason is thrown instead of waiting for a connection,
+   * sending another statement or committing; a statement that runs is cut soon after, and a COMMIT is waited for.
+   */
+  during(signal: AbortSignal): PoolClient {
+    return {
+      options: this.options,
+      unsafe: (query, parameters, options) => this.#unsafe({ query, parameters, options, signal }),
+      begin: (work) => this.#begin(work, signal),
+    };
+  }
+
+  #unsafe(statement: Omit<Statement, "asArrays">): PendingRows {
+    return pendingRows((asArrays) =>
+      this.#lease((connection) => connection.run({ ...statement, asArrays }), statement.signal),
+    );
+  }
+
+  #begin<T>(work: (client: TransactionClient) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#lease((connection) => inTransaction(connection, work, signal), signal);
   }
 
   /** Refuses new work, waits for running work up to the timeout, then cuts it. May be called twice. */
@@ -74,8 +116,9 @@ export class ConnectionPool {
     return this.#ended;
   }
 
-  async #lease<T>(work: (connection: PooledConnection) => Promise<T>): Promise<T> {
-    const connection = await this.#acquire();
+  async #lease<T>(work: (connection: PooledConnection) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
+    const connection = await this.#acquire(signal);
     try {
       return await work(connection);
     } finally {
@@ -83,24 +126,29 @@ export class ConnectionPool {
     }
   }
 
-  async #acquire(): Promise<PooledConnection> {
+  async #acquire(signal?: AbortSignal): Promise<PooledConnection> {
     if (this.#ended) throw new DatabaseUnavailable("the database was closed");
     const idle = this.#idle.pop();
     if (idle) return idle;
     if (this.#all.size < this.#settings.size) return this.#open();
+    const { waitTimeoutMs } = this.#settings;
     const { promise, resolve, reject } = Promise.withResolvers<PooledConnection>();
-    const waiter: Waiter = {
-      resolve,
-      reject,
-      timer: setTimeout(() => this.#giveUp(waiter), this.#settings.waitTimeoutMs),
-    };
+    const tooLate = () =>
+      this.#giveUp(waiter, new DatabaseUnavailable(`no free connection within ${waitTimeoutMs} ms`));
+    const waiter: Waiter = { resolve, reject, timer: setTimeout(tooLate, waitTimeoutMs) };
     this.#waiters.push(waiter);
-    return promise;
+    const leave = () => this.#giveUp(waiter, signal!.reason);
+    signal?.addEventListener("abort", leave, { once: true });
+    return promise.finally(() => signal?.removeEventListener("abort", leave));
   }
 
-  #giveUp(waiter: Waiter): void {
-    this.#waiters.splice(this.#waiters.indexOf(waiter), 1);
-    waiter.reject(new DatabaseUnavailable(`no free connection within ${this.#settings.waitTimeoutMs} ms`));
+  /** Does nothing to one that was given a connection just now. */
+  #giveUp(waiter: Waiter, reason: unknown): void {
+    const index = this.#waiters.indexOf(waiter);
+    if (index < 0) return;
+    this.#waiters.splice(index, 1);
+    clearTimeout(waiter.timer);
+    waiter.reject(reason);
   }
 
   #open(): PooledConnection {
@@ -149,64 +197,26 @@ export class ConnectionPool {
   }
 }
 
-/** One connection; once broken it takes no further query. */
-class PooledConnection {
-  broken = false;
-  readonly #sql: Sql;
-  readonly #answerTimeoutMs: number;
-  readonly #onBroken: () => void;
-
-  constructor(url: string, options: PoolOptions, types: ConnectionPool["options"], onBroken: () => void) {
-    this.#onBroken = onBroken;
-    this.#answerTimeoutMs = options.answerTimeoutMs;
-    const { applicationName, settings } = options;
-    this.#sql = connect(url, { applicationName, settings, onClose: () => this.#break() });
-    Object.assign(this.#sql.options.parsers, types.parsers);
-    Object.assign(this.#sql.options.serializers, types.serializers);
-  }
-
-  async run(query: string, parameters?: unknown[], options?: RunOptions, asArrays = false): Promise<RowList<Row[]>> {
-    if (this.broken) throw new DatabaseUnavailable("the connection was lost");
-    const silence = setTimeout(() => this.#break(), this.#answerTimeoutMs);
-    try {
-      const pending = this.#sql.unsafe(query, parameters as never[], options);
-      return await (asArrays ? (pending.values() as unknown as Promise<RowList<Row[]>>) : pending);
-    } catch (error) {
-      if (isUnavailable(error)) this.#break();
-      throw error;
-    } finally {
-      clearTimeout(silence);
-    }
-  }
-
-  /** Closes at once, whatever runs. */
-  async close(): Promise<void> {
-    this.#break();
-    await this.#sql.end({ timeout: 0 });
-  }
-
-  #break(): void {
-    if (this.broken) return;
-    this.broken = true;
-    this.#onBroken();
-    this.#sql.end({ timeout: 0 }).catch(() => {});
-  }
-}
-
-async function inTransaction<T>(connection: PooledConnection, work: (client: TransactionClient) => Promise<T>) {
-  const scope = new TransactionScope(connection);
+async function inTransaction<T>(
+  connection: PooledConnection,
+  work: (client: TransactionClient) => Promise<T>,
+  signal?: AbortSignal,
+) {
+  const scope = new TransactionScope(connection, signal);
   try {
-    await connection.run("begin");
+    await connection.run({ query: "begin", signal });
     const result = await work(scope);
     scope.finish();
-    const { command } = await connection.run("commit");
+    signal?.throwIfAborted();
+    // without the signal: from here on it is decided at the server, and we want to know how
+    const { command } = await connection.run({ query: "commit" });
     // the server answers the COMMIT of a failed transaction with ROLLBACK, not with an error
     if (command !== "COMMIT") throw scope.failure ?? new Error("the transaction was rolled back");
     return result;
   } catch (error) {
     scope.finish();
     // closing the connection rolls back as well
-    if (!connection.broken) await connection.run("rollback").catch(() => connection.close());
+    if (!connection.broken) await connection.run({ query: "rollback" }).catch(() => connection.close());
     throw error;
   }
 }
@@ -216,18 +226,20 @@ class TransactionScope implements TransactionClient {
   /** The first failed statement. */
   failure: unknown;
   readonly #connection: PooledConnection;
+  readonly #signal: AbortSignal | undefined;
   #finished = false;
   #savepoints = 0;
 
-  constructor(connection: PooledConnection) {
+  constructor(connection: PooledConnection, signal: AbortSignal | undefined) {
     this.#connection = connection;
+    this.#signal = signal;
   }
 
   unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows {
     return pendingRows(async (asArrays) => {
       if (this.#finished) throw new Error("a statement was sent after its transaction had ended");
       try {
-        return await this.#connection.run(query, parameters, options, asArrays);
+        return await this.#connection.run({ query, parameters, options, asArrays, signal: this.#signal });
       } catch (error) {
         this.failure ??= error;
         throw error;

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
-import { migrate } from "../db/migrate.ts";
 import { testCluster } from "../testing/cluster.ts";
 import { connect, withDatabase } from "./connection.ts";
 import { sqlStateOf } from "./errors.ts";
+import { migrate } from "./migrate.ts";
 import { asAdmin, cloneDatabase, dropDatabase, provisionDatabase } from "./provision.ts";
 
 const DRIZZLE = new URL("../../drizzle", import.meta.url).pathname;

@@ -2,7 +2,7 @@
 import { eq } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import type { Db } from "../../db/database.ts";
-import { transaction } from "../../db/database.ts";
+import { during, transaction } from "../../db/database.ts";
 import { constraintOf } from "../../db/errors.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
@@ -34,7 +34,10 @@ export async function registerUser(
 ): Promise<string> {
   const emailKey = emailKeyOf(email);
   // Before the costly hash; the constraint still decides between two at once.
-  const [taken] = await db.select({ id: accounts.id }).from(accounts).where(eq(accounts.emailKey, emailKey));
+  const [taken] = await during(db, signal)
+    .select({ id: accounts.id })
+    .from(accounts)
+    .where(eq(accounts.emailKey, emailKey));
   if (taken) throw emailTaken();
   const passwordHash = await passwords.hash(password, signal);
   const id = uuidv7();

@@ -1,6 +1,7 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { during } from "../../db/database.ts";
 import { scopeOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { getAccount, registerUser } from "./accounts.ts";
@@ -24,8 +25,8 @@ export function authHandlers(auth: AuthContext) {
       },
     }),
     implement(AuthInternalService, {
-      async getAccount({ userId }) {
-        const { id, email, firstName, lastName, locale, createdAt } = await getAccount(db, userId);
+      async getAccount({ userId }, { signal }) {
+        const { id, email, firstName, lastName, locale, createdAt } = await getAccount(during(db, signal), userId);
         return { account: { userId: id, email, firstName, lastName, locale, createdAt: timestampFromDate(createdAt) } };
       },
       async checkSession({ sessionId, generation }) {

@@ -82,6 +82,7 @@ describe("the hash pool", () => {
     hashes.length = 0;
     const accepted = Array.from({ length: WIDTH + 2 }, () => passwords.hash("a fine password", never));
     await until("the pool is full", () => hashes.length === WIDTH);
+    assert.equal(passwords.queueLength(), 2);
     for (const more of [passwords.hash("a fine password", never), passwords.verify(undefined, "any", never)]) {
       const { code, reason, error } = await refusal(more);
       assert.deepEqual([code, reason], [Code.ResourceExhausted, "TOO_MANY_HASHES"]);
@@ -91,6 +92,7 @@ describe("the hash pool", () => {
     release();
     assert.equal(new Set(await Promise.all(accepted)).size, WIDTH + 2);
     assert.equal(hashes.length, WIDTH + 2);
+    assert.equal(passwords.queueLength(), 0);
   });
 
   test("a call that ends early leaves the queue to another, and is not hashed", async () => {

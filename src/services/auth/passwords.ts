@@ -24,6 +24,8 @@ export interface Passwords {
   rehash(password: string, signal: AbortSignal): Promise<string>;
   /** True for a hash that was made with weaker parameters than today's. */
   isOutdated(passwordHash: string): boolean;
+  /** Passwords that wait to be hashed. */
+  queueLength(): number;
 }
 
 export async function createPasswords(options: { minLength: number; queueLength: number }): Promise<Passwords> {
@@ -39,14 +41,15 @@ export async function createPasswords(options: { minLength: number; queueLength:
       if (Buffer.byteLength(text) > MAX_BYTES) {
         throw fail(Code.InvalidArgument, "PASSWORD_TOO_LONG", `the password must have at most ${MAX_BYTES} bytes`);
       }
-      return pool(() => hash(text, PARAMETERS), signal);
+      return pool.run(() => hash(text, PARAMETERS), signal);
     },
     async verify(passwordHash, password, signal) {
-      const fits = await pool(() => verify(passwordHash ?? nobodysHash, normalize(password)), signal);
+      const fits = await pool.run(() => verify(passwordHash ?? nobodysHash, normalize(password)), signal);
       return passwordHash !== undefined && fits;
     },
-    rehash: (password, signal) => pool(() => hash(normalize(password), PARAMETERS), signal),
+    rehash: (password, signal) => pool.run(() => hash(normalize(password), PARAMETERS), signal),
     isOutdated: (passwordHash) => needsRehash(passwordHash, PARAMETERS),
+    queueLength: pool.queueLength,
   };
 }
 
@@ -55,7 +58,7 @@ function normalize(password: string): string {
 }
 
 /** Runs at most `width` tasks at a time and lets at most `queueLength` wait; a waiting call that ends early leaves. */
-function createPool(width: number, queueLength: number) {
+function createPool(width: number, maxQueueLength: number) {
   let running = 0;
   const waiting = new Set<() => void>();
 
@@ -64,7 +67,7 @@ function createPool(width: number, queueLength: number) {
       running += 1;
       return;
     }
-    if (waiting.size >= queueLength) {
+    if (waiting.size >= maxQueueLength) {
       const message = "too many passwords are being checked, try again";
       throw fail(Code.ResourceExhausted, "TOO_MANY_HASHES", message, { retryAfterMs: RETRY_AFTER_MS });
     }
@@ -89,7 +92,7 @@ function createPool(width: number, queueLength: number) {
     next();
   }
 
-  return async <T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> => {
+  async function run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
     await enter(signal);
     try {
@@ -97,5 +100,7 @@ function createPool(width: number, queueLength: number) {
     } finally {
       exit();
     }
-  };
+  }
+
+  return { run, queueLength: () => waiting.size };
 }

@@ -51,6 +51,14 @@ export const auth = defineService({
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),
       },
+      gauges: [
+        {
+          name: "queue_length",
+          help: "Work that waits for its turn",
+          labels: { name: "password hashing" },
+          read: passwords.queueLength,
+        },
+      ],
       users: { keyRing: fixedKeyRing(signingKeys), checkSession: createSessionCheck(isLive) },
     };
   },

@@ -6,7 +6,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { and, eq, isNull, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import type { Db, Tx } from "../../db/database.ts";
-import { transaction } from "../../db/database.ts";
+import { during, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
@@ -37,7 +37,7 @@ export async function login(
   { email, password }: { email: string; password: string },
 ): Promise<StartedSession> {
   const { db, passwords } = auth;
-  const [found] = await db
+  const [found] = await during(db, signal)
     .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
     .from(accounts)
     .innerJoin(credentials, eq(credentials.accountId, accounts.id))

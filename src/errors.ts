@@ -20,14 +20,17 @@ export type Reason =
   | "DEADLINE_EXCEEDED"
   | "CANCELED"
   | "UNIMPLEMENTED"
+  | "RATE_LIMITED"
   // who is calling
   | "UNAUTHENTICATED"
   | "REPLAY"
   | "CALLER_NOT_ALLOWED"
   | "AUTH_STALE"
+  | "TOKEN_EXPIRED"
   // faults
   | "INTERNAL"
   | "UNAVAILABLE"
+  | "OVERLOADED"
   | "DATABASE_UNAVAILABLE"
   | "DEPENDENCY_UNAVAILABLE"
   | "CONFLICT"
@@ -52,6 +55,20 @@ export type Reason =
   | "INVALID_PAGE_TOKEN"
   | "LEASE_LOST";
 
+/** Errors whose every word was chosen for clients. */
+const fitForClients = new WeakSet<ConnectError>();
+
+/** Whether an error may leave as it is: it was made here, and did not arrive from another service. */
+export function isFitForClients(error: ConnectError): boolean {
+  return fitForClients.has(error) && !error.isWireError;
+}
+
+/** Lets an error leave as it is that fail() did not make. */
+export function releaseToClients(error: ConnectError): ConnectError {
+  fitForClients.add(error);
+  return error;
+}
+
 /**
  * Makes the error to throw. The message is public and fixed: no secret, no SQL, no name of a table, no foreign text.
  * `retryAfterMs` adds google.rpc.RetryInfo where waiting helps.
@@ -63,6 +80,7 @@ export function fail(
   options: { retryAfterMs?: number; cause?: unknown } = {},
 ): ConnectError {
   const error = withReason(new ConnectError(message, code, undefined, undefined, options.cause), reason);
+  fitForClients.add(error);
   if (options.retryAfterMs !== undefined) {
     const value = create(RetryInfoSchema, { retryDelay: durationFromMs(options.retryAfterMs) });
     error.details.push({ desc: RetryInfoSchema, value });

@@ -31,6 +31,7 @@ const host: Host = {
   mainFile: import.meta.filename,
   print: (text) => void process.stdout.write(text),
   warn: (text) => void process.stderr.write(text),
+  residentBytes: () => process.memoryUsage.rss(),
   stop: stopping.signal,
   inputEnded: () =>
     new Promise((resolve) => {

@@ -4,7 +4,6 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { ConnectRouter } from "@connectrpc/connect";
 import { AuthInternalService } from "../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "./client/service-client.ts";
 import type { Clock } from "./clock.ts";
@@ -16,8 +15,10 @@ import { type Job, startJobs } from "./jobs.ts";
 import type { Logger } from "./log.ts";
 import { accessRule, type Side, sideOf } from "./rpc/access.ts";
 import type { Authentication } from "./rpc/authenticate.ts";
+import type { Served } from "./rpc/routes.ts";
 import type { StepsOf } from "./rpc/steps.ts";
 import type { ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
+import type { Gauge } from "./telemetry/metrics.ts";
 import { createAccessTokenVerifier } from "./token/access-token.ts";
 import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
@@ -36,6 +37,8 @@ export interface MountOptions {
   config: ServiceValues;
   /** Where a peer's internal listener is, when it is in this very process. */
   localUrl(peer: string): string | undefined;
+  /** The authorities (PEM) that certify peers; the well-known ones when not set. */
+  peerCa?: string;
   migrationsFolder: string;
   clock: Clock;
   log: Logger;
@@ -119,11 +122,10 @@ export class MountedService implements AsyncDisposable {
     };
   }
 
-  /** Puts the implementations of one side on a router. */
-  register(side: Side, router: ConnectRouter): void {
-    for (const { desc, implementation } of this.parts.implementations) {
-      if (sideOf(desc) === side) router.service(desc, implementation);
-    }
+  /** What it serves on one side. */
+  served(side: Side): Served {
+    const implementations = this.parts.implementations.filter(({ desc }) => sideOf(desc) === side);
+    return { service: this.steps, implementations };
   }
 
   /** Resolves when the service answers; rejects with a StartupError when it never will. */
@@ -162,6 +164,27 @@ export class MountedService implements AsyncDisposable {
     }
   }
 
+  /** What /metrics shows of it. */
+  gauges(): Gauge[] {
+    const gauges = this.parts.gauges ?? [];
+    const database = this.#database;
+    if (!database) return gauges;
+    const service = this.definition.name;
+    const connections = (["used", "idle"] as const).map((state) => ({
+      name: "db_pool_connections",
+      help: "Open connections to the database",
+      labels: { service, state },
+      read: () => database.poolCounts()[state],
+    }));
+    const waiting = {
+      name: "db_pool_waiting",
+      help: "Queries and transactions that wait for a connection",
+      labels: { service },
+      read: () => database.poolCounts().waiting,
+    };
+    return [...gauges, ...connections, waiting];
+  }
+
   /** Starts what the service does by itself. */
   startJobs(): void {
     const jobs = [...platformJobs(this.#database, this.#authentication.keyRing), ...(this.parts.jobs ?? [])];
@@ -190,14 +213,14 @@ function openServiceDatabase(definition: ServiceDefinition, config: ServiceValue
 function connectPeers(
   definition: ServiceDefinition,
   keys: ServiceKey[],
-  { config, localUrl, clock }: MountOptions,
+  { config, localUrl, peerCa, clock }: MountOptions,
   opened: AsyncDisposableStack,
 ): Map<string, ServiceConnection> {
   const connections = new Map<string, ServiceConnection>();
   for (const peer of Object.keys(definition.peers)) {
     const key = keyOfPair(keys, definition.name, peer)!;
     const baseUrl = peerUrlOf(peer, config, localUrl);
-    connections.set(peer, opened.use(connectService({ baseUrl, key, clock })));
+    connections.set(peer, opened.use(connectService({ baseUrl, ca: peerCa, key, clock })));
   }
   return connections;
 }
@@ -231,7 +254,7 @@ function peerUrlOf(peer: string, config: ServiceValues, localUrl: MountOptions["
 function askAuth(
   definition: ServiceDefinition,
   connections: Map<string, ServiceConnection>,
-  { config, localUrl, clock }: MountOptions,
+  { config, localUrl, peerCa, clock }: MountOptions,
 ): { keyRing: KeyRing; checkSession: SessionCheck } {
   const auth = connections.get("auth");
   if (!auth) {
@@ -245,7 +268,7 @@ function askAuth(
     return live;
   };
   const jwksUrl = new URL("/.well-known/jwks.json", peerUrlOf("auth", config, localUrl)).href;
-  return { keyRing: remoteKeyRing(jwksUrl, clock), checkSession: createSessionCheck(ask) };
+  return { keyRing: remoteKeyRing(jwksUrl, clock, peerCa), checkSession: createSessionCheck(ask) };
 }
 
 /** What the definition promises to serve is what its parts implement, and every method says who may call it. */

@@ -4,27 +4,26 @@
  * jobs, then the internal listener that both may still need, then connections and pools.
  */
 
-import { setTimeout as delay } from "node:timers/promises";
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay, setImmediate } from "node:timers/promises";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
 import { Code, ExitCode, fail, StartupError } from "./errors.ts";
+import { type Listener, listen, type NodeRequest, type RequestHandler, type TakeStream } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
 import { type MountedService, missingKeys, mountService } from "./mount.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
-import {
-  createRequestHandler,
-  INTERNAL_LIMITS,
-  openRoutes,
-  PUBLIC_LIMITS,
-  type Routes,
-  serviceRoutes,
-} from "./rpc/handler.ts";
+import { withCors } from "./rpc/cors.ts";
+import { createRequestHandlers, type RequestHandlers } from "./rpc/handler.ts";
 import { createHealth, type HealthStatus } from "./rpc/health.ts";
-import { type Listener, listen, type NodeRequest, type RequestHandler } from "./rpc/listener.ts";
+import { createRateLimit } from "./rpc/overload.ts";
 import { probePaths } from "./rpc/probes.ts";
-import { registerReflection } from "./rpc/reflection.ts";
-import type { ServiceDefinition, ServiceValues } from "./service.ts";
+import { reflectionOf } from "./rpc/reflection.ts";
+import { createRoutes, limitsOf, type Routes } from "./rpc/routes.ts";
+import { implement, type ServiceDefinition, type ServiceValues } from "./service.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createTracing, type Tracing } from "./telemetry/traces.ts";
 import { SERVICE_TOKEN_HEADER } from "./token/service-token.ts";
 
 export interface ServerOptions {
@@ -36,6 +35,8 @@ export interface ServerOptions {
   migrationsFolder: string;
   clock: Clock;
   log: Logger;
+  /** Physical memory of the process, where somebody can tell. */
+  residentBytes?: () => number;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -52,13 +53,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const missing = options.definitions.flatMap((definition) => missingKeys(definition, valuesOf(definition, options)));
   if (missing.length > 0) throw new StartupError(missing.join("\n"), ExitCode.config);
   await using opened = new AsyncDisposableStack();
-  const handlers: Record<Side, RequestHandler> = { public: notYet, internal: notYet };
+  const handlers: Record<Side, RequestHandlers> = { public: notYet, internal: notYet };
+  const telemetry = await openTelemetry(options, opened);
   const listeners = await openListeners(options, handlers, opened);
   const mounts = await mountAll(options, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
   const stopping = new AbortController();
-  const running: Running = { ...options, mounts, health, listeners, stopping: stopping.signal };
-  for (const side of SIDES) handlers[side] = createHandler(side, running);
+  const running: Running = { ...options, ...telemetry, mounts, health, listeners, stopping: stopping.signal };
+  for (const side of SIDES) handlers[side] = createHandlers(side, running);
+  showGauges(running);
   const ready = begin(running);
   // Whoever waits for it sees the failure; nobody has to.
   ready.catch(() => {});
@@ -69,15 +72,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     internalUrl: listeners.internal.url,
     ready,
     [Symbol.asyncDispose]() {
-      stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
-      stopped ??= stop(running, resources);
+      stopped ??= stop(running, resources, stopping);
       return stopped;
     },
   };
 }
 
 /** What runs in this process. */
-interface Running extends ServerOptions {
+interface Running extends ServerOptions, Telemetry {
   mounts: MountedService[];
   health: HealthStatus;
   listeners: Record<Side, Listener>;
@@ -85,15 +87,47 @@ interface Running extends ServerOptions {
   stopping: AbortSignal;
 }
 
+interface Telemetry {
+  metrics: Metrics;
+  tracing: Tracing;
+}
+
+async function openTelemetry(
+  { definitions, platform, clock, log, residentBytes }: ServerOptions,
+  opened: AsyncDisposableStack,
+): Promise<Telemetry> {
+  const metrics = opened.use(createMetrics({ log, residentBytes }));
+  const serviceName = definitions.length === 1 ? `concierge-${definitions[0]!.name}` : "concierge";
+  const { tracesUrl: url, tracesRatio: ratio } = platform;
+  return { metrics, tracing: opened.use(await createTracing({ url, ratio, serviceName, clock, log })) };
+}
+
 async function openListeners(
-  { definitions, platform, clock }: ServerOptions,
-  handlers: Record<Side, RequestHandler>,
+  { definitions, platform, clock, log }: ServerOptions,
+  handlers: Record<Side, RequestHandlers>,
   opened: AsyncDisposableStack,
 ): Promise<Record<Side, Listener>> {
   const ports = portsOf(definitions, platform);
   const open = async (side: Side) => {
-    const handler: RequestHandler = (request, response) => handlers[side](request, response);
-    return opened.use(await listen({ host: platform.host, port: ports[side], clock, handler }));
+    const answer: RequestHandler = (request, response, peer) => handlers[side].answer(request, response, peer);
+    const handler = side === "public" ? withCors(platform.allowedOrigins, answer) : answer;
+    const takeStream: TakeStream = (stream, headers, rawHeaders, peer) =>
+      handlers[side].takeStream?.(stream, headers, rawHeaders, peer) ?? false;
+    const listener = await listen({
+      host: platform.host,
+      port: ports[side],
+      handler,
+      takeStream,
+      tls: { certificatePath: platform.tlsCertificatePath, keyPath: platform.tlsKeyPath },
+      cleartext: platform.cleartext,
+      onCertificateProblem: (error) =>
+        log.error({ error }, "the changed certificate cannot be used; the old one stays"),
+      onFlood: (address) => log.warn({ address }, "an address floods the listener and is shut out for a while"),
+      trustedProxies: platform.trustedProxies,
+      limits: { connectionsPerAddress: platform.connectionsPerAddress },
+      clock,
+    });
+    return opened.use(listener);
   };
   return { public: await open("public"), internal: await open("internal") };
 }
@@ -105,35 +139,61 @@ async function mountAll(
 ): Promise<MountedService[]> {
   const names = options.definitions.map(({ name }) => name);
   const localUrl = (peer: string) => (names.includes(peer) ? internalUrl : undefined);
+  const peerCa = await readPeerCa(options.platform.peerCaPath);
   const mounts: MountedService[] = [];
   for (const definition of options.definitions) {
     const config = valuesOf(definition, options);
-    mounts.push(opened.use(await mountService(definition, { ...options, config, localUrl })));
+    mounts.push(opened.use(await mountService(definition, { ...options, config, localUrl, peerCa })));
   }
   return mounts;
+}
+
+async function readPeerCa(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    throw new StartupError(`the authorities of peers cannot be read: ${path}`, ExitCode.config, { cause });
+  }
 }
 
 function valuesOf({ name }: ServiceDefinition, { services }: ServerOptions): ServiceValues {
   return services[name] ?? {};
 }
 
-function createHandler(side: Side, running: Running): RequestHandler {
-  const { mounts, log, clock, stopping } = running;
+function createHandlers(side: Side, running: Running): RequestHandlers {
+  const { mounts, platform, log, clock, metrics, tracing, stopping } = running;
   const readiness = async () => {
     if (stopping.aborted) return ["the process is stopping"];
     const reasons = await Promise.all(mounts.map((mount) => mount.notReady()));
     return reasons.filter((reason) => reason !== undefined);
   };
-  return createRequestHandler({
+  return createRequestHandlers({
     routes: routesOf(side, running),
     plain: new Map([
       ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
-      ...Object.entries(probePaths(readiness, { showReasons: side === "internal" })),
+      ...Object.entries(probePaths(readiness, { showReasons: side === "internal", metrics })),
     ]),
     mayLearnPaths: side === "public" ? () => true : (request) => isKnownCaller(request, mounts),
+    refusesAtOnce: side === "public",
+    rateLimit: createRateLimit(side === "public" ? platform.requestsPerSecond : 0, clock),
+    stopping,
+    fastPath: platform.rpcFastPath,
     log,
     clock,
+    metrics,
+    tracing,
+    trustsTraces: side === "internal",
   });
+}
+
+/** What /metrics shows of the process's parts. */
+function showGauges({ metrics, listeners, mounts }: Running): void {
+  for (const side of SIDES) {
+    const read = () => listeners[side].connectionCount();
+    metrics.gauge({ name: "listener_connections", help: "Open connections", labels: { listener: side }, read });
+  }
+  for (const gauge of mounts.flatMap((mount) => mount.gauges())) metrics.gauge(gauge);
 }
 
 async function begin({ mounts, health, stopping }: Running): Promise<void> {
@@ -147,8 +207,12 @@ async function begin({ mounts, health, stopping }: Running): Promise<void> {
 async function stop(
   { mounts, health, listeners, platform, clock, log }: Running,
   resources: AsyncDisposable,
+  stopping: AbortController,
 ): Promise<void> {
   health.setAll(false);
+  // One turn later, so that whoever watches the health hears of it before the watch ends, too.
+  await setImmediate();
+  stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
   const startMs = clock.monotonic();
   const drainMs = platform.drainSeconds * 1000;
   const leftOf = (budgetMs: number) => Math.max(0, startMs + budgetMs - clock.monotonic());
@@ -179,15 +243,13 @@ function portsOf(definitions: ServiceDefinition[], platform: PlatformConfig): Re
   return ports;
 }
 
-function routesOf(side: Side, { mounts, health, platform, stopping }: Running): Routes {
-  const limits = side === "public" ? PUBLIC_LIMITS : INTERNAL_LIMITS;
+function routesOf(side: Side, { mounts, health, platform }: Running): Routes {
   const visible = mounts.flatMap(({ definition }) => definition.services.filter((desc) => sideOf(desc) === side));
-  const open = openRoutes(limits, stopping, (router) => {
-    router.service(Health, side === "public" ? health.overallOnly : health.implementation);
-    if (platform.reflection) registerReflection(router, [...visible, Health]);
-  });
-  const own = mounts.map((mount) => serviceRoutes(mount.steps, limits, (router) => mount.register(side, router)));
-  return new Map([open, ...own].flatMap((routes) => [...routes]));
+  const implementations = [
+    implement(Health, side === "public" ? health.overallOnly : health.implementation),
+    ...(platform.reflection ? reflectionOf([...visible, Health]) : []),
+  ];
+  return createRoutes(limitsOf(side, platform), [{ implementations }, ...mounts.map((mount) => mount.served(side))]);
 }
 
 /** On the internal listener only a holder of a key learns which paths there are. */
@@ -198,7 +260,10 @@ function isKnownCaller(request: NodeRequest, mounts: MountedService[]): boolean 
 }
 
 /** For the moment between opening the port and having something to answer with. */
-const notYet: RequestHandler = (_, response) => {
-  response.statusCode = 503;
-  response.end();
+const notYet: RequestHandlers = {
+  answer(_, response) {
+    response.statusCode = 503;
+    response.end();
+  },
+  takeStream: undefined,
 };

@@ -9,8 +9,9 @@ import type { Clock } from "./clock.ts";
 import { type ConfigShape, type Mode, peerUrl, secret, setting, type ValuesOf } from "./config.ts";
 import type { Db } from "./db/database.ts";
 import type { Job } from "./jobs.ts";
+import type { RequestHandler } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
-import type { RequestHandler } from "./rpc/listener.ts";
+import type { Gauge } from "./telemetry/metrics.ts";
 import type { KeyRing } from "./token/key-ring.ts";
 import type { SessionCheck } from "./token/session-check.ts";
 
@@ -70,6 +71,8 @@ export interface ServiceParts {
   jobs?: Job[];
   /** Plain HTTP paths, served on both listeners. */
   plain?: Record<string, RequestHandler>;
+  /** What /metrics shows of it beside what it shows of every service. */
+  gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */
   users?: { keyRing: KeyRing; checkSession: SessionCheck };
   /** Stops what the parts started, after the jobs have ended. */

@@ -103,6 +103,9 @@ concierge.auth.v1.AuthService/Login                            public    anybody
 concierge.auth.v1.AuthService/Logout                           public    anybody
 concierge.auth.v1.AuthService/RegisterUser                     public    anybody
 concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session
+concierge.greeter.v1.GreeterService/SayHelloBidirectional      public    a person with a live session
+concierge.greeter.v1.GreeterService/SayHelloClientStream       public    a person with a live session
+concierge.greeter.v1.GreeterService/SayHelloStream             public    a person with a live session
 concierge.notification.v1.NotificationInternalService/Claim    internal  notification-sender backends
 concierge.notification.v1.NotificationInternalService/CreateNotification internal  backends operators
 concierge.notification.v1.NotificationInternalService/ListUnprocessed internal  backends operators

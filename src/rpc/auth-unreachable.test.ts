@@ -5,6 +5,8 @@ import { after, before, describe, test } from "node:test";
 import { GreeterService } from "../../gen/concierge/greeter/v1/greeter_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { Code } from "../errors.ts";
+import type { NodeRequest, NodeResponse } from "../listener/listener.ts";
+import { type Listener, listen } from "../listener/listener.ts";
 import { greeter } from "../services/greeter/service.ts";
 import { compact, forgeTokens, signWith } from "../testing/forged-tokens.ts";
 import { startTestService, type TestSystem } from "../testing/system.ts";
@@ -12,8 +14,6 @@ import { until } from "../testing/until.ts";
 import { allWires, callWire, wireName } from "../testing/wire.ts";
 import { publicKeySet } from "../token/signing-keys.ts";
 import { answerJson } from "./json.ts";
-import type { NodeRequest, NodeResponse } from "./listener.ts";
-import { type Listener, listen } from "./listener.ts";
 
 const FLOOD = 2_000;
 const IN_FLIGHT = 100;

@@ -5,7 +5,6 @@
 
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { HandlerContext } from "@connectrpc/connect";
 import type { Mode } from "../config.ts";
 import { Code, fail } from "../errors.ts";
 import type { AccessTokenVerifier } from "../token/access-token.ts";
@@ -14,7 +13,7 @@ import type { KeyRing } from "../token/key-ring.ts";
 import { messageDigest, SERVICE_TOKEN_HEADER, type ServiceTokenVerifier } from "../token/service-token.ts";
 import type { SessionCheck } from "../token/session-check.ts";
 import { type AccessRule, mayCall } from "./access.ts";
-import type { Call } from "./call.ts";
+import { type Call, queryOf } from "./call.ts";
 
 /** What a service needs to know its callers. */
 export interface Authentication {
@@ -29,19 +28,14 @@ export interface Authentication {
 const BEARER = /^Bearer ([^\s]+)$/i;
 
 /** Sets `call.caller`, or throws the refusal. */
-export async function authenticate(
-  authentication: Authentication,
-  rule: AccessRule,
-  call: Call,
-  context: HandlerContext,
-): Promise<void> {
+export async function authenticate(authentication: Authentication, rule: AccessRule, call: Call): Promise<void> {
   switch (rule.who) {
     case "public":
       return;
     case "user":
       return authenticateUser(authentication, call);
     case "callers":
-      return authenticateService(authentication, rule, call, context);
+      return authenticateService(authentication, rule, call);
   }
 }
 
@@ -64,30 +58,32 @@ async function authenticateUser(
   }
   if (!verified.ok) throw unauthenticated(call, verified.why);
   if (!(await checkSession(verified.claims))) throw unauthenticated(call, "session_ended");
-  call.caller = { kind: "user", userId: verified.claims.userId, sessionId: verified.claims.sessionId };
+  const { userId, sessionId, expiresAt } = verified.claims;
+  call.caller = { kind: "user", userId, sessionId };
+  call.tokenExpiresAt = expiresAt;
 }
 
 function authenticateService(
   { mode, verifyServiceToken }: Authentication,
   rule: AccessRule & { who: "callers" },
   call: Call,
-  context: HandlerContext,
 ): void {
   const verified = verifyServiceToken(onlyHeader(call, SERVICE_TOKEN_HEADER), call.target.split("?", 1)[0]!);
   if (!verified.ok) throw unauthenticated(call, verified.why);
   const { caller, kind, digest, tokenId, expiresAt } = verified.claims;
-  const isGet = context.requestMethod === "GET";
+  const isGet = call.httpMethod === "GET";
+  const { methodKind, idempotency } = call.method!;
   // A token is for a path, and a path with a query is another one; only Connect's GET carries its message there.
   if (call.target.includes("?") && !isGet) throw unauthenticated(call, "bad_procedure");
-  const mayLackDigest = context.method.methodKind !== "unary" || (kind === "operator" && mode !== "production");
+  const mayLackDigest = methodKind !== "unary" || (kind === "operator" && mode !== "production");
   if (digest === undefined && !mayLackDigest) throw unauthenticated(call, "digest_missing");
-  if (digest !== undefined && isGet && digestOfGet(context.url) !== digest) throw unauthenticated(call, "bad_digest");
+  if (digest !== undefined && isGet && digestOfGet(call.target) !== digest) throw unauthenticated(call, "bad_digest");
   call.caller = { kind, name: caller };
   if (!mayCall(rule, { kind, name: caller })) {
     throw fail(Code.PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not call this method");
   }
   if (digest !== undefined && !isGet) call.expectedDigest = digest;
-  if (context.method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) {
+  if (idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN) {
     // Each caller names its own tokens; no caller's id may spend another's.
     call.toSpend = { tokenId: `${caller}/${tokenId}`, expiresAt };
   }
@@ -101,15 +97,20 @@ function bearerToken(call: Call): string {
 
 /** The value of a header that must be there once. Node joins or drops repeated ones, so the raw lines are counted. */
 function onlyHeader(call: Call, name: string): string {
-  const values = call.rawHeaders.filter((_, index, all) => index % 2 === 1 && all[index - 1]!.toLowerCase() === name);
-  if (values.length === 0) throw unauthenticated(call, "missing");
-  if (values.length > 1) throw unauthenticated(call, "several");
-  return values[0]!;
+  const { rawHeaders } = call;
+  let value: string | undefined;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (rawHeaders[index]!.toLowerCase() !== name) continue;
+    if (value !== undefined) throw unauthenticated(call, "several");
+    value = rawHeaders[index + 1]!;
+  }
+  if (value === undefined) throw unauthenticated(call, "missing");
+  return value;
 }
 
 /** Of the message that Connect will read from the query, decoded as Connect does; none for a compressed or unreadable one. */
-function digestOfGet(url: string): string | undefined {
-  const query = new URL(url).searchParams;
+function digestOfGet(target: string): string | undefined {
+  const query = queryOf(target);
   if ((query.get("compression") ?? "identity") !== "identity") return undefined;
   const message = query.get("message") ?? "";
   try {

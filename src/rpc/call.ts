@@ -1,11 +1,21 @@
 /**
  * What is known of one call while it runs: who calls, what is asked, how it ended. Made when the request's headers arrive,
- * carried through Connect's context values, written to the log once when the response is over.
+ * carried through Connect's context values, accounted for once when the response is over (accounting.ts).
  */
-import { type CallOptions, type ContextValues, createContextKey, type HandlerContext } from "@connectrpc/connect";
+import type { DescMethod } from "@bufbuild/protobuf";
+import {
+  type CallOptions,
+  type ContextValues,
+  createContextKey,
+  createContextValues,
+  type HandlerContext,
+} from "@connectrpc/connect";
 import type { ServiceKey } from "../config.ts";
 import type { Code, Reason } from "../errors.ts";
+import type { Peer } from "../listener/listener.ts";
+import { type CallTrace, traceKey } from "../telemetry/traces.ts";
 import type { Refusal } from "../token/compact.ts";
+import type { Load } from "./overload.ts";
 
 /** Who calls, once that is proven. */
 export type Caller =
@@ -16,11 +26,23 @@ export type Caller =
 export interface Call {
   /** Also answered in the header `x-request-id`. */
   requestId: string;
+  /** Monotonic time at which its headers had arrived. */
+  startedAt: number;
+  peer: Peer;
+  /** "POST", or "GET" for Connect's methods without side effects. */
+  httpMethod: string;
   /** "/concierge.auth.v1.AuthService/Login", as it was sent, query included. */
   target: string;
   /** Header lines as they were sent, name and value in turn: repeated ones are still apart here. */
   rawHeaders: string[];
+  /** Unset while the path is not one of ours. */
+  method?: DescMethod;
   caller: Caller;
+  trace: CallTrace;
+  /** End of the caller's access token, in seconds since 1970: a stream does not outlive it. */
+  tokenExpiresAt?: number;
+  /** Called once the caller may call, before the body is read. */
+  onAdmitted?: () => void;
   /** A service token's id to spend before a method runs that is not declared idempotent. */
   toSpend?: { tokenId: string; expiresAt: number };
   /** SHA-256 that the message must have, base64url. */
@@ -28,8 +50,12 @@ export interface Call {
   /** Ends with the deadline, with the client, or with the answer. Set once the method is known. */
   signal?: AbortSignal;
   protocol?: string;
+  /** Where the call has taken a place, to be given back when it is over. */
+  load?: Load;
   /** The handler has answered: what fails from here on is our fault, not the client's message. */
   answered?: boolean;
+  /** Its answer is over, or nobody waits for it any more: nothing may begin for it. */
+  isOver?: boolean;
   /** How it ended, for the log. */
   outcome: { code?: Code; reason?: Reason; refusal?: Refusal; fault?: unknown };
 }
@@ -42,21 +68,28 @@ export function callOf(values: ContextValues): Call {
   return call;
 }
 
+/** The query of a request's target, read as Connect reads it: the message of a GET. */
+export function queryOf(target: string): URLSearchParams {
+  return new URL(target, "http://host").searchParams;
+}
+
 /** What a domain function gets of a call: who asks, how long it may take. */
 export interface CallScope {
   caller: Caller;
+  trace: CallTrace;
   signal: AbortSignal;
   /** Milliseconds that are left. */
   timeoutMs(): number | undefined;
 }
 
 export function scopeOf(context: HandlerContext): CallScope {
-  return { caller: callOf(context.values).caller, signal: context.signal, timeoutMs: context.timeoutMs };
+  const { caller, trace } = callOf(context.values);
+  return { caller, trace, signal: context.signal, timeoutMs: context.timeoutMs };
 }
 
-/** What a call of another service gets of this one: the same end, and the time that is left now. */
-export function onward({ signal, timeoutMs }: CallScope): CallOptions {
-  return { signal, timeoutMs: timeoutMs() };
+/** What a call of another service gets of this one: the same end, the time that is left now, and its trace. */
+export function onward({ signal, timeoutMs, trace }: CallScope): CallOptions {
+  return { signal, timeoutMs: timeoutMs(), contextValues: createContextValues().set(traceKey, trace) };
 }
 
 type Person = Extract<Caller, { kind: "user" }>;

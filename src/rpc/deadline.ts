@@ -21,12 +21,23 @@ export function isGrpcContentType(contentType: string | undefined): boolean {
 /** Sets the deadline header of a request. A malformed one stays as it is: Connect refuses it as INVALID_ARGUMENT. */
 export function applyDeadline(headers: IncomingHttpHeaders, limits: DeadlineLimits): void {
   const isGrpc = isGrpcContentType(headers["content-type"]);
-  const name = isGrpc ? "grpc-timeout" : "connect-timeout-ms";
-  const sent = headers[name];
-  const wishMs = isGrpc ? parseGrpcTimeout(sent) : parseConnectTimeout(sent);
-  if (wishMs === "malformed") return;
-  const grantedMs = Math.min(wishMs || limits.defaultMs, limits.maximumMs);
-  headers[name] = isGrpc ? `${Math.max(1, Math.floor(grantedMs))}m` : String(Math.max(1, Math.floor(grantedMs)));
+  const grantedMs = grantDeadline(headers, isGrpc, limits);
+  if (grantedMs === "malformed") return;
+  if (isGrpc) headers["grpc-timeout"] = `${grantedMs}m`;
+  else headers["connect-timeout-ms"] = String(grantedMs);
+}
+
+/** Whole milliseconds, at least one. */
+export function grantDeadline(
+  headers: IncomingHttpHeaders,
+  isGrpc: boolean,
+  limits: DeadlineLimits,
+): number | "malformed" {
+  const wishMs = isGrpc
+    ? parseGrpcTimeout(headers["grpc-timeout"])
+    : parseConnectTimeout(headers["connect-timeout-ms"]);
+  if (wishMs === "malformed") return wishMs;
+  return Math.max(1, Math.floor(Math.min(wishMs || limits.defaultMs, limits.maximumMs)));
 }
 
 function parseGrpcTimeout(value: string | string[] | undefined): number | "malformed" {

@@ -6,7 +6,18 @@
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ConnectError } from "@connectrpc/connect";
 import { sqlStateOf, toConnectError, withoutData } from "../db/errors.ts";
-import { Code, dependencyUnavailable, fail, type Reason, reasonOf, withReason } from "../errors.ts";
+import {
+  Code,
+  dependencyUnavailable,
+  fail,
+  isFitForClients,
+  type Reason,
+  releaseToClients,
+  withReason,
+} from "../errors.ts";
+
+/** What Connect itself throws where handlers throw, too: an end of the call, a message too few or too many. */
+const CONNECTS_OWN = new Set([Code.DeadlineExceeded, Code.Canceled, Code.Unimplemented]);
 
 /**
  * Turns what a handler threw into what the client may see. Faults keep their cause for the log. An answer of another
@@ -17,18 +28,29 @@ export function publicError(thrown: unknown): ConnectError {
     // What PostgreSQL says of a fault may quote values.
     return toConnectError(thrown) ?? internalError(sqlStateOf(thrown) ? withoutData(thrown) : thrown);
   }
-  if (isOurs(thrown)) return thrown;
+  if (isFitForClients(thrown)) return thrown;
   const { code } = thrown;
   if (thrown.isWireError) {
     const silent = code === Code.Unavailable || code === Code.DeadlineExceeded;
     return silent ? dependencyUnavailable(thrown) : internalError(thrown);
   }
-  if (thrown.findDetails(ViolationsSchema).length > 0) return withReason(thrown, "INVALID_REQUEST");
-  return code === Code.DeadlineExceeded || code === Code.Canceled ? namePublic(thrown) : internalError(thrown);
+  if (thrown.findDetails(ViolationsSchema).length > 0) return releaseToClients(withReason(thrown, "INVALID_REQUEST"));
+  return CONNECTS_OWN.has(code) ? namePublic(thrown) : internalError(thrown);
 }
 
 function internalError(cause: unknown): ConnectError {
   return fail(Code.Internal, "INTERNAL", "internal error", { cause });
+}
+
+/** How Connect begins what it says of a compressed message in a call that names no compression. */
+const UNANNOUNCED_COMPRESSION = "received compressed envelope";
+
+/** How connect-node begins what it says of a stream that the client reset: the client has gone, whichever code it gave. */
+const RESET_BY_CLIENT = "http/2 stream closed with error code";
+
+/** INTERNAL, because gRPC's specification wants it; the mistake is the client's all the same. */
+export function unannouncedCompression(): ConnectError {
+  return fail(Code.Internal, "MALFORMED_MESSAGE", "the message is compressed, and the call does not say how");
 }
 
 /** True for errors that are worth a stack in the log: ours to mend. */
@@ -41,19 +63,24 @@ export function isFault(code: Code): boolean {
  * very object that it aborts the call's signal with, and offers no other hook on that way.
  */
 export function namePublic(error: ConnectError): ConnectError {
-  if (isOurs(error)) return error;
-  const { code, reason, message } = publicFace(error.code);
+  if (isFitForClients(error)) return error;
+  if (error.rawMessage.startsWith(UNANNOUNCED_COMPRESSION)) return rewrite(error, unannouncedCompression());
+  const { code, reason, message } = publicFace(wasReset(error) ? Code.Canceled : error.code);
   return rewrite(error, fail(code, reason, message));
 }
 
+function wasReset({ rawMessage }: ConnectError): boolean {
+  return rawMessage.startsWith(RESET_BY_CLIENT);
+}
+
 function rewrite(error: ConnectError, { code, rawMessage, message, details }: ConnectError): ConnectError {
-  return Object.assign(error, { code, rawMessage, message, details });
+  return releaseToClients(Object.assign(error, { code, rawMessage, message, details }));
 }
 
 /** The same for what went wrong with an answer that the handler had given. */
 export function nameUnsent(error: ConnectError): ConnectError {
-  const isOurFault = error.code === Code.Internal || error.code === Code.InvalidArgument;
-  return isOurFault && !isOurs(error) ? rewrite(error, internalError(error.cause)) : namePublic(error);
+  const isOurFault = [Code.Internal, Code.InvalidArgument].includes(error.code) && !wasReset(error);
+  return isOurFault && !isFitForClients(error) ? rewrite(error, internalError(error.cause)) : namePublic(error);
 }
 
 function publicFace(code: Code): { code: Code; reason: Reason; message: string } {
@@ -73,9 +100,4 @@ function publicFace(code: Code): { code: Code; reason: Reason; message: string }
     default:
       return { code: Code.Internal, reason: "INTERNAL", message: "internal error" };
   }
-}
-
-/** Made by fail() in this process: carries our reason, and did not arrive over the wire. */
-function isOurs(error: ConnectError): boolean {
-  return !error.isWireError && reasonOf(error) !== undefined;
 }

@@ -305,15 +305,16 @@ describe("the edge", () => {
     }
   });
 
-  test("one log line a call: request id, procedure, protocol, caller, code, reason, duration", async () => {
+  test("one log line a call: request id, trace id, procedure, protocol, caller, code, reason, duration", async () => {
     for (const wire of allWires) {
       const bearer = edge.bearer();
       const refused = await callWire(wire, edge.url, { method: mine });
       const answered = await callWire(wire, edge.url, { method: mine, headers: [bearer] });
-      const { durationMs, caller, time, requestId, ...line } = await lineOf(edge, answered);
+      const { durationMs, caller, time, requestId, traceId, ...line } = await lineOf(edge, answered);
       const shared = { mode: "development", procedure: `/${service.typeName}/Mine`, protocol: wire.protocol };
       assert.deepEqual(line, { level: "info", ...shared, code: "ok", msg: "call" }, wireName(wire));
       assert.match(String(requestId), /^[0-9a-f-]{36}$/);
+      assert.match(String(traceId), /^[0-9a-f]{32}$/);
       assert.match(String(caller), /^user [0-9a-f-]{36}$/);
       assert.ok(typeof durationMs === "number" && durationMs > 0 && durationMs < 5_000);
       const { code, reason, refusal, caller: nobody } = await lineOf(edge, refused);

@@ -14,8 +14,8 @@ import {
 } from "../../gen/grpc/health/v1/health_pb.ts";
 import { systemClock } from "../clock.ts";
 import { reasonOf } from "../errors.ts";
+import { listen } from "../listener/listener.ts";
 import { createHealth } from "./health.ts";
-import { listen } from "./listener.ts";
 
 const greeter = "concierge.greeter.v1.GreeterService";
 

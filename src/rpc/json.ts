@@ -1,5 +1,5 @@
 /** Plain HTTP answers. */
-import type { NodeResponse } from "./listener.ts";
+import type { NodeResponse } from "../listener/listener.ts";
 
 /** Ends a plain HTTP answer with a JSON body. */
 export function answerJson(

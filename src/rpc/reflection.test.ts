@@ -17,8 +17,8 @@ import {
 } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as V1Alpha } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { systemClock } from "../clock.ts";
-import { listen } from "./listener.ts";
-import { registerReflection } from "./reflection.ts";
+import { listen } from "../listener/listener.ts";
+import { reflectionOf } from "./reflection.ts";
 
 const projectFolder = join(import.meta.dirname, "../..");
 const reflected: DescService[] = [GreeterService, Health];
@@ -32,7 +32,7 @@ async function serve() {
   const handler = connectNodeAdapter({
     routes(router) {
       router.service(GreeterService, { sayHello: ({ name }) => ({ message: `Hello, ${name}!` }) });
-      registerReflection(router, reflected);
+      for (const { desc, implementation } of reflectionOf(reflected)) router.service(desc, implementation);
     },
   });
   const listener = await listen({ host: "127.0.0.1", port: 0, handler, clock: systemClock });

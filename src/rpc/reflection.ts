@@ -13,7 +13,7 @@ import {
 } from "@bufbuild/protobuf";
 import { nestedTypes } from "@bufbuild/protobuf/reflect";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import { Code, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import { Code, type ServiceImpl } from "@connectrpc/connect";
 import {
   type ServerReflectionRequest,
   ServerReflectionRequestSchema,
@@ -26,20 +26,10 @@ import {
   ServerReflection as V1Alpha,
 } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { fail } from "../errors.ts";
-
-/** A service and what answers it, for ConnectRouter.service(). */
-export interface ReflectionService {
-  desc: DescService;
-  implementation: ServiceImpl<DescService>;
-}
-
-/** Puts reflection, in both versions, for these services on a router. */
-export function registerReflection(router: ConnectRouter, services: DescService[]): void {
-  for (const { desc, implementation } of reflectionServices(services)) router.service(desc, implementation);
-}
+import { type Implementation, implement } from "../service.ts";
 
 /** Reflection, in both versions, for these services and for itself. */
-export function reflectionServices(services: DescService[]): ReflectionService[] {
+export function reflectionOf(services: DescService[]): Implementation[] {
   const listed = [...services, V1, V1Alpha];
   const index = indexFiles(listed.map((service) => service.file));
   const serviceNames = listed.map((service) => service.typeName);
@@ -52,10 +42,7 @@ export function reflectionServices(services: DescService[]): ReflectionService[]
       }
     },
   };
-  return [
-    { desc: V1, implementation: v1 as ServiceImpl<DescService> },
-    { desc: V1Alpha, implementation: asV1Alpha(v1) as ServiceImpl<DescService> },
-  ];
+  return [implement(V1, v1), implement(V1Alpha, asV1Alpha(v1))];
 }
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;

@@ -1,29 +1,36 @@
 /**
- * The steps of every call, in their order, with the reason for each place. The first two are in handler.ts, around
- * Connect; the gate runs when the headers are known and before the body is read; the rest runs when the message is decoded.
+ * The steps of every call, in their order, with the reason for each place. Steps 1 to 4 are in handler.ts, around Connect;
+ * the gate (5 to 9) runs when the headers are known and before the body is read; the rest runs when a message is decoded.
+ * The fast path (fast-path.ts) goes through the same functions without Connect.
  *
  *  1. request id and log   outermost, so that a refused call is seen too
- *  2. deadline             before Connect reads its header
- *  3. started              a service that waits for its database or keys says so, instead of failing in odd ways
- *  4. authentication       before the body: nobody unknown makes us read, inflate or parse it
- *  5. access rule          still before the body
- *  6. readable query       of a GET, which Connect would answer as a fault of ours; only for callers who are known
- *  7. body, digest         compared on the raw bytes, before they are parsed (body.ts)
- *  8. errors               around everything that follows, so that whatever is thrown becomes public in one place
- *  9. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
- * 10. text                 what cannot be stored as it was sent, whatever the contract's rules say of the field
- * 11. validation           the contract's rules, then the handler
+ *  2. metrics and trace    likewise; a trace is continued before anything can call another service
+ *  3. rate limit           before anything that costs us, looking up the path included; on the public listener also whether
+ *                          it is full, because a full one must not spend its time on those whom it refuses
+ *  4. deadline             before Connect reads its header
+ *  5. started              a service that waits for its database or keys says so, instead of failing in odd ways
+ *  6. authentication       before the body: nobody unknown makes us read, inflate or parse it
+ *  7. access rule          still before the body
+ *  8. readable query       of a GET, which Connect would answer as a fault of ours; only for callers who are known
+ *  9. load                 after the rule, so that only those who may call take places; before the body, which takes memory
+ * 10. body, digest         compared on the raw bytes, before they are parsed (body.ts)
+ * 11. errors               around everything that follows, so that whatever is thrown becomes public in one place
+ * 12. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
+ * 13. message              text that cannot be stored, then the contract's rules; each message of a stream (messages.ts)
+ * 14. handler
  */
-import type { DescMethod } from "@bufbuild/protobuf";
-import type { HandlerContext, Interceptor, UnaryRequest } from "@connectrpc/connect";
+import type { Message } from "@bufbuild/protobuf";
+import type { HandlerContext, Interceptor, StreamRequest, StreamResponse } from "@connectrpc/connect";
 import { ConnectError } from "@connectrpc/connect";
-import { createValidateInterceptor } from "@connectrpc/validate";
-import { Code, fail, reasonOf } from "../errors.ts";
+import { Code, fail } from "../errors.ts";
 import type { AccessRule } from "./access.ts";
+import { noteFailure } from "./accounting.ts";
 import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
-import { type Call, callOf } from "./call.ts";
-import { isFault, namePublic, nameUnsent, publicError } from "./errors.ts";
-import { refuseUnstorableText } from "./text.ts";
+import { type Call, callOf, queryOf } from "./call.ts";
+import { namePublic, nameUnsent, publicError } from "./errors.ts";
+import { checkMessage, checkMessages } from "./messages.ts";
+import type { Load } from "./overload.ts";
+import { untilAborted, whenAborted } from "./until-aborted.ts";
 
 /** What the steps need of the service that a method belongs to. */
 export interface StepsOf {
@@ -37,24 +44,35 @@ export interface StepsOf {
 /** Either alphabet, padded or not; never one character alone in the last group of four. */
 const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
 
-/** Steps 3 to 6: runs when the headers are known, before the body is read. */
-export function createGate(service: StepsOf, ruleOf: (method: DescMethod) => AccessRule) {
-  return async (context: HandlerContext): Promise<void> => {
-    const call = beginCall(context);
-    const rule = ruleOf(context.method);
-    if (!service.isStarted()) throw starting();
-    await authenticate(service.authentication, rule, call, context);
-    refuseUnreadableQuery(context);
-  };
+/** Steps 5 to 9. */
+export async function admit(service: StepsOf, rule: AccessRule, call: Call, load: Load): Promise<void> {
+  if (!service.isStarted()) throw starting();
+  await authenticate(service.authentication, rule, call);
+  // Whoever has left meanwhile would never give back what is taken from here on.
+  if (call.isOver) throw fail(Code.Canceled, "CANCELED", "the call was canceled");
+  refuseUnreadableQuery(call);
+  call.onAdmitted?.();
+  // A stream lasts and mostly waits; the listener bounds how many there are.
+  if (call.method!.methodKind !== "unary") return;
+  load.enter();
+  call.load = load;
 }
 
-/** Steps 3 to 6 of what is open to everybody (health, reflection): there is nothing to decide. */
-export async function openGate(context: HandlerContext): Promise<void> {
-  beginCall(context);
+function starting(): ConnectError {
+  return fail(Code.Unavailable, "UNAVAILABLE", "the service is starting", { retryAfterMs: 1_000 });
 }
 
-/** Notes what reading the body and writing the log will need. */
-function beginCall(context: HandlerContext): Call {
+/** Connect answers a GET whose message is no base64 as an internal error. */
+function refuseUnreadableQuery({ httpMethod, target }: Call): void {
+  if (httpMethod !== "GET") return;
+  const query = queryOf(target);
+  if (query.get("base64") === "1" && !BASE64.test(query.get("message") ?? "")) {
+    throw fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
+  }
+}
+
+/** Notes what Connect knows of a call: reading the body and accounting for the call need it. */
+export function followContext(context: HandlerContext): Call {
   const call = callOf(context.values);
   call.protocol = context.protocolName;
   call.signal = context.signal;
@@ -63,61 +81,47 @@ function beginCall(context: HandlerContext): Call {
   return call;
 }
 
-/** Connect answers a GET whose message is no base64 as an internal error. */
-function refuseUnreadableQuery({ requestMethod, url }: HandlerContext): void {
-  if (requestMethod !== "GET") return;
-  const query = new URL(url).searchParams;
-  if (query.get("base64") === "1" && !BASE64.test(query.get("message") ?? "")) {
-    throw fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
-  }
-}
-
-/** Steps 8 to 11, outermost first. */
-export function createInterceptors(service: StepsOf): Interceptor[] {
-  return [errorsStep, spendStep(service), textStep, createValidateInterceptor()];
-}
-
-function starting(): ConnectError {
-  return fail(Code.Unavailable, "UNAVAILABLE", "the service is starting", { retryAfterMs: 1_000 });
-}
-
 function noteOutcome(call: Call, reason: unknown): void {
   if (!(reason instanceof ConnectError)) return;
-  const error = call.answered ? nameUnsent(reason) : namePublic(reason);
-  call.outcome.code = error.code;
-  call.outcome.reason = reasonOf(error);
-  if (isFault(error.code)) call.outcome.fault = error.cause ?? error;
+  noteFailure(call, call.answered ? nameUnsent(reason) : namePublic(reason));
 }
 
-const errorsStep: Interceptor = (next) => async (request) => {
-  try {
-    const answer = await Promise.race([next(request), whenAborted(request.signal)]);
-    callOf(request.contextValues).answered = true;
-    return answer;
-  } catch (thrown) {
-    throw publicError(thrown);
-  }
-};
-
-/** Rejects when the call ends early, so that a handler which does not listen to its signal cannot hold the answer. */
-function whenAborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    if (signal.aborted) reject(signal.reason);
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-  });
+/** Steps 12 and 13 of a unary call: whatever must hold before its handler sees the message. */
+export async function prepare(service: StepsOf | undefined, call: Call, message: Message): Promise<void> {
+  if (call.toSpend) await spend(service!, call, call.toSpend);
+  checkMessage(call.method!.input, message);
 }
 
-function spendStep(service: StepsOf): Interceptor {
+async function spend(service: StepsOf, call: Call, { tokenId, expiresAt }: NonNullable<Call["toSpend"]>) {
+  if (!(await service.spendToken(tokenId, expiresAt))) throw unauthenticated(call, "replay");
+}
+
+/** Steps 11 to 13, as Connect takes them. Without a service (health, reflection) there is no token to spend. */
+export function createStepsInterceptor(service?: StepsOf): Interceptor {
   return (next) => async (request) => {
     const call = callOf(request.contextValues);
-    if (call.toSpend && !(await service.spendToken(call.toSpend.tokenId, call.toSpend.expiresAt))) {
-      throw unauthenticated(call, "replay");
+    try {
+      if (!request.stream) {
+        await prepare(service, call, request.message);
+        const answer = await Promise.race([next(request), whenAborted(request.signal)]);
+        call.answered = true;
+        return answer;
+      }
+      if (call.toSpend) await spend(service!, call, call.toSpend);
+      const checked = { ...request, message: checkMessages(request.method.input, request.message) } as StreamRequest;
+      const answer = await Promise.race([next(checked), whenAborted(request.signal)]);
+      return { ...answer, message: publicStream((answer as StreamResponse).message, request.signal) } as StreamResponse;
+    } catch (thrown) {
+      throw publicError(thrown);
     }
-    return next(request);
   };
 }
 
-const textStep: Interceptor = (next) => (request) => {
-  if (!request.stream) refuseUnstorableText((request as UnaryRequest).method.input, request.message);
-  return next(request);
-};
+/** The answers of a stream, until one of them fails or the call ends. */
+async function* publicStream(answers: AsyncIterable<Message>, signal: AbortSignal): AsyncIterable<Message> {
+  try {
+    yield* untilAborted(answers, signal);
+  } catch (thrown) {
+    throw publicError(thrown);
+  }
+}

@@ -94,6 +94,7 @@ export async function runHere(args: string[], env: Record<string, string | undef
       warn(text) {
         output.stderr += text;
       },
+      residentBytes: () => process.memoryUsage.rss(),
       stop: new AbortController().signal,
       inputEnded: () => Promise.resolve(),
     },

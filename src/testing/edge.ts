@@ -3,29 +3,49 @@
  * port, with implementations, limits and answers about sessions that a test chooses. Needs no database.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerHttp2Stream } from "node:http2";
 import { v7 as uuidv7 } from "uuid";
 import { type Clock, systemClock } from "../clock.ts";
-import type { ServiceKey } from "../config.ts";
+import { loadConfig, type ServiceKey } from "../config.ts";
+import { listen } from "../listener/listener.ts";
 import { createLogger } from "../log.ts";
 import type { Side } from "../rpc/access.ts";
-import { createRequestHandler, PUBLIC_LIMITS, type RpcLimits, serviceRoutes } from "../rpc/handler.ts";
-import { listen, type RequestHandler } from "../rpc/listener.ts";
+import type { Accounting } from "../rpc/accounting.ts";
+import { withCors } from "../rpc/cors.ts";
+import { createRequestHandlers, type RequestHandlers } from "../rpc/handler.ts";
+import { createRateLimit } from "../rpc/overload.ts";
+import { createRoutes, limitsOf, type RpcLimits } from "../rpc/routes.ts";
 import type { StepsOf } from "../rpc/steps.ts";
 import type { Implementation } from "../service.ts";
+import { createMetrics, type Metrics } from "../telemetry/metrics.ts";
+import { createTracing } from "../telemetry/traces.ts";
 import { createAccessTokenVerifier, signAccessToken } from "../token/access-token.ts";
 import { createServiceKey, createSigningKeys } from "../token/key-making.ts";
 import { fixedKeyRing } from "../token/key-ring.ts";
 import { createServiceTokenVerifier, signServiceToken } from "../token/service-token.ts";
+import type { SessionCheck } from "../token/session-check.ts";
 import { createSigner, type KeySet } from "../token/signing-keys.ts";
 import type { HeaderLine } from "./http.ts";
 
 export interface EdgeOptions {
   implementations: Implementation[];
-  /** Those of the public listener unless told otherwise. */
+  /** The defaults of the public listener unless told otherwise. */
   limits?: Partial<RpcLimits>;
   /** The internal side tells nobody but holders of a key which paths there are. */
   side?: Side;
   isStarted?: () => boolean;
+  /** Plain unary calls over HTTP/2 take the short way unless told otherwise. */
+  fastPath?: boolean;
+  /** Calls per second of one address; any number unless told otherwise. */
+  requestsPerSecond?: number;
+  /** Ends streams. */
+  stopping?: AbortSignal;
+  /** Origins of pages that may call from a browser; none unless told otherwise. */
+  allowedOrigins?: string[];
+  /** The system's unless told otherwise. */
+  clock?: Clock;
+  /** Which sessions live; all of them unless told otherwise. */
+  checkSession?: SessionCheck;
 }
 
 /** What the server did with a request's body. */
@@ -42,33 +62,62 @@ export interface Edge extends AsyncDisposable {
   /** One for each request, in order of arrival. */
   readonly seen: SeenRequest[];
   readonly logLines: Record<string, unknown>[];
+  readonly metrics: Metrics;
   connectionCount(): number;
-  /** The header of a person with a live session. */
+  /** The header of a person with a live session, good for five minutes. */
   bearer(): HeaderLine;
   /** The header of a service that may call, for one message. */
   serviceToken(procedure: string, digest: string | undefined): HeaderLine;
 }
+
+/** The platform's settings where nobody has set any. */
+export const { platform: defaultPlatform } = loadConfig({
+  env: {},
+  readFile: () => "",
+  stat: () => ({ mode: 0 }),
+  services: {},
+  start: [],
+});
 
 const ISSUER = "http://127.0.0.1";
 const signingKeys = createSigningKeys("ES256");
 
 /** Opens the listener. Disposing closes it. */
 export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  const clock = systemClock;
+  const { clock = systemClock } = options;
   const keys = await signingKeys;
   const serviceKey = createServiceKey("caller", "callee", "service");
   const logLines: Record<string, unknown>[] = [];
   const seen: SeenRequest[] = [];
-  const handler = createHandler(options, stepsOf(options, keys, serviceKey, clock), clock, logLines);
-  const listener = await listen({
-    host: "127.0.0.1",
-    port: 0,
+  const log = createLogger({
+    level: "debug",
+    mode: "development",
     clock,
-    handler(request, response) {
-      seen.push(watch(request as IncomingMessage, response as ServerResponse));
-      handler(request, response);
-    },
+    destination: { write: (line) => void logLines.push(JSON.parse(line)) },
   });
+  await using opened = new AsyncDisposableStack();
+  const metrics = opened.use(createMetrics({ log }));
+  const tracing = opened.use(await createTracing({ url: undefined, ratio: 0, serviceName: "edge", clock, log }));
+  const service = stepsOf(options, keys, serviceKey, clock);
+  const handlers = createHandlers(options, service, { log, clock, metrics, tracing, trustsTraces: false });
+  const answer = withCors(options.allowedOrigins ?? [], handlers.answer);
+  const listener = opened.use(
+    await listen({
+      host: "127.0.0.1",
+      port: 0,
+      clock,
+      handler(request, response, peer) {
+        seen.push(watch(request as IncomingMessage, response as ServerResponse));
+        answer(request, response, peer);
+      },
+      takeStream(stream, ...rest) {
+        const wasTaken = handlers.takeStream?.(stream, ...rest) ?? false;
+        if (wasTaken) seen.push(watchStream(stream));
+        return wasTaken;
+      },
+    }),
+  );
+  const resources = opened.move();
   return {
     url: listener.url,
     clock,
@@ -77,7 +126,8 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     connectionCount: () => listener.connectionCount(),
     bearer: () => ["authorization", `Bearer ${liveToken(keys, clock)}`],
     serviceToken: (procedure, digest) => ["service-token", signServiceToken(serviceKey, procedure, digest, clock)],
-    [Symbol.asyncDispose]: () => listener[Symbol.asyncDispose](),
+    metrics,
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
 
@@ -90,7 +140,7 @@ function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clo
       mode: "development",
       verifyAccessToken: createAccessTokenVerifier(keyRing, { issuer: ISSUER, clock }),
       keyRing,
-      checkSession: () => Promise.resolve(true),
+      checkSession: options.checkSession ?? (() => Promise.resolve(true)),
       verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
     },
     isStarted: options.isStarted ?? (() => true),
@@ -98,25 +148,20 @@ function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clo
   };
 }
 
-function createHandler(
-  { implementations, side = "public", limits }: EdgeOptions,
-  steps: StepsOf,
-  clock: Clock,
-  logLines: Record<string, unknown>[],
-): RequestHandler {
-  return createRequestHandler({
-    routes: serviceRoutes(steps, { ...PUBLIC_LIMITS, ...limits }, (router) => {
-      for (const { desc, implementation } of implementations) router.service(desc, implementation);
-    }),
+function createHandlers(
+  { implementations, side = "public", limits, fastPath = true, requestsPerSecond = 0, stopping }: EdgeOptions,
+  service: StepsOf,
+  accounting: Accounting,
+): RequestHandlers {
+  return createRequestHandlers({
+    routes: createRoutes({ ...limitsOf("public", defaultPlatform), ...limits }, [{ service, implementations }]),
     plain: new Map(),
     mayLearnPaths: () => side === "public",
-    log: createLogger({
-      level: "debug",
-      mode: "development",
-      clock,
-      destination: { write: (line) => void logLines.push(JSON.parse(line)) },
-    }),
-    clock,
+    rateLimit: createRateLimit(requestsPerSecond, accounting.clock),
+    refusesAtOnce: side === "public",
+    stopping: stopping ?? new AbortController().signal,
+    fastPath,
+    ...accounting,
   });
 }
 
@@ -126,6 +171,8 @@ function liveToken(keys: KeySet, clock: Clock): string {
   const claims = { userId: uuidv7(), sessionId: uuidv7(), generation: 0, authenticatedAt: seconds };
   return signAccessToken(createSigner(keys), { issuer: ISSUER, clock }, { ...claims, expiresAt: seconds + 300 });
 }
+
+const lastNotes = new WeakMap<object, () => void>();
 
 /** Notes whether and how far a request is read. A request is read by iterating over it, and in no other way. */
 function watch(request: IncomingMessage, response: ServerResponse): SeenRequest {
@@ -141,6 +188,25 @@ function watch(request: IncomingMessage, response: ServerResponse): SeenRequest 
     seen.bytesRead = socket.bytesRead ?? seen.bytesRead;
   };
   response.once("close", note);
-  if (request.httpVersion === "1.1") socket.once("close", note);
+  if (request.httpVersion === "1.1") {
+    // What comes after the last answer counts, too.
+    const previous = lastNotes.get(socket);
+    if (previous) socket.off("close", previous);
+    socket.once("close", note);
+    lastNotes.set(socket, note);
+  }
+  return seen;
+}
+
+/** The same for a stream that takes the short way: it is read by listening to its data. */
+function watchStream(stream: ServerHttp2Stream): SeenRequest {
+  const { session } = stream;
+  const seen: SeenRequest = { bodyRead: false, bytesRead: 0 };
+  stream.on("newListener", (event) => {
+    if (event === "data") seen.bodyRead = true;
+  });
+  stream.once("close", () => {
+    seen.bytesRead = session?.destroyed ? 0 : (session?.socket.bytesRead ?? 0);
+  });
   return seen;
 }

@@ -68,21 +68,35 @@ export async function exchangeBytes(baseUrl: string, bytes: Uint8Array): Promise
 }
 
 async function sendHttp2(baseUrl: string, request: HttpRequest): Promise<HttpAnswer> {
-  const { host } = new URL(baseUrl);
-  // The option lets one name be sent twice; the types do not know it yet.
-  const options = { strictSingleValueFields: false, maxSendHeaderBlockLength: 4 * 1024 * 1024 };
-  const session = http2.connect(baseUrl, options as http2.ClientSessionOptions);
+  const session = openHttp2(baseUrl);
   const failed = once(session, "error").then(([error]) => Promise.reject(error));
   failed.catch(() => {});
-  const pseudo = [":method", request.httpMethod, ":path", request.path, ":scheme", "http", ":authority", host];
-  const lines = request.headers.flatMap(([name, value]) => [name.toLowerCase(), value]);
   try {
-    const stream = session.request([...pseudo, ...lines], { endStream: request.body === undefined });
-    stream.setTimeout(TIMEOUT_MS, () => stream.destroy(new Error("the server did not answer in time")));
-    return await Promise.race([answerOf(stream, request.body), failed]);
+    return await Promise.race([sendOverHttp2(session, new URL(baseUrl).host, request), failed]);
   } finally {
     session.destroy();
   }
+}
+
+/** An HTTP/2 connection that sends header lines as they are given, repeated and oversized ones, too. */
+export function openHttp2(baseUrl: string): http2.ClientHttp2Session {
+  // The first option lets one name be sent twice; the types do not know it yet.
+  const options = { strictSingleValueFields: false, maxSendHeaderBlockLength: 4 * 1024 * 1024 };
+  // Whoever needs to know of an error listens, too; nobody has to.
+  return http2.connect(baseUrl, options as http2.ClientSessionOptions).on("error", () => {});
+}
+
+/** One request over such a connection. Rejects when the stream ends without an answer. */
+export async function sendOverHttp2(
+  session: http2.ClientHttp2Session,
+  host: string,
+  request: HttpRequest,
+): Promise<HttpAnswer> {
+  const pseudo = [":method", request.httpMethod, ":path", request.path, ":scheme", "http", ":authority", host];
+  const lines = request.headers.flatMap(([name, value]) => [name.toLowerCase(), value]);
+  const stream = session.request([...pseudo, ...lines], { endStream: request.body === undefined });
+  stream.setTimeout(TIMEOUT_MS, () => stream.destroy(new Error("the server did not answer in time")));
+  return answerOf(stream, request.body);
 }
 
 async function answerOf(stream: http2.ClientHttp2Stream, body: Uint8Array | undefined): Promise<HttpAnswer> {
@@ -105,7 +119,7 @@ async function answerOf(stream: http2.ClientHttp2Stream, body: Uint8Array | unde
   return { ...answer, body: Buffer.concat(chunks) };
 }
 
-/** Reads the first response of a connection that was closed behind it. */
+/** Reads the first response of a connection that was closed behind it; "100 Continue" only announces it. */
 function parseHttp1(bytes: Buffer): HttpAnswer {
   const headEnd = bytes.indexOf("\r\n\r\n");
   if (headEnd < 0) throw new Error("the connection was closed without an answer");
@@ -113,6 +127,7 @@ function parseHttp1(bytes: Buffer): HttpAnswer {
   const headers = lines.map(parseLine);
   const rest = bytes.subarray(headEnd + 4);
   const status = Number(statusLine!.split(" ")[1]);
+  if (status === 100) return parseHttp1(rest);
   const isChunked = headers.some(([name, value]) => name === "transfer-encoding" && value === "chunked");
   return isChunked ? { status, headers, ...parseChunks(rest) } : { status, headers, trailers: [], body: rest };
 }

@@ -58,6 +58,8 @@ export interface TestSystem extends AsyncDisposable {
   advance(ms: number): Promise<void>;
   readonly serviceKeys: ServiceKey[];
   readonly signingKeys: KeySet;
+  /** The key of the service account that pushes, as Google hands it out: JSON. */
+  readonly pushCredentials: string;
   /** The database of a service. */
   database(service: string): TestDatabase;
   /** A client of the public listener, with an access token or without. */
@@ -101,6 +103,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     CONCIERGE_MODE: "development",
     CONCIERGE_PUBLIC_PORT: "0",
     CONCIERGE_INTERNAL_PORT: "0",
+    CONCIERGE_REQUESTS_PER_SECOND: "0", // tests make thousands of calls from one address
     ...systemVariables(parts),
     ...options.variables,
   });
@@ -112,7 +115,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   return {
     publicUrl: server.publicUrl,
     internalUrl: server.internalUrl,
-    ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines },
+    ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines, pushCredentials: push.credentials },
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
     pushes: () => readLedger(push.ledgerFile),

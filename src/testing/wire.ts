@@ -2,6 +2,7 @@
  * Calls as an attacker would send them: over every protocol, encoding and HTTP version, with header lines and bytes that
  * no decent client can be made to send. Framing is done by hand; each call has a connection of its own (http.ts).
  */
+import { gunzipSync } from "node:zlib";
 import {
   create,
   type DescMessage,
@@ -17,7 +18,15 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { findTrailerError } from "@connectrpc/connect/protocol-grpc";
 import { reasonOf } from "../errors.ts";
-import { type HeaderLine, type HttpAnswer, type HttpVersion, parseLine, sendHttp, withOwn } from "./http.ts";
+import {
+  type HeaderLine,
+  type HttpAnswer,
+  type HttpRequest,
+  type HttpVersion,
+  parseLine,
+  sendHttp,
+  withOwn,
+} from "./http.ts";
 
 /** One way to send a call. */
 export interface Wire {
@@ -87,18 +96,25 @@ export async function callWire<I extends DescMessage, O extends DescMessage>(
   baseUrl: string,
   request: WireRequest<I, O>,
 ): Promise<WireAnswer<O>> {
+  return decode(wire, request.method, await sendHttp(wire.http, baseUrl, httpRequestOf(wire, request)));
+}
+
+/** A call as the HTTP request that carries it. */
+export function httpRequestOf<I extends DescMessage, O extends DescMessage>(
+  wire: Wire,
+  request: WireRequest<I, O>,
+): HttpRequest {
   const { method, httpMethod = "POST" } = request;
   const message = bytesOf(wire, request);
   const isGet = httpMethod === "GET";
   const ownPath = `/${method.parent.typeName}/${method.name}${isGet ? queryOf(wire, message) : ""}`;
   const framed = wire.protocol === "connect" ? message : frameMessage(message, request.frameFlags);
-  const http = await sendHttp(wire.http, baseUrl, {
+  return {
     httpMethod,
     path: request.path ?? ownPath,
     headers: withOwn(isGet ? [] : protocolHeaders(wire), request.headers ?? []),
     body: request.body ?? (isGet ? undefined : framed),
-  });
-  return decode(wire, method, http);
+  };
 }
 
 function protocolHeaders({ protocol, encoding }: Wire): HeaderLine[] {
@@ -142,11 +158,12 @@ function decode<I extends DescMessage, O extends DescMessage>(
   return { ...http, answer };
 }
 
-function connectError({ status, body }: HttpAnswer): ConnectError | undefined {
+function connectError({ status, headers, body }: HttpAnswer): ConnectError | undefined {
   if (status === 200) return undefined;
   const unnamed = new ConnectError(`HTTP status ${status}`, Code.Unknown);
+  const isCompressed = headers.some(([name, value]) => name === "content-encoding" && value === "gzip");
   try {
-    return errorFromJsonBytes(body, undefined, unnamed);
+    return errorFromJsonBytes(isCompressed ? gunzipSync(body) : body, undefined, unnamed);
   } catch {
     return unnamed;
   }
@@ -160,7 +177,7 @@ function grpcError({ status, headers }: HttpAnswer, trailers: readonly HeaderLin
 }
 
 /** The message of a gRPC or gRPC-Web body, and the trailers: after the body, or in gRPC-Web's last frame. */
-function takeFramesApart({ body, trailers }: HttpAnswer): { message: Buffer; trailers: readonly HeaderLine[] } {
+export function takeFramesApart({ body, trailers }: HttpAnswer): { message: Buffer; trailers: readonly HeaderLine[] } {
   let message = Buffer.alloc(0);
   let found: readonly HeaderLine[] = trailers;
   for (let at = 0; at + FRAME_HEADER_BYTES <= body.length; ) {

@@ -206,6 +206,7 @@ function commandLine() {
     mainFile: "",
     print: (text) => void printed.push(text),
     warn: (text) => void printed.push(text),
+    residentBytes: () => 0,
     stop: new AbortController().signal,
     inputEnded: () => Promise.withResolvers<void>().promise,
   };

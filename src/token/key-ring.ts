@@ -3,6 +3,9 @@
  * fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
  * flood of invented ids costs auth nothing.
  */
+import http from "node:http";
+import https from "node:https";
+import { text as textOf } from "node:stream/consumers";
 import type { Clock } from "../clock.ts";
 import { type KeySet, type VerificationKey, verificationKeys } from "./signing-keys.ts";
 
@@ -30,8 +33,8 @@ export function fixedKeyRing(set: KeySet): KeyRing {
   };
 }
 
-/** A ring that follows the JWKS at `url`. */
-export function remoteKeyRing(url: string, clock: Clock): KeyRing {
+/** A ring that follows the JWKS at `url`. `ca` (PEM) certifies its server, instead of the well-known authorities. */
+export function remoteKeyRing(url: string, clock: Clock, ca?: string): KeyRing {
   let keys: Map<string, VerificationKey> | undefined;
   let published = "";
   let generation = 0;
@@ -39,9 +42,7 @@ export function remoteKeyRing(url: string, clock: Clock): KeyRing {
   let lookedAt = Number.NEGATIVE_INFINITY;
 
   async function fetchKeys(): Promise<void> {
-    const response = await fetch(url, { redirect: "error", signal: AbortSignal.timeout(FETCH_TIMEOUT_MS) });
-    const text = await response.text();
-    if (!response.ok) throw new Error(`the key set answered with HTTP status ${response.status}`);
+    const text = await fetchText(url, ca);
     if (text === published) return;
     keys = byId(JSON.parse(text) as KeySet);
     published = text;
@@ -73,4 +74,18 @@ export function remoteKeyRing(url: string, clock: Clock): KeyRing {
 
 function byId(set: KeySet): Map<string, VerificationKey> {
   return new Map(verificationKeys(set).map((key) => [key.kid, key]));
+}
+
+/** What is at a URL. Not by fetch(), which cannot be told whom to trust. */
+async function fetchText(url: string, ca: string | undefined): Promise<string> {
+  const { get } = url.startsWith("https:") ? https : http;
+  const signal = AbortSignal.timeout(FETCH_TIMEOUT_MS);
+  const { promise, resolve, reject } = Promise.withResolvers<http.IncomingMessage>();
+  get(url, { agent: false, ca, minVersion: "TLSv1.2", rejectUnauthorized: true, signal }, resolve).on("error", reject);
+  const response = await promise;
+  if (response.statusCode !== 200) {
+    response.destroy();
+    throw new Error(`the key set answered with HTTP status ${response.statusCode}`);
+  }
+  return textOf(response);
 }

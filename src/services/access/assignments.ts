@@ -3,7 +3,7 @@
  * and doing either twice changes nothing and tells nobody. Which accounts exist is auth's to say, so auth is asked.
  */
 import { and, eq } from "drizzle-orm";
-import { type Db, transaction } from "../../db/database.ts";
+import { type Db, during, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import { type CallScope, keyHolderOf, onward } from "../../rpc/call.ts";
@@ -32,7 +32,7 @@ export async function rolesOfAccount(db: Db, userId: string): Promise<string[]> 
 /** The roles of any user, by name. NOT_FOUND / USER_NOT_FOUND. */
 export async function rolesOfUser(context: AccessContext, scope: CallScope, userId: string): Promise<string[]> {
   await requireAccount(context, scope, userId);
-  return rolesOfAccount(context.db, userId);
+  return rolesOfAccount(during(context.db, scope.signal), userId);
 }
 
 /**
@@ -47,7 +47,8 @@ export async function assignRole(
   const { db } = context;
   const assignedBy = keyHolderOf(scope).name;
   refuseBuiltIn(role);
-  if (!(await isMadeRole(db, role))) throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
+  if (!(await isMadeRole(during(db, scope.signal), role)))
+    throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
   await requireAccount(context, scope, userId);
   await transaction(
     db,

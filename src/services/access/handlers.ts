@@ -1,5 +1,6 @@
 /** access's RPCs: unpack, call one domain function, pack. */
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
+import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { assignRole, rolesOfAccount, rolesOfUser, unassignRole } from "./assignments.ts";
@@ -11,15 +12,15 @@ export function accessHandlers(access: AccessContext) {
   return [
     implement(AccessService, {
       async getMyRoles(_, context) {
-        return { roles: await rolesOfAccount(db, userOf(context).userId) };
+        return { roles: await rolesOfAccount(during(db, context.signal), userOf(context).userId) };
       },
     }),
     implement(AccessInternalService, {
       async getUserRoles({ userId }, context) {
         return { roles: await rolesOfUser(access, scopeOf(context), userId) };
       },
-      async listRoles() {
-        return { roles: await listRoles(db) };
+      async listRoles(_, { signal }) {
+        return { roles: await listRoles(during(db, signal)) };
       },
       async createRole(request, context) {
         return { role: await createRole(db, scopeOf(context), request) };

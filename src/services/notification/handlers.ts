@@ -7,6 +7,7 @@ import {
   Outcome,
   Platform,
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { during } from "../../db/database.ts";
 import { keyHolderOf, scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { type Platform as DevicePlatform, registerDevice } from "./devices.ts";
@@ -35,7 +36,7 @@ function publicHandlers(db: NotificationContext["db"]) {
   return implement(NotificationService, {
     async listMyNotifications({ pageSize, pageToken }, context) {
       const { userId } = userOf(context);
-      const { entries, nextPageToken } = await listInbox(db, { userId, pageSize, pageToken });
+      const { entries, nextPageToken } = await listInbox(during(db, context.signal), { userId, pageSize, pageToken });
       return {
         notifications: entries.map(({ createdAt, receivedAt, ...entry }) => ({
           ...entry,

@@ -5,7 +5,7 @@
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { eq } from "drizzle-orm";
-import { type Db, transaction } from "../../db/database.ts";
+import { type Db, during, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
@@ -24,7 +24,7 @@ export interface User extends Profile {
 export async function getUser(context: UserContext, scope: CallScope, userId: string): Promise<User> {
   try {
     const [found, { roles }] = await Promise.all([
-      findProfile(context.db, userId),
+      findProfile(during(context.db, scope.signal), userId),
       context.clients.access.getUserRoles({ userId }, onward(scope)),
     ]);
     return { ...(found ?? (await makeProfile(context, scope, userId))), roles };

@@ -1,0 +1,70 @@
+/**
+ * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and a bound on the
+ * unary calls that are worked on at once. Whoever is refused is told at once and when to try again.
+ */
+import type { ConnectError } from "@connectrpc/connect";
+import { LRUCache } from "lru-cache";
+import type { Clock } from "../clock.ts";
+import { Code, fail } from "../errors.ts";
+import { addressGroup } from "../listener/address.ts";
+
+/** Addresses that are remembered; a forgotten one starts anew, so an attacker gains one burst by 100,000 addresses. */
+const REMEMBERED_ADDRESSES = 100_000;
+const BURST_SECONDS = 2;
+
+/** Answers whether one more call of this address is one too many. */
+export type RateLimit = (address: string) => ConnectError | undefined;
+
+/**
+ * Makes a limit of `perSecond` calls for each address (IPv6: each /64), with bursts of twice as many; 0 is no limit. It keeps
+ * one number per address: the time at which its calls so far would be paid off (the generic cell rate algorithm).
+ */
+export function createRateLimit(perSecond: number, clock: Clock): RateLimit {
+  if (perSecond === 0) return () => undefined;
+  const paidOffAt = new LRUCache<string, number>({ max: REMEMBERED_ADDRESSES });
+  const costMs = 1_000 / perSecond;
+  const burstMs = BURST_SECONDS * 1_000;
+  return (address) => {
+    const group = addressGroup(address);
+    const now = clock.monotonic();
+    const next = Math.max(paidOffAt.get(group) ?? now, now) + costMs;
+    if (next - now > burstMs) {
+      const retryAfterMs = Math.ceil(next - now - burstMs);
+      return fail(Code.ResourceExhausted, "RATE_LIMITED", "too many calls from this address", { retryAfterMs });
+    }
+    paidOffAt.set(group, next);
+    return undefined;
+  };
+}
+
+/** The unary calls that a listener works on at once. */
+export class Load {
+  readonly #most: number;
+  #calls = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get calls(): number {
+    return this.#calls;
+  }
+
+  get isFull(): boolean {
+    return this.#calls >= this.#most;
+  }
+
+  /** Takes a place, to be given back by leave(); throws UNAVAILABLE / OVERLOADED when there is none. */
+  enter(): void {
+    if (this.isFull) throw overloaded();
+    this.#calls++;
+  }
+
+  leave(): void {
+    this.#calls--;
+  }
+}
+
+export function overloaded(): ConnectError {
+  return fail(Code.Unavailable, "OVERLOADED", "the server has too much to do", { retryAfterMs: 1_000 });
+}

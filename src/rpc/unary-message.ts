@@ -1,0 +1,102 @@
+/**
+ * The message of a unary call, read from an HTTP/2 stream: no further than its size allows, compared with the digest that its
+ * caller may have signed, and decoded. What is wrong with a body is said as the long way through Connect says it.
+ */
+import type http2 from "node:http2";
+import { type DescMessage, fromBinary, type Message } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
+import {
+  createAsyncIterable,
+  pipe,
+  transformDecompressEnvelope,
+  transformSplitEnvelope,
+} from "@connectrpc/connect/protocol";
+import { Code, fail } from "../errors.ts";
+import { unauthenticated } from "./authenticate.ts";
+import { compareDigest, FRAME_HEADER_BYTES, messageInFrame, tooLarge } from "./body.ts";
+import type { Call } from "./call.ts";
+import { namePublic } from "./errors.ts";
+
+/** Reads it; never settles when the stream ends before the body does. Throws what the client may see. */
+export async function readMessage(
+  stream: http2.ServerHttp2Stream,
+  call: Call,
+  schema: DescMessage,
+  maxBytes: number,
+): Promise<Message> {
+  const body = await readBody(stream, call, maxBytes);
+  const bytes = call.protocol === "grpc" ? messageInFrame(body) : body;
+  if (!bytes) return readOddBody(body, call, schema, maxBytes);
+  compareDigest(call, bytes);
+  return decode(schema, bytes);
+}
+
+/** The body, to its end or to where it is surely too long. */
+function readBody(stream: http2.ServerHttp2Stream, call: Call, maxBytes: number): Promise<Buffer> {
+  // Node says the end of an empty body without being asked to read, so it may be past.
+  if (stream.readableEnded || stream.endAfterHeaders) return Promise.resolve(Buffer.alloc(0));
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    stream.on("data", (chunk: Buffer) => {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (!isTooLong(chunks, length, maxBytes, call)) return;
+      chunks.length = 0;
+      stream.removeAllListeners("data").pause();
+      reject(tooLarge());
+    });
+    stream.once("end", () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length)));
+  });
+}
+
+/** Whether a body that has begun to arrive needs no more of it to be refused. */
+function isTooLong(chunks: Buffer[], length: number, maxBytes: number, { protocol, expectedDigest }: Call): boolean {
+  if (protocol !== "grpc") return length > maxBytes;
+  // Where a digest was signed, nothing in the body is believed before it was compared.
+  if (expectedDigest !== undefined) return length > maxBytes + FRAME_HEADER_BYTES;
+  if (length < FRAME_HEADER_BYTES) return false;
+  // Five chunks hold as many bytes; all of them again with every chunk would be work without end for one byte at a time.
+  const isWhole = chunks[0]!.length >= FRAME_HEADER_BYTES;
+  const head = isWhole ? chunks[0]! : Buffer.concat(chunks.slice(0, FRAME_HEADER_BYTES));
+  // What follows the first frame is one message too many, but it is read to its end before that is said.
+  return head.readUInt32BE(1) > maxBytes || length > 2 * (maxBytes + FRAME_HEADER_BYTES);
+}
+
+/** A body that is not one plain frame: Connect's own reading says what is wrong with it. */
+async function readOddBody(body: Buffer, call: Call, schema: DescMessage, maxBytes: number): Promise<Message> {
+  if (call.expectedDigest !== undefined) throw unauthenticated(call, "bad_digest");
+  const frames = pipe(
+    createAsyncIterable([body]),
+    transformSplitEnvelope(maxBytes),
+    transformDecompressEnvelope(null, maxBytes),
+  );
+  let message: Message | undefined;
+  try {
+    for await (const { data } of frames) {
+      const next = decode(schema, data);
+      if (message) throw oneMessageExpected();
+      message = next;
+    }
+  } catch (thrown) {
+    throw namePublic(ConnectError.from(thrown));
+  }
+  if (!message) throw oneMessageExpected();
+  return message;
+}
+
+function decode(schema: DescMessage, bytes: Uint8Array): Message {
+  try {
+    return fromBinary(schema, bytes);
+  } catch {
+    throw malformed();
+  }
+}
+
+function oneMessageExpected(): ConnectError {
+  return fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented");
+}
+
+function malformed(): ConnectError {
+  return fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
+}

@@ -8,6 +8,7 @@ import { systemClock } from "../clock.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
+import { endpointAt } from "./endpoint.ts";
 import type { Host } from "./host.ts";
 import { findMethod, keyFor } from "./internal-calls.ts";
 
@@ -17,6 +18,8 @@ export interface CallSettings {
   keys?: string;
   /** Address of the internal listener; the running development system's when not given. */
   url?: string;
+  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
+  ca?: string;
   /** Who signs. */
   as: string;
 }
@@ -27,11 +30,14 @@ type UnaryCall = (request: Message, options: CallOptions) => Promise<Message>;
 export async function call(host: Host, name: string, message: string, settings: CallSettings): Promise<void> {
   const { method, callee } = findMethod(name);
   const key = await keyFor(settings.keys ?? join(settings.folder, "keys"), settings.as, callee);
-  const baseUrl = settings.url ?? (await readRunningNote(settings.folder)).internalUrl;
+  const { url, ca } = await endpointAt(
+    settings.url ?? (await readRunningNote(settings.folder)).internalUrl,
+    settings.ca,
+  );
   const request = parseMessage(method.input, message);
-  using connection = connectService({ baseUrl, key, clock: systemClock });
+  using connection = connectService({ baseUrl: url, ca, key, clock: systemClock });
   const client = connection.client(method.parent) as unknown as Record<string, UnaryCall>;
-  const answer = await answerOf(baseUrl, client[method.localName]!(request, { signal: host.stop }));
+  const answer = await answerOf(url, client[method.localName]!(request, { signal: host.stop }));
   host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
 }
 

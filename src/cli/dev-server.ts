@@ -1,9 +1,9 @@
 /** The server of `concierge dev`, with its demo account and the words that greet whoever started it. */
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-node";
 import { pino } from "pino";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { systemClock } from "../clock.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import type { Environment } from "../dev/environment.ts";
@@ -11,9 +11,12 @@ import { reasonOf } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { startServer } from "../server.ts";
 import { services } from "../services.ts";
+import { answerOf } from "./answers.ts";
 import { configurationOf } from "./configuration.ts";
 import { leaveRunningNote, type RunningNote } from "./development.ts";
+import { type Endpoint, endpointAt, transportTo } from "./endpoint.ts";
 import { aborted, type Host } from "./host.ts";
+import { quoted } from "./quoted.ts";
 
 /** Runs until the host says stop. */
 export async function runDevelopment(host: Host, folder: string, environment: Environment): Promise<void> {
@@ -28,20 +31,25 @@ export async function runDevelopment(host: Host, folder: string, environment: En
     migrationsFolder: MIGRATIONS_FOLDER,
     clock: systemClock,
     log,
+    residentBytes: host.residentBytes,
   });
+  const caFile = server.publicUrl.startsWith("https:") ? configuration.platform.peerCaPath : undefined;
+  const endpoint = await endpointAt(server.publicUrl, caFile);
+  // Services that do not trust their own certificate would wait for each other, and say so in the log only.
+  await answerOf(endpoint.url, createClient(Health, transportTo(endpoint)).check({}));
   await Promise.race([server.ready, aborted(host.stop)]);
   host.stop.throwIfAborted();
   const { demoAccount, ledgerFile } = environment;
-  await registerDemoAccount(server.publicUrl, demoAccount);
+  await registerDemoAccount(endpoint, demoAccount);
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
   await using _note = await leaveRunningNote(folder, note);
-  host.print(welcome(note, { folder, logFile, ledgerFile }));
+  host.print(welcome(note, { folder, logFile, ledgerFile, caFile }));
   await aborted(host.stop);
   host.print("stopping\n");
 }
 
-async function registerDemoAccount(publicUrl: string, account: RunningNote["demoAccount"]): Promise<void> {
-  const client = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+async function registerDemoAccount(endpoint: Endpoint, account: RunningNote["demoAccount"]): Promise<void> {
+  const client = createClient(AuthService, transportTo(endpoint));
   try {
     await client.registerUser({ ...account, firstName: "Demo", lastName: "User", locale: "en" });
   } catch (error) {
@@ -49,18 +57,26 @@ async function registerDemoAccount(publicUrl: string, account: RunningNote["demo
   }
 }
 
+interface WelcomeFiles {
+  folder: string;
+  logFile: string;
+  ledgerFile: string;
+  /** The authority of our certificate, where a file names it. */
+  caFile: string | undefined;
+}
+
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
-function welcome(
-  { publicUrl, internalUrl, demoAccount }: RunningNote,
-  { folder, logFile, ledgerFile }: { folder: string; logFile: string; ledgerFile: string },
-): string {
-  const inFolder = folder === ".concierge" ? "" : ` --folder ${folder}`;
-  const curl = "npx --no buf curl --http2-prior-knowledge";
-  const authorization = `-H "authorization: Bearer $(npx --no concierge token${inFolder})"`;
+function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, files: WelcomeFiles): string {
+  const { folder, logFile, ledgerFile, caFile } = files;
+  const inFolder = folder === ".concierge" ? "" : ` --folder ${quoted(folder)}`;
+  const trusting = caFile === undefined ? "" : ` --ca ${quoted(caFile)}`;
+  const curl = `npx --no buf curl${curlOptionsOf(publicUrl, caFile)}`;
+  const token = "npx --no concierge token";
+  const authorization = `-H "authorization: Bearer $(${token}${inFolder}${trusting})"`;
   const create = "concierge.notification.v1.NotificationInternalService/CreateNotification";
-  const serviceToken = `-H "service-token: $(npx --no concierge token --for ${create}${inFolder})"`;
+  const serviceToken = `-H "service-token: $(${token} --for ${create}${inFolder})"`;
   const login = JSON.stringify(demoAccount);
-  const user = `$(npx --no concierge token --user-id${inFolder})`;
+  const user = `$(${token} --user-id${inFolder}${trusting})`;
   return `
 Concierge is running.
 
@@ -95,4 +111,10 @@ Try it from a second shell:
 
 Ctrl-C stops it.
 `;
+}
+
+/** What `buf curl` has to be told to speak HTTP/2, or to trust our certificate. */
+function curlOptionsOf(url: string, caFile: string | undefined): string {
+  if (!url.startsWith("https:")) return " --http2-prior-knowledge";
+  return caFile === undefined ? "" : ` --cacert ${quoted(caFile)}`;
 }

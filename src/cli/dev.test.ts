@@ -153,6 +153,29 @@ describe("concierge dev", () => {
     assert.match(invalid.stderr, /^concierge: InvalidArgument INVALID_REQUEST: .*user_id/);
   });
 
+  test("`greet` calls greeter in all four patterns over each protocol, and is refused once its token has expired", async () => {
+    const { code, stdout, stderr } = await here("greet");
+    assert.deepEqual({ code, stderr }, { code: ExitCode.ok, stderr: "" }, stdout);
+    const lines = stdout.trim().split("\n");
+    assert.equal(lines.pop(), "All 15 calls went as they should.");
+    const patterns = [
+      "SayHello",
+      "SayHelloStream",
+      "SayHelloClientStream",
+      "SayHelloBidirectional",
+      "an expired token",
+    ];
+    const expected = ["grpc", "grpc-web", "connect"].flatMap((protocol) =>
+      patterns.map((what) => `${protocol} ${what}`),
+    );
+    assert.deepEqual(
+      lines.map((line) =>
+        /^(\S+) +(.+?) +ok +[\d.]+ ms {2}(?:Hello, Ann|1 Hello|Unauthenticated)/.exec(line)?.slice(1).join(" "),
+      ),
+      expected,
+    );
+  });
+
   test("a port in use: exit 69 with host and port, and nothing of it left running", async (t) => {
     const other = await developmentFolder();
     t.after(() => rm(other, { recursive: true, force: true }));

@@ -7,6 +7,8 @@ export interface Host {
   /** Writes to standard output, or to standard error. */
   print(text: string): void;
   warn(text: string): void;
+  /** Physical memory of the process. */
+  residentBytes(): number;
   /** Aborts at the first SIGINT or SIGTERM. */
   stop: AbortSignal;
   /** Resolves when standard input ends: when the process that started us is gone. */

@@ -9,6 +9,8 @@ import type { Host } from "./host.ts";
 
 const folderOption = () => new Option("--folder <path>", "the development folder").default(DEFAULT_FOLDER);
 const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
+const caOption = () =>
+  new Option("--ca <file>", "authorities (PEM) to trust, instead of those that this machine trusts");
 const asOption = () => new Option("--as <caller>", "who signs").default(OPERATOR);
 
 /** The whole command line. It throws where commander would end the process, and prints to the host. */
@@ -67,8 +69,15 @@ function addMigrating(program: Command, host: Host): void {
     .action(async (name, settings) => (await import("./migrate.ts")).migrateDownOne(host, name, settings));
 }
 
-/** Key files. */
+/** Key files, and certificates. */
 function addKeys(program: Command, host: Host): void {
+  program
+    .command("certs")
+    .description("make certificates for TLS on this machine, where they are missing, and say how to use them")
+    .option("--tls <path>", "the folder of certificates", `${DEFAULT_FOLDER}/tls`)
+    .option("--host <name...>", "more names or addresses that the certificate is to be good for", [])
+    .action(async (settings) => (await import("./certs.ts")).makeCertificates(host, settings.tls, settings.host));
+
   const keys = program.command("keys").description("make keys");
   keys
     .command("init")
@@ -96,6 +105,7 @@ function addCalling(program: Command, host: Host): void {
     .description("print a token: an access token of the demo account, or a service token for one method")
     .option("--user-id", "print the demo account's id instead")
     .option("--for <method>", "a service token for this method, package.Service/Method")
+    .addOption(caOption())
     .addOption(asOption())
     .addOption(folderOption())
     .action(async (settings) => (await import("./token.ts")).token(host, settings));
@@ -107,9 +117,20 @@ function addCalling(program: Command, host: Host): void {
     .argument("[message]", "the message in JSON", "{}")
     .option("--url <url>", "the internal listener; that of the running development system when not given")
     .option("--keys <path>", "the folder of key files; that of the development folder when not given")
+    .addOption(caOption())
     .addOption(asOption())
     .addOption(folderOption())
     .action(async (method, message, settings) => (await import("./call.ts")).call(host, method, message, settings));
+
+  program
+    .command("greet")
+    .description("call greeter in all four patterns over each protocol, and show that an expired token is refused")
+    .option("--url <url>", "the public listener; that of the running development system when not given")
+    .addOption(new Option("--protocol <name>", "use only this one").choices(["grpc", "grpc-web", "connect"]))
+    .option("--token <token>", "an access token; a new one of the demo account when not given")
+    .addOption(caOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./greet.ts")).greet(host, settings));
 }
 
 /** Variables. */

@@ -21,6 +21,7 @@ export async function serve(host: Host, names: string[], { withParent }: { withP
     migrationsFolder: MIGRATIONS_FOLDER,
     clock: systemClock,
     log,
+    residentBytes: host.residentBytes,
   });
   log.info({ publicUrl: server.publicUrl, internalUrl: server.internalUrl }, "listening");
   const told = withParent ? Promise.race([aborted(host.stop), host.inputEnded()]) : aborted(host.stop);

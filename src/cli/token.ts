@@ -2,12 +2,12 @@
 
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuthService, type LoginResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { signServiceToken } from "../token/service-token.ts";
 import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
+import { endpointAt, transportTo } from "./endpoint.ts";
 import type { Host } from "./host.ts";
 import { findMethod, keyFor } from "./internal-calls.ts";
 
@@ -17,13 +17,15 @@ export interface TokenSettings {
   userId?: boolean;
   /** Prints a service token for this procedure, "package.Service/Method", instead of an access token. */
   for?: string;
+  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
+  ca?: string;
   /** Who signs it. */
   as: string;
 }
 
 export async function token(host: Host, settings: TokenSettings): Promise<void> {
   if (settings.for === undefined) {
-    const { userId, accessToken } = await logIn(settings.folder);
+    const { userId, accessToken } = await logIn(settings);
     host.print(`${settings.userId ? userId : accessToken}\n`);
     return;
   }
@@ -32,8 +34,8 @@ export async function token(host: Host, settings: TokenSettings): Promise<void> 
   host.print(`${signServiceToken(key, procedure, undefined, systemClock)}\n`);
 }
 
-async function logIn(folder: string): Promise<LoginResponse> {
+async function logIn({ folder, ca }: TokenSettings): Promise<LoginResponse> {
   const { publicUrl, demoAccount } = await readRunningNote(folder);
-  const client = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+  const client = createClient(AuthService, transportTo(await endpointAt(publicUrl, ca)));
   return answerOf(publicUrl, client.login(demoAccount));
 }

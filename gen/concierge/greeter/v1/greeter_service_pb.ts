@@ -8,13 +8,15 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { file_concierge_options_v1_access } from "../../options/v1/access_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/greeter/v1/greeter_service.proto.
  */
 export const file_concierge_greeter_v1_greeter_service: GenFile = /*@__PURE__*/
-  fileDesc("Cipjb25jaWVyZ2UvZ3JlZXRlci92MS9ncmVldGVyX3NlcnZpY2UucHJvdG8SFGNvbmNpZXJnZS5ncmVldGVyLnYxIioKD1NheUhlbGxvUmVxdWVzdBIXCgRuYW1lGAEgASgJQgm6SAZyBBABGGQiIwoQU2F5SGVsbG9SZXNwb25zZRIPCgdtZXNzYWdlGAEgASgJMnYKDkdyZWV0ZXJTZXJ2aWNlEmQKCFNheUhlbGxvEiUuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9SZXF1ZXN0GiYuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9SZXNwb25zZSIJkAIBirUYAhIAYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access]);
+  fileDesc("Cipjb25jaWVyZ2UvZ3JlZXRlci92MS9ncmVldGVyX3NlcnZpY2UucHJvdG8SFGNvbmNpZXJnZS5ncmVldGVyLnYxIioKD1NheUhlbGxvUmVxdWVzdBIXCgRuYW1lGAEgASgJQgm6SAZyBBABGGQiIwoQU2F5SGVsbG9SZXNwb25zZRIPCgdtZXNzYWdlGAEgASgJIoUBChVTYXlIZWxsb1N0cmVhbVJlcXVlc3QSFwoEbmFtZRgBIAEoCUIJukgGcgQQARhkEhgKBWNvdW50GAIgASgNQgm6SAYqBBhkKAESOQoIaW50ZXJ2YWwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDLpICaoBBiICCAoyACI5ChZTYXlIZWxsb1N0cmVhbVJlc3BvbnNlEg8KB21lc3NhZ2UYASABKAkSDgoGbnVtYmVyGAIgASgNIjYKG1NheUhlbGxvQ2xpZW50U3RyZWFtUmVxdWVzdBIXCgRuYW1lGAEgASgJQgm6SAZyBBABGGQiLwocU2F5SGVsbG9DbGllbnRTdHJlYW1SZXNwb25zZRIPCgdtZXNzYWdlGAEgASgJIjcKHFNheUhlbGxvQmlkaXJlY3Rpb25hbFJlcXVlc3QSFwoEbmFtZRgBIAEoCUIJukgGcgQQARhkIjAKHVNheUhlbGxvQmlkaXJlY3Rpb25hbFJlc3BvbnNlEg8KB21lc3NhZ2UYASABKAkyjwQKDkdyZWV0ZXJTZXJ2aWNlEmQKCFNheUhlbGxvEiUuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9SZXF1ZXN0GiYuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9SZXNwb25zZSIJkAIBirUYAhIAEngKDlNheUhlbGxvU3RyZWFtEisuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9TdHJlYW1SZXF1ZXN0GiwuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9TdHJlYW1SZXNwb25zZSIJkAIBirUYAhIAMAESigEKFFNheUhlbGxvQ2xpZW50U3RyZWFtEjEuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9DbGllbnRTdHJlYW1SZXF1ZXN0GjIuY29uY2llcmdlLmdyZWV0ZXIudjEuU2F5SGVsbG9DbGllbnRTdHJlYW1SZXNwb25zZSIJkAIBirUYAhIAKAESjwEKFVNheUhlbGxvQmlkaXJlY3Rpb25hbBIyLmNvbmNpZXJnZS5ncmVldGVyLnYxLlNheUhlbGxvQmlkaXJlY3Rpb25hbFJlcXVlc3QaMy5jb25jaWVyZ2UuZ3JlZXRlci52MS5TYXlIZWxsb0JpZGlyZWN0aW9uYWxSZXNwb25zZSIJkAIBirUYAhIAKAEwAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_duration]);
 
 /**
  * Whom to greet.
@@ -59,7 +61,154 @@ export const SayHelloResponseSchema: GenMessage<SayHelloResponse> = /*@__PURE__*
   messageDesc(file_concierge_greeter_v1_greeter_service, 1);
 
 /**
- * Greets people. Served on the public listener.
+ * Whom to greet, and how often.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloStreamRequest
+ */
+export type SayHelloStreamRequest = Message<"concierge.greeter.v1.SayHelloStreamRequest"> & {
+  /**
+   * 1 to 100 code points.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How many greetings to send, 1 to 100.
+   *
+   * @generated from field: uint32 count = 2;
+   */
+  count: number;
+
+  /**
+   * How long to wait between two greetings, at most 10 seconds; not at all when it is not set.
+   *
+   * @generated from field: google.protobuf.Duration interval = 3;
+   */
+  interval?: Duration | undefined;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloStreamRequest.
+ * Use `create(SayHelloStreamRequestSchema)` to create a new message.
+ */
+export const SayHelloStreamRequestSchema: GenMessage<SayHelloStreamRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 2);
+
+/**
+ * One of the greetings.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloStreamResponse
+ */
+export type SayHelloStreamResponse = Message<"concierge.greeter.v1.SayHelloStreamResponse"> & {
+  /**
+   * For example "Hello, Ann!".
+   *
+   * @generated from field: string message = 1;
+   */
+  message: string;
+
+  /**
+   * Counts the greetings of this stream, from 1.
+   *
+   * @generated from field: uint32 number = 2;
+   */
+  number: number;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloStreamResponse.
+ * Use `create(SayHelloStreamResponseSchema)` to create a new message.
+ */
+export const SayHelloStreamResponseSchema: GenMessage<SayHelloStreamResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 3);
+
+/**
+ * One of those to greet.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloClientStreamRequest
+ */
+export type SayHelloClientStreamRequest = Message<"concierge.greeter.v1.SayHelloClientStreamRequest"> & {
+  /**
+   * 1 to 100 code points.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloClientStreamRequest.
+ * Use `create(SayHelloClientStreamRequestSchema)` to create a new message.
+ */
+export const SayHelloClientStreamRequestSchema: GenMessage<SayHelloClientStreamRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 4);
+
+/**
+ * The greeting of all.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloClientStreamResponse
+ */
+export type SayHelloClientStreamResponse = Message<"concierge.greeter.v1.SayHelloClientStreamResponse"> & {
+  /**
+   * For example "Hello, Ann, Bob, and Cleo!".
+   *
+   * @generated from field: string message = 1;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloClientStreamResponse.
+ * Use `create(SayHelloClientStreamResponseSchema)` to create a new message.
+ */
+export const SayHelloClientStreamResponseSchema: GenMessage<SayHelloClientStreamResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 5);
+
+/**
+ * The next to greet.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloBidirectionalRequest
+ */
+export type SayHelloBidirectionalRequest = Message<"concierge.greeter.v1.SayHelloBidirectionalRequest"> & {
+  /**
+   * 1 to 100 code points.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloBidirectionalRequest.
+ * Use `create(SayHelloBidirectionalRequestSchema)` to create a new message.
+ */
+export const SayHelloBidirectionalRequestSchema: GenMessage<SayHelloBidirectionalRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 6);
+
+/**
+ * The greeting of one name.
+ *
+ * @generated from message concierge.greeter.v1.SayHelloBidirectionalResponse
+ */
+export type SayHelloBidirectionalResponse = Message<"concierge.greeter.v1.SayHelloBidirectionalResponse"> & {
+  /**
+   * For example "Hello, Ann!".
+   *
+   * @generated from field: string message = 1;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message concierge.greeter.v1.SayHelloBidirectionalResponse.
+ * Use `create(SayHelloBidirectionalResponseSchema)` to create a new message.
+ */
+export const SayHelloBidirectionalResponseSchema: GenMessage<SayHelloBidirectionalResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_greeter_v1_greeter_service, 7);
+
+/**
+ * Greets people: one method for each kind of rpc. Served on the public listener.
  *
  * @generated from service concierge.greeter.v1.GreeterService
  */
@@ -73,6 +222,38 @@ export const GreeterService: GenService<{
     methodKind: "unary";
     input: typeof SayHelloRequestSchema;
     output: typeof SayHelloResponseSchema;
+  },
+  /**
+   * Greets the same person again and again, as often as asked.
+   *
+   * @generated from rpc concierge.greeter.v1.GreeterService.SayHelloStream
+   */
+  sayHelloStream: {
+    methodKind: "server_streaming";
+    input: typeof SayHelloStreamRequestSchema;
+    output: typeof SayHelloStreamResponseSchema;
+  },
+  /**
+   * Takes up to 100 names, and greets all of them at once when the client has ended its side of the stream.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_REQUEST (also for no name at all, and with the 101st).
+   *
+   * @generated from rpc concierge.greeter.v1.GreeterService.SayHelloClientStream
+   */
+  sayHelloClientStream: {
+    methodKind: "client_streaming";
+    input: typeof SayHelloClientStreamRequestSchema;
+    output: typeof SayHelloClientStreamResponseSchema;
+  },
+  /**
+   * Greets each name as it arrives. Needs HTTP/2.
+   *
+   * @generated from rpc concierge.greeter.v1.GreeterService.SayHelloBidirectional
+   */
+  sayHelloBidirectional: {
+    methodKind: "bidi_streaming";
+    input: typeof SayHelloBidirectionalRequestSchema;
+    output: typeof SayHelloBidirectionalResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_greeter_v1_greeter_service, 0);

@@ -6,11 +6,17 @@ WITH_SCHEMA := $(filter-out platform,$(notdir $(wildcard drizzle/*)))
 # The databases of the development folder, unless the environment names others.
 DATABASES := $(if $(CONCIERGE_MODE),,--development)
 
+# The browser of test/browser.
+CHROMIUM ?= /usr/bin/chromium
+
+# The version of Connect's conformance suite.
+CONFORMANCE := v1.0.5
+
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test check format gen proto/breaking db/generate migrate migrate/down \
-	keys clean drift
+.PHONY: help install start demo demo/processes test test/browser interop conformance bench/rpc prove/edge prove/fuzz prove/goaway prove/soak prove/overload check format gen \
+	proto/breaking db/generate migrate migrate/down keys certs clean drift
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +39,38 @@ demo/processes: $(INSTALLED) ## The same, with every service in a process of its
 test: $(INSTALLED) ## Run the tests, in random order, over a PostgreSQL of their own
 	tsx --test --test-global-setup=src/testing/global-setup.ts --test-randomize --test-concurrency=2 \
 		"src/**/*.test.ts"
+
+test/browser: $(INSTALLED) $(CHROMIUM) ## Call the whole system from pages in Chromium; installs Debian's if it is missing
+	CONCIERGE_TEST_CHROMIUM=$(CHROMIUM) tsx --test "test/browser/*.test.ts"
+
+/usr/bin/chromium:
+	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install chromium" >&2; exit 1; }
+	@echo "There is no $@. Installing Debian's package: apt-get install chromium"
+	apt-get update
+	apt-get install --yes --no-install-recommends chromium
+
+interop: $(INSTALLED) .concierge/tools/grpcurl ## Call every method with grpcurl and buf curl, by reflection; needs Go
+	tsx --test "interop/*.test.ts"
+
+.concierge/tools/grpcurl:
+	@command -v go > /dev/null || { echo "Building grpcurl needs Go, which is not installed" >&2; exit 1; }
+	GOBIN="$(CURDIR)/.concierge/tools" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+
+conformance: $(INSTALLED) .concierge/conformance ## Run Connect's conformance suite on server and client (10 minutes); needs Go
+	tsc --noEmit --project conformance
+	@node conformance/run.ts
+
+.concierge/conformance: .concierge/tools/connectconformance conformance/buf.gen.yaml
+	protos="$$(go list -m -f '{{.Dir}}' connectrpc.com/conformance@$(CONFORMANCE))/proto" && \
+		buf generate "$$protos" --template conformance/buf.gen.yaml
+	@touch $@
+
+.concierge/tools/connectconformance:
+	@command -v go > /dev/null || { echo "Building the conformance suite needs Go, which is not installed" >&2; exit 1; }
+	GOBIN="$(CURDIR)/.concierge/tools" go install connectrpc.com/conformance/cmd/connectconformance@$(CONFORMANCE)
+
+bench/rpc: $(INSTALLED) .proto-deps ## Compare a call's cost with grpc-js and others (4 minutes; QUICK=1 for one)
+	@node src/bench/rpc.ts $(if $(QUICK),--quick)
 
 check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, generated files and unused code
 	biome ci --error-on-warnings .
@@ -85,6 +123,24 @@ migrate/down: $(INSTALLED) ## Undo the newest migration of a service: SERVICE=au
 
 keys: $(INSTALLED) ## Make the keys that are missing in FOLDER (default: .concierge/keys)
 	@node src/main.ts keys init --keys $(or $(FOLDER),.concierge/keys)
+
+prove/edge: $(INSTALLED) .proto-deps ## Flood the server while somebody else calls it (4 minutes; FULL=1 for longer runs)
+	@node src/prove/edge.ts
+
+prove/fuzz: $(INSTALLED) .proto-deps ## Send damaged requests for a minute (FULL=1 for ten); SEED=... repeats a run
+	@node src/prove/fuzz.ts
+
+prove/goaway: $(INSTALLED) .proto-deps ## End 10,000 connections while our client asks whether they live (FULL=1: 100,000)
+	@node src/prove/goaway.ts
+
+prove/soak: $(INSTALLED) .proto-deps ## Good and bad requests for 15 minutes; memory and files must stay (FULL=1: 4 hours)
+	@node src/prove/soak.ts
+
+prove/overload: $(INSTALLED) .proto-deps ## Send twice what the server can do, three ways (5 minutes; FULL=1: 20)
+	@node src/prove/overload.ts
+
+certs: $(INSTALLED) ## Make certificates for TLS on this machine, where they are missing
+	@node src/main.ts certs
 
 clean: ## Remove the development folder: databases, keys, logs
 	rm -rf .concierge

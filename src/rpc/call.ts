@@ -52,8 +52,6 @@ export interface Call {
   protocol?: string;
   /** Where the call has taken a place, to be given back when it is over. */
   load?: Load;
-  /** The handler has answered: what fails from here on is our fault, not the client's message. */
-  answered?: boolean;
   /** Its answer is over, or nobody waits for it any more: nothing may begin for it. */
   isOver?: boolean;
   /** How it ended, for the log. */

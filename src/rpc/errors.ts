@@ -77,12 +77,6 @@ function rewrite(error: ConnectError, { code, rawMessage, message, details }: Co
   return releaseToClients(Object.assign(error, { code, rawMessage, message, details }));
 }
 
-/** The same for what went wrong with an answer that the handler had given. */
-export function nameUnsent(error: ConnectError): ConnectError {
-  const isOurFault = [Code.Internal, Code.InvalidArgument].includes(error.code) && !wasReset(error);
-  return isOurFault && !isFitForClients(error) ? rewrite(error, internalError(error.cause)) : namePublic(error);
-}
-
 function publicFace(code: Code): { code: Code; reason: Reason; message: string } {
   switch (code) {
     case Code.Internal:

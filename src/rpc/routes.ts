@@ -111,20 +111,17 @@ function createHandler({
   load,
   implementation,
 }: Omit<Route, "handler">): UniversalHandler {
+  const registry = createRegistry(method.parent.file); // what an Any may hold
   const router = createConnectRouter({
     acceptCompression: ACCEPTED_COMPRESSION,
-    jsonOptions: {
-      ignoreUnknownFields: false,
-      textDecoder: STRICT_UTF8,
-      registry: createRegistry(method.parent.file), // what an Any may hold
-    } as JsonOptions,
+    jsonOptions: { ignoreUnknownFields: false, textDecoder: STRICT_UTF8, registry } as JsonOptions,
     readMaxBytes: limits.messageBytes,
     requestGate: async (context) => {
       const call = followContext(context);
       // Connect does not end this step with the call, and it may wait for another service.
       if (service) await Promise.race([admit(service, rule, call, load), whenAborted(context.signal)]);
     },
-    interceptors: [createStepsInterceptor(service)],
+    interceptors: [createStepsInterceptor(service, { registry })],
   });
   return router.rpc(method, implementation as MethodImpl<DescMethod>).handlers[0]!;
 }

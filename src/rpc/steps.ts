@@ -18,16 +18,17 @@
  * 12. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
  * 13. message              text that cannot be stored, then the contract's rules; each message of a stream (messages.ts)
  * 14. handler
+ * 15. answer               encoded once to see that it can be: the encoder's words are for the log
  */
-import type { Message } from "@bufbuild/protobuf";
-import type { HandlerContext, Interceptor, StreamRequest, StreamResponse } from "@connectrpc/connect";
+import { type JsonWriteOptions, type Message, toBinary, toJsonString } from "@bufbuild/protobuf";
+import type { HandlerContext, Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
 import { ConnectError } from "@connectrpc/connect";
 import { Code, fail } from "../errors.ts";
 import type { AccessRule } from "./access.ts";
 import { noteFailure } from "./accounting.ts";
 import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
 import { type Call, callOf, queryOf } from "./call.ts";
-import { namePublic, nameUnsent, publicError } from "./errors.ts";
+import { namePublic, publicError } from "./errors.ts";
 import { checkMessage, checkMessages } from "./messages.ts";
 import type { Load } from "./overload.ts";
 import { untilAborted, whenAborted } from "./until-aborted.ts";
@@ -82,8 +83,7 @@ export function followContext(context: HandlerContext): Call {
 }
 
 function noteOutcome(call: Call, reason: unknown): void {
-  if (!(reason instanceof ConnectError)) return;
-  noteFailure(call, call.answered ? nameUnsent(reason) : namePublic(reason));
+  if (reason instanceof ConnectError) noteFailure(call, namePublic(reason));
 }
 
 /** Steps 12 and 13 of a unary call: whatever must hold before its handler sees the message. */
@@ -96,21 +96,25 @@ async function spend(service: StepsOf, call: Call, { tokenId, expiresAt }: NonNu
   if (!(await service.spendToken(tokenId, expiresAt))) throw unauthenticated(call, "replay");
 }
 
-/** Steps 11 to 13, as Connect takes them. Without a service (health, reflection) there is no token to spend. */
-export function createStepsInterceptor(service?: StepsOf): Interceptor {
+/**
+ * Steps 11 to 13, and 15, as Connect takes them. Without a service (health, reflection) there is no token to spend. `json` is
+ * how Connect will write JSON.
+ */
+export function createStepsInterceptor(service: StepsOf | undefined, json: Partial<JsonWriteOptions>): Interceptor {
   return (next) => async (request) => {
     const call = callOf(request.contextValues);
+    const check = (answer: Message) => tryEncoding(answer, request, call, json);
     try {
       if (!request.stream) {
         await prepare(service, call, request.message);
         const answer = await Promise.race([next(request), whenAborted(request.signal)]);
-        call.answered = true;
+        check(answer.message as Message);
         return answer;
       }
       if (call.toSpend) await spend(service!, call, call.toSpend);
       const checked = { ...request, message: checkMessages(request.method.input, request.message) } as StreamRequest;
-      const answer = await Promise.race([next(checked), whenAborted(request.signal)]);
-      return { ...answer, message: publicStream((answer as StreamResponse).message, request.signal) } as StreamResponse;
+      const answer = (await Promise.race([next(checked), whenAborted(request.signal)])) as StreamResponse;
+      return { ...answer, message: publicStream(answer.message, request.signal, check) } as StreamResponse;
     } catch (thrown) {
       throw publicError(thrown);
     }
@@ -118,10 +122,30 @@ export function createStepsInterceptor(service?: StepsOf): Interceptor {
 }
 
 /** The answers of a stream, until one of them fails or the call ends. */
-async function* publicStream(answers: AsyncIterable<Message>, signal: AbortSignal): AsyncIterable<Message> {
+async function* publicStream(
+  answers: AsyncIterable<Message>,
+  signal: AbortSignal,
+  check: (answer: Message) => void,
+): AsyncIterable<Message> {
   try {
-    yield* untilAborted(answers, signal);
+    for await (const answer of untilAborted(answers, signal)) {
+      check(answer);
+      yield answer;
+    }
   } catch (thrown) {
     throw publicError(thrown);
   }
+}
+
+/** Throws what the encoder says. Connect encodes after all steps, and what it is told there it tells the client. */
+function tryEncoding(
+  answer: Message,
+  request: UnaryRequest | StreamRequest,
+  call: Call,
+  json: Partial<JsonWriteOptions>,
+) {
+  const { method, header } = request;
+  const format = call.httpMethod === "GET" ? queryOf(call.target).get("encoding") : header.get("content-type");
+  if (format?.toLowerCase().includes("json")) toJsonString(method.output, answer, json);
+  else toBinary(method.output, answer);
 }

@@ -40,13 +40,14 @@ export function openClient<C>(
   way: Way,
   baseUrl: string,
   headers: readonly HeaderLine[] = [],
+  encoding: Wire["encoding"] = "proto",
 ): OpenClient<C> {
   const withHeaders: Interceptor = (next) => (request) => {
     for (const [name, value] of headers) request.header.set(name, value);
     return next(request);
   };
   const sessionManager = new Http2SessionManager(baseUrl);
-  const options = { baseUrl, interceptors: [withHeaders] };
+  const options = { baseUrl, interceptors: [withHeaders], useBinaryFormat: encoding === "proto" };
   return {
     client: createClient(desc, openTransport(way, options, sessionManager)) as C,
     [Symbol.dispose]: () => sessionManager.abort(),
@@ -55,7 +56,7 @@ export function openClient<C>(
 
 function openTransport(
   { protocol, http }: Way,
-  options: { baseUrl: string; interceptors: Interceptor[] },
+  options: { baseUrl: string; interceptors: Interceptor[]; useBinaryFormat: boolean },
   sessionManager: Http2SessionManager,
 ): Transport {
   const version = http === "2" ? ({ httpVersion: "2", sessionManager } as const) : ({ httpVersion: "1.1" } as const);

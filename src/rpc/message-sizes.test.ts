@@ -85,7 +85,7 @@ for (const side of ["public", "internal"] as const) {
     const tokenFor = (message: Uint8Array) =>
       side === "public" ? [] : [edge.serviceToken(path, messageDigest(message))];
 
-    test("a message of the limit is read; one byte more is MESSAGE_TOO_LARGE", async () => {
+    test("S-API-02 a message of the limit is read; one byte more is MESSAGE_TOO_LARGE", async () => {
       for (const wire of wires) {
         const fitting = messageOf(wire, limit);
         const answered = await callWire(wire, edge.url, { method, message: fitting, headers: tokenFor(fitting) });
@@ -97,7 +97,7 @@ for (const side of ["public", "internal"] as const) {
       assert.equal(handlerRuns, wires.length);
     });
 
-    test("a message that promises too much, or never ends, is not read further than the limit", async () => {
+    test("S-API-02 a message that promises too much, or never ends, is not read further than the limit", async () => {
       for (const wire of wires) {
         const headers = [...tokenFor(Buffer.alloc(0))];
         // Framed protocols promise a size in the frame; Connect in content-length.

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
 import { brotliCompressSync, gzipSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { StructSchema } from "@bufbuild/protobuf/wkt";
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ConnectError, createClient, type ServiceImpl } from "@connectrpc/connect";
@@ -170,7 +171,7 @@ describe("messages", () => {
     assert.equal(handlerRuns, 0);
   });
 
-  test("S-API-07 what is not compressed as it says is refused", async () => {
+  test("S-API-04 S-API-07 what is not compressed as it says is refused, also while its deadline passes", async () => {
     const whole = gzipSync(Buffer.alloc(1_000));
     for (const bytes of [Buffer.from("no gzip at all"), whole.subarray(0, whole.length - 9), whole.subarray(0, 5)]) {
       for (const wire of protoWires) {
@@ -179,7 +180,38 @@ describe("messages", () => {
           body: wire.protocol === "connect" ? bytes : frameMessage(bytes, 1),
         };
         assertRefused(await callWire(wire, edge.url, { method: login, ...parts }), CANNOT_BE_READ, wireName(wire));
+        const timeout = [wire.protocol === "connect" ? "connect-timeout-ms" : "grpc-timeout", "1"] as const;
+        const unit = wire.protocol === "connect" ? "" : "m";
+        const headers = [...parts.headers, [timeout[0], timeout[1] + unit] as const];
+        const late = await callWire(wire, edge.url, { method: login, ...parts, headers });
+        assert.ok(["MALFORMED_MESSAGE", "DEADLINE_EXCEEDED"].includes(String(late.reason)), wireName(wire));
       }
+    }
+  });
+
+  test("S-API-04 a compression that we do not have is UNIMPLEMENTED", async () => {
+    for (const wire of allWires) {
+      const name = wire.protocol === "connect" ? "content-encoding" : "grpc-encoding";
+      const parts = { headers: [[name, "zstd"] as const], frameFlags: 1 };
+      const { code, reason, status } = await callWire(wire, edge.url, { method: login, ...parts });
+      const expectedStatus = wire.protocol === "connect" ? 501 : 200;
+      assert.deepEqual([code, reason, status], [Code.Unimplemented, "UNIMPLEMENTED", expectedStatus], wireName(wire));
+    }
+  });
+
+  test("S-API-19 no message, two of them, or an unannounced compression: what gRPC says of each", async () => {
+    const message = toBinary(login.input, create(login.input, { email: "ann@example.com", password: "p" }));
+    const one = frameMessage(message);
+    for (const wire of protoWires.filter(({ protocol }) => protocol !== "connect")) {
+      const send = async (body: Uint8Array) => {
+        const { code, reason } = await callWire(wire, edge.url, { method: login, body });
+        return [code, reason];
+      };
+      const countIsWrong = [Code.Unimplemented, "UNIMPLEMENTED"];
+      assert.deepEqual(await send(Buffer.alloc(0)), countIsWrong, wireName(wire));
+      assert.deepEqual(await send(Buffer.concat([one, one])), countIsWrong, wireName(wire));
+      assert.deepEqual(await send(frameMessage(message, 1)), [Code.Internal, "MALFORMED_MESSAGE"], wireName(wire));
+      assert.deepEqual(await send(one.subarray(0, 9)), [Code.InvalidArgument, "MALFORMED_MESSAGE"], wireName(wire));
     }
   });
 

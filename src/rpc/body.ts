@@ -3,11 +3,10 @@
  * message, held back until the digest was compared. Size limits are Connect's (`readMaxBytes`), checked while reading.
  */
 
-import type { ConnectError } from "@connectrpc/connect";
-import { Code, fail } from "../errors.ts";
 import { messageDigest } from "../token/service-token.ts";
 import { unauthenticated } from "./authenticate.ts";
 import type { Call } from "./call.ts";
+import { tooLarge } from "./errors.ts";
 import { untilAborted } from "./until-aborted.ts";
 
 /** One byte of flags and four of length before each message of gRPC. */
@@ -50,10 +49,6 @@ async function readAll(source: AsyncIterable<Uint8Array>, maxBytes: number): Pro
     chunks.push(chunk);
   }
   return Buffer.concat(chunks, length);
-}
-
-export function tooLarge(): ConnectError {
-  return fail(Code.ResourceExhausted, "MESSAGE_TOO_LARGE", "the message is too large");
 }
 
 /** The message of a single uncompressed gRPC frame; undefined for anything else. */

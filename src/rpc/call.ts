@@ -47,7 +47,7 @@ export interface Call {
   toSpend?: { tokenId: string; expiresAt: number };
   /** SHA-256 that the message must have, base64url. */
   expectedDigest?: string;
-  /** Ends with the deadline, with the client, or with the answer. Set once the method is known. */
+  /** Ends with the deadline, with the client, or with the answer. On the long way only, once the method is known. */
   signal?: AbortSignal;
   protocol?: string;
   /** Where the call has taken a place, to be given back when it is over. */

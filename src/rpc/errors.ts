@@ -6,15 +6,7 @@
 import { ViolationsSchema } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import { ConnectError } from "@connectrpc/connect";
 import { sqlStateOf, toConnectError, withoutData } from "../db/errors.ts";
-import {
-  Code,
-  dependencyUnavailable,
-  fail,
-  isFitForClients,
-  type Reason,
-  releaseToClients,
-  withReason,
-} from "../errors.ts";
+import { Code, dependencyUnavailable, fail, isFitForClients, releaseToClients, withReason } from "../errors.ts";
 
 /** What Connect itself throws where handlers throw, too: an end of the call, a message too few or too many. */
 const CONNECTS_OWN = new Set([Code.DeadlineExceeded, Code.Canceled, Code.Unimplemented]);
@@ -65,8 +57,7 @@ export function isFault(code: Code): boolean {
 export function namePublic(error: ConnectError): ConnectError {
   if (isFitForClients(error)) return error;
   if (error.rawMessage.startsWith(UNANNOUNCED_COMPRESSION)) return rewrite(error, unannouncedCompression());
-  const { code, reason, message } = publicFace(wasReset(error) ? Code.Canceled : error.code);
-  return rewrite(error, fail(code, reason, message));
+  return rewrite(error, publicFace(wasReset(error) ? Code.Canceled : error.code));
 }
 
 function wasReset({ rawMessage }: ConnectError): boolean {
@@ -77,21 +68,41 @@ function rewrite(error: ConnectError, { code, rawMessage, message, details }: Co
   return releaseToClients(Object.assign(error, { code, rawMessage, message, details }));
 }
 
-function publicFace(code: Code): { code: Code; reason: Reason; message: string } {
+function publicFace(code: Code): ConnectError {
   switch (code) {
     case Code.Internal:
     case Code.InvalidArgument:
-      return { code: Code.InvalidArgument, reason: "MALFORMED_MESSAGE", message: "the message cannot be read" };
+      return malformed();
     case Code.ResourceExhausted:
-      return { code, reason: "MESSAGE_TOO_LARGE", message: "the message is too large" };
+      return tooLarge();
     case Code.DeadlineExceeded:
-      return { code, reason: "DEADLINE_EXCEEDED", message: "the deadline has passed" };
+      return deadlineExceeded();
     case Code.Canceled:
     case Code.Aborted:
-      return { code: Code.Canceled, reason: "CANCELED", message: "the call was canceled" };
+      return canceled();
     case Code.Unimplemented:
-      return { code, reason: "UNIMPLEMENTED", message: "this is not implemented" };
+      return unimplemented();
     default:
-      return { code: Code.Internal, reason: "INTERNAL", message: "internal error" };
+      return internalError(undefined);
   }
+}
+
+export function malformed(): ConnectError {
+  return fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
+}
+
+export function tooLarge(): ConnectError {
+  return fail(Code.ResourceExhausted, "MESSAGE_TOO_LARGE", "the message is too large");
+}
+
+export function deadlineExceeded(): ConnectError {
+  return fail(Code.DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline has passed");
+}
+
+export function canceled(): ConnectError {
+  return fail(Code.Canceled, "CANCELED", "the call was canceled");
+}
+
+export function unimplemented(): ConnectError {
+  return fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented");
 }

@@ -1,7 +1,7 @@
 /**
  * The short way of plain unary calls: HTTP/2, POST, no compression, gRPC or Connect with binary messages. It works on the
  * streams of node:http2, without Connect's handlers, and goes through the same steps (steps.ts) with the same answers; every
- * other request is left to handler.ts. Answers are not compressed here.
+ * other request is left to handler.ts. Answers are not compressed here, and a full listener is told so without more ado.
  */
 import type http2 from "node:http2";
 import { constants } from "node:http2";
@@ -9,14 +9,13 @@ import { create, isMessage, toBinary } from "@bufbuild/protobuf";
 import { type ConnectError, type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
-import { Code, fail } from "../errors.ts";
 import type { TakeStream } from "../listener/listener.ts";
 import { type Accounting, closeCall, noteFailure, openCall } from "./accounting.ts";
 import { FRAME_HEADER_BYTES } from "./body.ts";
 import { type Call, callKey } from "./call.ts";
 import { grantDeadline } from "./deadline.ts";
 import { endAfterAnswer } from "./early-answer.ts";
-import { publicError } from "./errors.ts";
+import { canceled, deadlineExceeded, publicError } from "./errors.ts";
 import { fromHeaders, toHeaders } from "./headers.ts";
 import type { RateLimit } from "./overload.ts";
 import { createRefuseAtOnce } from "./refuse-at-once.ts";
@@ -265,12 +264,4 @@ class FastCall implements HandlerContext {
     if (!this.#isAnswered) this.#end(canceled());
     closeCall(this.#call, isDelivered, this.#options);
   }
-}
-
-function deadlineExceeded(): ConnectError {
-  return fail(Code.DeadlineExceeded, "DEADLINE_EXCEEDED", "the deadline has passed");
-}
-
-function canceled(): ConnectError {
-  return fail(Code.Canceled, "CANCELED", "the call was canceled");
 }

@@ -6,7 +6,7 @@
 import type { ServerResponse } from "node:http";
 import { type ConnectError, createContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
-import { errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
+import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import { Code, fail } from "../errors.ts";
@@ -16,6 +16,7 @@ import { guardedBody } from "./body.ts";
 import { type Call, callKey } from "./call.ts";
 import { applyDeadline, isGrpcContentType } from "./deadline.ts";
 import { answerAtOnce, closeAfterAnswer } from "./early-answer.ts";
+import { unimplemented } from "./errors.ts";
 import { createFastPath } from "./fast-path.ts";
 import { overloaded, type RateLimit } from "./overload.ts";
 import { isFull, type Route, type Routes } from "./routes.ts";
@@ -41,14 +42,6 @@ export interface RequestHandlers {
   takeStream: TakeStream | undefined;
 }
 
-/** HTTP statuses of refusals that have no code of their own in Connect. */
-const STATUS_OF = new Map<Code, number>([
-  [Code.InvalidArgument, 400],
-  [Code.Unauthenticated, 401],
-  [Code.Unimplemented, 404],
-  [Code.ResourceExhausted, 429],
-  [Code.Unavailable, 503],
-]);
 /** What Connect answers to a method, content type or HTTP version that a method does not take; nothing else ran. */
 const HTTP_REFUSALS = new Set([405, 415, 505]);
 
@@ -66,7 +59,7 @@ export function createRequestHandlers(options: RequestHandlerOptions): RequestHa
     const route = routes.get(path);
     const call = beginCall(request, response, peer, route, options);
     const refusal =
-      rateLimit(peer.address) ?? withoutHost(request) ?? unknownPath(route, request, options) ?? full(route, options);
+      full(route, options) ?? rateLimit(peer.address) ?? withoutHost(request) ?? unknownPath(route, request, options);
     if (refusal) return refuse(refusal, call, request, response);
     answerCall(route!, call, request, response, streams).catch((thrown: unknown) => {
       // The client went away, or the answer broke off: there is nobody left to tell.
@@ -113,7 +106,7 @@ async function answerCall(
   const answer = await handler(universal);
   const graceMs = isUnary ? 0 : STREAM_GRACE_MS;
   const wasRefused = HTTP_REFUSALS.has(answer.status);
-  if (wasRefused) noteFailure(call, fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented"));
+  if (wasRefused) noteFailure(call, unimplemented());
   if (wasRefused || hasFailedEarly(call, request)) {
     return answerAtOnce(request, response, { ...answer, body: await readAll(answer.body) }, graceMs);
   }
@@ -161,13 +154,16 @@ function unknownPath(
   { mayLearnPaths }: RequestHandlerOptions,
 ): ConnectError | undefined {
   if (route) return undefined;
-  return mayLearnPaths(request)
-    ? fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented")
-    : fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  return mayLearnPaths(request) ? unimplemented() : fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
 }
 
 function full(route: Route | undefined, { refusesAtOnce }: RequestHandlerOptions): ConnectError | undefined {
   return refusesAtOnce && route && isFull(route) ? overloaded() : undefined;
+}
+
+/** As Connect has them, but for a path that is not there. */
+function statusOf({ code }: ConnectError): number {
+  return code === Code.Unimplemented ? 404 : codeToHttpStatus(code);
 }
 
 /** Answers without a method, in the protocol of the request; nothing of its body is read. */
@@ -183,6 +179,6 @@ function refuse(error: ConnectError, call: Call, request: NodeRequest, response:
   } else {
     const header = new Headers({ "content-type": "application/json" });
     const body = errorToJsonBytes(error, undefined);
-    answerAtOnce(request, response, { status: STATUS_OF.get(error.code) ?? 500, header, body });
+    answerAtOnce(request, response, { status: statusOf(error), header, body });
   }
 }

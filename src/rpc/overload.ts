@@ -1,6 +1,6 @@
 /**
  * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and a bound on the
- * unary calls that are worked on at once. Whoever is refused is told at once and when to try again.
+ * unary calls that a listener works on at once. Whoever is refused is told at once and when to try again.
  */
 import type { ConnectError } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";

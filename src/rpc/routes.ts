@@ -111,7 +111,8 @@ function createHandler({
   load,
   implementation,
 }: Omit<Route, "handler">): UniversalHandler {
-  const registry = createRegistry(method.parent.file); // what an Any may hold
+  const { file } = method.parent;
+  const registry = createRegistry(file, ...file.dependencies); // what an Any may hold
   const router = createConnectRouter({
     acceptCompression: ACCEPTED_COMPRESSION,
     jsonOptions: { ignoreUnknownFields: false, textDecoder: STRICT_UTF8, registry } as JsonOptions,

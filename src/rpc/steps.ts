@@ -1,12 +1,13 @@
 /**
- * The steps of every call, in their order, with the reason for each place. Steps 1 to 4 are in handler.ts, around Connect;
- * the gate (5 to 9) runs when the headers are known and before the body is read; the rest runs when a message is decoded.
- * The fast path (fast-path.ts) goes through the same functions without Connect.
+ * The steps of every call, in their order, with the reason for each place. Steps 1 to 4 stand in handler.ts around Connect and
+ * once more in fast-path.ts, which goes without Connect: a rule among them belongs into both. The gate (5 to 9) runs when the
+ * headers are known and before the body is read; the rest runs when a message is decoded. createStepsInterceptor() is how
+ * Connect runs 11 to 15, for unary calls and for streams.
  *
  *  1. request id and log   outermost, so that a refused call is seen too
  *  2. metrics and trace    likewise; a trace is continued before anything can call another service
- *  3. rate limit           before anything that costs us, looking up the path included; on the public listener also whether
- *                          it is full, because a full one must not spend its time on those whom it refuses
+ *  3. full, rate limit     before anything that costs us more; a full public listener must not spend its time on those whom it
+ *                          refuses, and on the fast path not even on step 1 (refuse-at-once.ts)
  *  4. deadline             before Connect reads its header
  *  5. started              a service that waits for its database or keys says so, instead of failing in odd ways
  *  6. authentication       before the body: nobody unknown makes us read, inflate or parse it
@@ -28,7 +29,7 @@ import type { AccessRule } from "./access.ts";
 import { noteFailure } from "./accounting.ts";
 import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
 import { type Call, callOf, queryOf } from "./call.ts";
-import { namePublic, publicError } from "./errors.ts";
+import { canceled, malformed, namePublic, publicError } from "./errors.ts";
 import { checkMessage, checkMessages } from "./messages.ts";
 import type { Load } from "./overload.ts";
 import { untilAborted, whenAborted } from "./until-aborted.ts";
@@ -50,7 +51,7 @@ export async function admit(service: StepsOf, rule: AccessRule, call: Call, load
   if (!service.isStarted()) throw starting();
   await authenticate(service.authentication, rule, call);
   // Whoever has left meanwhile would never give back what is taken from here on.
-  if (call.isOver) throw fail(Code.Canceled, "CANCELED", "the call was canceled");
+  if (call.isOver) throw canceled();
   refuseUnreadableQuery(call);
   call.onAdmitted?.();
   // A stream lasts and mostly waits; the listener bounds how many there are.
@@ -68,7 +69,7 @@ function refuseUnreadableQuery({ httpMethod, target }: Call): void {
   if (httpMethod !== "GET") return;
   const query = queryOf(target);
   if (query.get("base64") === "1" && !BASE64.test(query.get("message") ?? "")) {
-    throw fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
+    throw malformed();
   }
 }
 

@@ -11,11 +11,10 @@ import {
   transformDecompressEnvelope,
   transformSplitEnvelope,
 } from "@connectrpc/connect/protocol";
-import { Code, fail } from "../errors.ts";
 import { unauthenticated } from "./authenticate.ts";
-import { compareDigest, FRAME_HEADER_BYTES, messageInFrame, tooLarge } from "./body.ts";
+import { compareDigest, FRAME_HEADER_BYTES, messageInFrame } from "./body.ts";
 import type { Call } from "./call.ts";
-import { namePublic } from "./errors.ts";
+import { malformed, namePublic, tooLarge, unimplemented } from "./errors.ts";
 
 /** Reads it; never settles when the stream ends before the body does. Throws what the client may see. */
 export async function readMessage(
@@ -75,13 +74,13 @@ async function readOddBody(body: Buffer, call: Call, schema: DescMessage, maxByt
   try {
     for await (const { data } of frames) {
       const next = decode(schema, data);
-      if (message) throw oneMessageExpected();
+      if (message) throw unimplemented();
       message = next;
     }
   } catch (thrown) {
     throw namePublic(ConnectError.from(thrown));
   }
-  if (!message) throw oneMessageExpected();
+  if (!message) throw unimplemented();
   return message;
 }
 
@@ -91,12 +90,4 @@ function decode(schema: DescMessage, bytes: Uint8Array): Message {
   } catch {
     throw malformed();
   }
-}
-
-function oneMessageExpected(): ConnectError {
-  return fail(Code.Unimplemented, "UNIMPLEMENTED", "this is not implemented");
-}
-
-function malformed(): ConnectError {
-  return fail(Code.InvalidArgument, "MALFORMED_MESSAGE", "the message cannot be read");
 }

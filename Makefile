@@ -69,7 +69,8 @@ conformance: $(INSTALLED) .concierge/conformance ## Run Connect's conformance su
 	@command -v go > /dev/null || { echo "Building the conformance suite needs Go, which is not installed" >&2; exit 1; }
 	GOBIN="$(CURDIR)/.concierge/tools" go install connectrpc.com/conformance/cmd/connectconformance@$(CONFORMANCE)
 
-bench/rpc: $(INSTALLED) .proto-deps ## Compare a call's cost with grpc-js and others (4 minutes; QUICK=1 for one)
+# It reports, it does not fail: a goal that is short is for whoever reads it.
+bench/rpc: $(INSTALLED) .proto-deps ## Report a call's cost beside grpc-js and others (4 minutes; QUICK=1 for one)
 	@node src/bench/rpc.ts $(if $(QUICK),--quick)
 
 check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, generated files and unused code

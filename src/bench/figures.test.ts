@@ -20,11 +20,13 @@ test("a quantile is the value below which that share lies", () => {
 test("a goal is reached on the right side of its bound, and at the bound", () => {
   const line = (ratio: number, better: "lower" | "higher") =>
     goalLine("P1", { what: "cpu/x", ratio, bound: 1, better });
-  assert.equal(line(0.9, "lower"), "goal P1 cpu/x ratio=0.900 bound=1.00 ok");
+  assert.equal(line(0.9, "lower"), "goal P1 cpu/x ratio=0.9 bound=1 ok");
   assert.match(line(1, "lower"), / ok$/);
   assert.match(line(1.1, "lower"), / short$/);
   assert.match(line(1.1, "higher"), / ok$/);
   assert.match(line(1, "higher"), / ok$/);
   assert.match(line(0.9, "higher"), / short$/);
   assert.match(line(Number.NaN, "lower"), / short$/);
+  const value = goalLine("edge", { what: "longest ms", value: 30_000.0004, bound: 30_000, better: "lower" });
+  assert.equal(value, "goal edge longest ms value=30000 bound=30000 short");
 });

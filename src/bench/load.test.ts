@@ -5,10 +5,11 @@ import http2 from "node:http2";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { systemClock as clock } from "../clock.ts";
+import { frameMessage } from "../testing/wire.ts";
 import { type LoadOptions, saturate, sendAtRate, type Target } from "./load.ts";
-import { messageFrame, recordRequests } from "./recorded-requests.ts";
+import { recordRequests } from "./recorded-requests.ts";
 
-const answer = messageFrame(Buffer.from("the answer"));
+const answer = frameMessage(Buffer.from("the answer"));
 const options: LoadOptions = { connections: 2, callsPerConnection: 3, durationMs: 20, clock };
 const headersWith = (token: string) => ({ ":method": "POST", ":path": "/a/b", te: "trailers", authorization: token });
 
@@ -30,7 +31,7 @@ async function startTarget(tokens: string[], respond: (stream: http2.ServerHttp2
     respond(stream);
   });
   await once(server.listen(0, "127.0.0.1"), "listening");
-  const requests = await recordRequests(tokens.map(headersWith), messageFrame(Buffer.from("the question")));
+  const requests = await recordRequests(tokens.map(headersWith), frameMessage(Buffer.from("the question")));
   const target: Target = { port: (server.address() as AddressInfo).port, requests, answer };
   return {
     seen,
@@ -58,7 +59,7 @@ test("a closed loop counts what the server was sent, with every token as often a
   assert.ok(calls >= options.connections * options.callsPerConnection && callsPerSecond > 0);
   for (const { path, body } of server.seen) {
     assert.equal(path, "/a/b");
-    assert.deepEqual(body, messageFrame(Buffer.from("the question")));
+    assert.deepEqual(body, frameMessage(Buffer.from("the question")));
   }
   const used = Map.groupBy(server.seen, ({ authorization }) => authorization);
   assert.deepEqual([...used.keys()].sort(), ["one", "three", "two"]);
@@ -76,8 +77,8 @@ test("a steady rate sends as many calls as it should, and times each of them", a
 
 test("whatever is not the expected answer fails the load", async () => {
   const wrong: Record<string, (stream: http2.ServerHttp2Stream) => void> = {
-    "another message": answerWith(messageFrame(Buffer.from("an  answer"))),
-    "a longer message": answerWith(messageFrame(Buffer.from("the answers"))),
+    "another message": answerWith(frameMessage(Buffer.from("an  answer"))),
+    "a longer message": answerWith(frameMessage(Buffer.from("the answers"))),
     "no message": answerWith(Buffer.alloc(0)),
     "a status alone": (stream) => stream.respond({ ":status": 200, "grpc-status": "16" }, { endStream: true }),
     "a reset": (stream) => stream.close(http2.constants.NGHTTP2_CANCEL),

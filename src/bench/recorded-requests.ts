@@ -6,7 +6,7 @@
 import { once } from "node:events";
 import http2 from "node:http2";
 import net from "node:net";
-import { FrameFlag, FrameReader, FrameType, http2Frame } from "../testing/http2-frames.ts";
+import { FrameFlag, FrameReader, FrameType, http2Frame, PREFACE } from "../testing/http2-frames.ts";
 
 /** HEADERS and DATA of one call; the stream's id belongs at these two places. */
 export interface RecordedRequest {
@@ -21,18 +21,10 @@ export interface RecordedRequests {
   next: RecordedRequest[];
 }
 
-const PREFACE_BYTES = 24;
 /** Where the stream's id is in a frame. */
 const ID_PLACE = 5;
 /** MAX_CONCURRENT_STREAMS: as many as there are, so that the client sends all at once. */
 const UNLIMITED_STREAMS = Buffer.from([0, 3, 0x7f, 0xff, 0xff, 0xff]);
-
-/** A message as gRPC sends it: behind a prefix that says its length. */
-export function messageFrame(message: Uint8Array): Buffer {
-  const prefix = Buffer.alloc(5);
-  prefix.writeUInt32BE(message.byteLength, 1);
-  return Buffer.concat([prefix, message]);
-}
 
 /** Records a request with each of these sets of headers; all of them carry this body. */
 export async function recordRequests(headers: http2.OutgoingHttpHeaders[], body: Buffer): Promise<RecordedRequests> {
@@ -59,7 +51,7 @@ async function recordHeaderFrames(headers: http2.OutgoingHttpHeaders[]): Promise
       if (type === FrameType.headers) frames.push(http2Frame(type, flags, 0, bytes.subarray(start, end)));
       if (frames.length === headers.length) resolve();
     });
-    let toSkip = PREFACE_BYTES;
+    let toSkip = PREFACE.length;
     socket
       .on("error", () => {})
       .on("data", (chunk) => {

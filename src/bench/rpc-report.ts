@@ -1,4 +1,5 @@
 /** What `make bench/rpc` prints. */
+import { FRAME_HEADER_BYTES } from "../testing/wire.ts";
 import { type Goal, goalLine, infoLine, machineLine, median, quantile } from "./figures.ts";
 import type { ServerProcess } from "./rpc-servers/process.ts";
 import { SERVER_NAMES, type ServerName } from "./rpc-servers/task.ts";
@@ -58,7 +59,7 @@ function columnsOf({ cpuMicrosecondsPerCall, callsPerSecond, generatorBusy, late
 
 /** The lines to print: machine, raw figures, goals, other ratios. */
 export function report(contenders: Contender[], { token, answer }: Work): string[] {
-  const work = `access token ${token.length} bytes, answer ${answer.length - 5} bytes`;
+  const work = `access token ${token.length} bytes, answer ${answer.length - FRAME_HEADER_BYTES} bytes`;
   const lines = [machineLine(), `${work}; figures and ratios are medians of ${roundsOf(contenders)} rounds`];
   const ratios: string[] = [];
   for (const use of TOKEN_USES) {

@@ -4,10 +4,11 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { v7 as uuidv7 } from "uuid";
 import { SayHelloRequestSchema, SayHelloResponseSchema } from "../../gen/concierge/greeter/v1/greeter_service_pb.ts";
 import type { Clock } from "../clock.ts";
+import { frameMessage } from "../testing/wire.ts";
 import { type AccessTokenOptions, signAccessToken } from "../token/access-token.ts";
 import { createSigningKeys } from "../token/key-making.ts";
 import { createSigner, publicKeySet } from "../token/signing-keys.ts";
-import { messageFrame, type RecordedRequests, recordRequests } from "./recorded-requests.ts";
+import { type RecordedRequests, recordRequests } from "./recorded-requests.ts";
 import { greeting, ISSUER, PROCEDURE, type Task } from "./rpc-servers/task.ts";
 
 const TOKENS = 1_000;
@@ -21,8 +22,7 @@ export type TokenUse = (typeof TOKEN_USES)[number];
 export interface Work {
   task: Task;
   requests: Record<TokenUse, RecordedRequests>;
-  /** The message of a call, and that of its answer, each with gRPC's prefix. */
-  message: Buffer;
+  /** The message of an answer, with gRPC's prefix. */
   answer: Buffer;
   /** Good for the task's sessions. */
   token: string;
@@ -40,14 +40,13 @@ export async function makeWork(clock: Clock): Promise<Work> {
   };
   const sessionIds = Array.from({ length: TOKENS }, () => uuidv7());
   const tokens = sessionIds.map(tokenOf);
-  const message = messageFrame(toBinary(SayHelloRequestSchema, create(SayHelloRequestSchema, { name: NAME })));
+  const message = frameMessage(toBinary(SayHelloRequestSchema, create(SayHelloRequestSchema, { name: NAME })));
   const greeted = create(SayHelloResponseSchema, { message: greeting(NAME) });
-  const answer = messageFrame(toBinary(SayHelloResponseSchema, greeted));
+  const answer = frameMessage(toBinary(SayHelloResponseSchema, greeted));
   const requestsWith = (some: string[]) => recordRequests(some.map(requestHeaders), message);
   return {
     task: { keys: publicKeySet(keys), sessionIds, name: NAME, answer },
     requests: { "one-token": await requestsWith(tokens.slice(0, 1)), "1000-tokens": await requestsWith(tokens) },
-    message,
     answer,
     token: tokens[0]!,
     deadToken: tokenOf(uuidv7()),
@@ -55,7 +54,7 @@ export async function makeWork(clock: Clock): Promise<Work> {
 }
 
 /** What an ordinary client sends. */
-export function requestHeaders(token: string): http2.OutgoingHttpHeaders {
+function requestHeaders(token: string): http2.OutgoingHttpHeaders {
   return {
     ":method": "POST",
     ":scheme": "http",

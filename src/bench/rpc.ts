@@ -1,7 +1,8 @@
 /**
  * `make bench/rpc` (goal P1): a unary gRPC call through our whole chain at production settings, beside grpc-js with the same
  * chain, the stock Connect adapter with it, and bare servers. Every server is a process of its own; they take turns under the
- * same load, in rounds, so that whatever else the machine does meets all of them.
+ * same load, in rounds, so that whatever else the machine does meets all of them. It reports: a goal that is short does not fail
+ * it. PROFILE=<folder> makes each server write a CPU profile there.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -46,7 +47,7 @@ for (let round = 1; round <= extent.rounds; round++) {
 for (const { server, calls } of contenders) await checkMetrics(server, calls);
 for (const line of report(contenders, work)) process.stdout.write(`${line}\n`);
 
-/** Starts every server, and sees to it that each does the whole work. PROFILE=<folder> makes each write a CPU profile. */
+/** Starts every server, and sees to it that each does the whole work. */
 async function startAll(work: Work, opened: AsyncDisposableStack): Promise<Contender[]> {
   const folder = await mkdtemp(join(tmpdir(), "concierge-bench-"));
   opened.defer(() => rm(folder, { recursive: true, force: true }));

@@ -74,6 +74,10 @@ const settings = {
     count(1_000_000).default(1_000),
     "Most unary calls that a listener works on at once; more are refused as UNAVAILABLE / OVERLOADED",
   ),
+  callsPerAddress: setting(
+    count(1_000_000).default(250),
+    "Most of the calls that the public listener works on at once from one address (IPv6: one /64)",
+  ),
   publicMessageBytes: setting(
     count(64 * MIB).default(64 * 1024),
     "Largest message on the public listener, unless the method's contract says otherwise",

@@ -99,7 +99,7 @@ export async function openAtRate(
 export async function holdUntilEnd(
   connections: readonly AttackConnection[],
   startedAt: number,
-  { durationMs, patienceMs }: AttackTarget,
+  { durationMs, patienceMs }: Pick<AttackTarget, "durationMs" | "patienceMs">,
 ): Promise<void> {
   await delay(Math.max(0, startedAt + durationMs - systemClock.monotonic()));
   const patience = new AbortController();

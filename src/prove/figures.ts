@@ -1,19 +1,16 @@
-/** Figures of repeated measurements, and the lines in which a proof tells them. */
+/** What a proof makes of its figures: how fast something grows, and whether its goals were met. */
+import { type Goal, goalLine, isReached } from "../bench/figures.ts";
 
-/** The value below which a share of the values lies; 0 of none. */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
-}
+/** Fewer leave the slope so uncertain that nothing could be said against it. */
+const MIN_POINTS = 5;
 
-export function median(values: readonly number[]): number {
-  return quantile(values, 0.5);
-}
-
-/** A straight line through points, by least squares, with the standard error of its slope. */
+/**
+ * A straight line through points, by least squares, with the standard error of its slope. Of too few points neither is
+ * known: both are NaN, which meets no goal.
+ */
 export function slopeOf(points: readonly (readonly [x: number, y: number])[]): { slope: number; error: number } {
   const count = points.length;
-  if (count < 3) return { slope: 0, error: Number.POSITIVE_INFINITY };
+  if (count < MIN_POINTS) return { slope: Number.NaN, error: Number.NaN };
   const mean = (pick: 0 | 1) => points.reduce((sum, point) => sum + point[pick], 0) / count;
   const [meanX, meanY] = [mean(0), mean(1)];
   const spread = points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
@@ -31,13 +28,17 @@ export class Goals {
     this.#proof = proof;
   }
 
-  /** At most the bound. */
+  /** At most the bound. `raw`, where it is given, is told beside it. */
   atMost(what: string, value: number, bound: number, raw = ""): void {
-    this.#tell(what, value, `<=${bound}`, value <= bound, raw);
+    this.#tell({ what, value, bound, better: "lower" }, raw);
   }
 
   atLeast(what: string, value: number, bound: number, raw = ""): void {
-    this.#tell(what, value, `>=${bound}`, value >= bound, raw);
+    this.#tell({ what, value, bound, better: "higher" }, raw);
+  }
+
+  ratioAtMost(what: string, ratio: number, bound: number, raw = ""): void {
+    this.#tell({ what, ratio, bound, better: "lower" }, raw);
   }
 
   /** A line that decides nothing. */
@@ -45,9 +46,9 @@ export class Goals {
     process.stdout.write(`info ${this.#proof} ${text}\n`);
   }
 
-  #tell(what: string, value: number, bound: string, isMet: boolean, raw: string): void {
-    if (!isMet) this.missed++;
-    const figure = `${Math.round(value * 1000) / 1000} bound=${bound} ${isMet ? "ok" : "short"}`;
-    process.stdout.write(`goal ${this.#proof} ${what}=${figure}${raw && `  (${raw})`}\n`);
+  #tell(goal: Goal, raw: string): void {
+    if (!isReached(goal)) this.missed++;
+    process.stdout.write(`${goalLine(this.#proof, goal)}\n`);
+    if (raw) this.info(`${goal.what}: ${raw}`);
   }
 }

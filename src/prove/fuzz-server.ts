@@ -30,6 +30,7 @@ answerCommands({
   },
   /** What went wrong since the last time. */
   takeFaults: () => faults.splice(0),
+  fastCalls: () => servers!.fastCalls(),
   collectGarbage() {
     globalThis.gc?.();
   },

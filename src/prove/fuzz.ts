@@ -3,7 +3,6 @@
  * answer that says the fault is the server's, the same answer with the fast path and without, and no memory lost. SEED
  * repeats a run, SECONDS sets its length; `FUZZ_SEED=... FUZZ_CASE=...` of src/rpc/fuzz.test.ts repeats one case.
  */
-
 import { checkCorpus, type FuzzReport, fuzz } from "../testing/fuzz.ts";
 import { recordPublicCorpus } from "../testing/fuzz-servers.ts";
 import type { HeaderLine } from "../testing/http.ts";
@@ -29,9 +28,13 @@ async function main(): Promise<number> {
   const { urls, authorization } = await server.call<{ urls: string[]; authorization: HeaderLine }>("start");
   const corpus = recordPublicCorpus(authorization);
   for (const problem of await checkCorpus({ corpus, urls })) goals.info(`not right to begin with: ${problem}`);
+  const fastBefore = await server.call<number>("fastCalls");
   const run = await runBatches(server, goals, (from) => fuzz({ seed, corpus, urls, cases: BATCH, from }));
   goals.info(`${run.requests} requests in ${run.cases} cases, ${run.compared} compared, ${run.late} ran out of time`);
   for (const [outcome, count] of run.outcomes) goals.info(`${count} x ${outcome}`);
+  const fastCalls = (await server.call<number>("fastCalls")) - fastBefore;
+  goals.atLeast("S-API-21 cases compared", run.compared, 1);
+  goals.atLeast("S-API-21 calls by the fast path", fastCalls, 1);
   goals.atMost("S-API-21 answers that are the server's fault, or differ", run.problems, 0);
   goals.atMost("S-API-21 faults, unhandled rejections and crashes", run.faults, 0);
   const { slope, error } = slopeOf(run.memory.slice(Math.floor(run.memory.length * WARM_UP)));

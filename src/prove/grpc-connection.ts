@@ -8,6 +8,7 @@ import {
   FrameReader,
   FrameType,
   http2Frame,
+  type OnFrame,
   postBlock,
   settingsAck,
 } from "../testing/http2-frames.ts";
@@ -96,15 +97,7 @@ export class GrpcConnection {
     return socket;
   }
 
-  #onFrame(
-    socket: net.Socket,
-    type: number,
-    flags: number,
-    streamId: number,
-    bytes: Buffer,
-    start: number,
-    end: number,
-  ): void {
+  #onFrame(socket: net.Socket, ...[type, flags, streamId, bytes, start, end]: Parameters<OnFrame>): void {
     const call = this.#open.get(streamId);
     switch (type) {
       case FrameType.data:

@@ -16,7 +16,7 @@ import {
   settingsAck,
   windowUpdate,
 } from "../testing/http2-frames.ts";
-import { type Attack, AttackConnection, type AttackTarget, openAtRate, takeAddresses } from "./attack.ts";
+import { type Attack, AttackConnection, type AttackTarget, holdUntilEnd, openAtRate, takeAddresses } from "./attack.ts";
 
 const RESET_CONNECTIONS = 200;
 const RESETS_PER_WRITE = 250;
@@ -61,11 +61,7 @@ export const windowOverflow: Attack = async (target) => {
     connection.socket.resume().end(bytes);
     return connection;
   });
-  const patience = new AbortController();
-  const allClosed = Promise.all(connections.map(({ closed }) => closed));
-  await Promise.race([allClosed, delay(CUT_PATIENCE_MS, undefined, { signal: patience.signal }).catch(() => {})]);
-  patience.abort();
-  for (const connection of connections) connection.giveUp();
+  await holdUntilEnd(connections, startedAt, { durationMs: 0, patienceMs: CUT_PATIENCE_MS });
   const stillOpen = connections.filter(({ isOver }) => !isOver).length;
   return { overflows: connections.length, stillOpen, openedMs: systemClock.monotonic() - startedAt };
 };

@@ -3,8 +3,9 @@
  * over gRPC on a few HTTP/2 connections, some over Connect on HTTP/1.1. A latency counts from the moment at which the call was
  * due, and an answer only if it is the right one.
  */
+
+import { quantile } from "../bench/figures.ts";
 import { systemClock } from "../clock.ts";
-import { quantile } from "./figures.ts";
 import { GrpcConnection } from "./grpc-connection.ts";
 import { HttpConnections } from "./http-connections.ts";
 import { answerCommands } from "./workers.ts";

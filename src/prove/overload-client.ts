@@ -3,8 +3,9 @@
  * shows what the server can do; in an open loop calls come at their rate, whatever becomes of those before. A latency counts
  * from the moment at which a call was due.
  */
+
+import { quantile } from "../bench/figures.ts";
 import { systemClock } from "../clock.ts";
-import { quantile } from "./figures.ts";
 import { GrpcConnection } from "./grpc-connection.ts";
 import { answerCommands } from "./workers.ts";
 

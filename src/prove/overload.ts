@@ -1,11 +1,12 @@
 /**
  * `make prove/overload`: twice as many calls as the server can do, at a steady rate, whatever becomes of them. It must go on
- * doing nearly what it can, say no at once to the rest, and be itself again right after. Once with a bound that waits, as a
- * database is, and once with the processor as the bound, where each call computes something. Half a minute each; FULL=1 for
- * five minutes, SECONDS for another time.
+ * doing nearly what it can, say no at once to the rest, and be itself again right after. With three bounds: "waiting" waits, as
+ * a database does; "busy" is the processor, where each call computes something; "light", where a call does next to nothing, is
+ * shown, and proves nothing. Half a minute each; FULL=1 for five minutes, SECONDS for another time. ONLY=<bound> takes one of
+ * them, CALLS=<number> sets how many calls the server works on at once.
  */
-import { availableParallelism, cpus } from "node:os";
-import { Goals, median } from "./figures.ts";
+import { machineLine, median } from "../bench/figures.ts";
+import { Goals } from "./figures.ts";
 import type { Second } from "./overload-client.ts";
 import type { Bound } from "./overload-server.ts";
 import { startWorker, type Worker } from "./workers.ts";
@@ -29,14 +30,16 @@ const MAX_QUIET_LAG_MS = 5;
 /** The first moments of an overload fill what there is to fill. */
 const FILLING_SECONDS = 2;
 
+/** All of the load comes from one address. */
+const ONE_ADDRESS = { CONCIERGE_CALLS_PER_ADDRESS: "1000000" };
 /**
  * How the server is set up. To a processor, more calls at once are only a longer wait: it gets as many as it does in the time
- * that a refusal may take. "light" shows and proves nothing: refusing a call costs most of what greeting does.
+ * that a refusal may take. "light" is shown, and proves nothing: refusing a call costs most of what greeting does.
  */
 const SETUPS: Record<Bound, { variables: Record<string, string>; isGoal: boolean }> = {
-  waiting: { variables: { CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "500" }, isGoal: true },
-  busy: { variables: { CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "16" }, isGoal: true },
-  light: { variables: { CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "200" }, isGoal: false },
+  waiting: { variables: { ...ONE_ADDRESS, CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "500" }, isGoal: true },
+  busy: { variables: { ...ONE_ADDRESS, CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "16" }, isGoal: true },
+  light: { variables: { ...ONE_ADDRESS, CONCIERGE_CALLS_IN_FLIGHT: CALLS ?? "200" }, isGoal: false },
 };
 const BOUNDS: readonly Bound[] = ["waiting", "busy", "light"];
 /** Open calls of the closed loop, which warms up and shows where to begin to look for the capacity. */
@@ -46,7 +49,7 @@ const STEP_SECONDS = 4;
 
 async function main(): Promise<number> {
   const goals = new Goals("overload");
-  goals.info(`${availableParallelism()} cores, ${cpus()[0]?.model.trim()}, Node ${process.version}`);
+  goals.info(machineLine());
   for (const bound of BOUNDS) if (!ONLY || ONLY === bound) await prove(bound, goals);
   return goals.missed === 0 ? 0 : 1;
 }

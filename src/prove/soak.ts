@@ -7,10 +7,11 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { median } from "../bench/figures.ts";
 import { systemClock } from "../clock.ts";
 import { fuzz } from "../testing/fuzz.ts";
 import { recordPublicCorpus } from "../testing/fuzz-servers.ts";
-import { Goals, median, slopeOf } from "./figures.ts";
+import { Goals, slopeOf } from "./figures.ts";
 import type { InnocentRun } from "./innocent-client.ts";
 import { startWorker, type Usage, usageOf } from "./workers.ts";
 

@@ -70,7 +70,7 @@ export function noteFailure(call: Call, error: Error & { code: Code; cause?: unk
 /** To be called once, when the answer is over: delivered to its end (`isDelivered`) or broken off. */
 export function closeCall(call: Call, isDelivered: boolean, { log, clock, metrics }: Accounting): void {
   call.isOver = true;
-  call.load?.leave();
+  call.load?.leave(call.peer.address);
   if (!isDelivered) call.outcome = { code: Code.Canceled, reason: "CANCELED", ...call.outcome };
   const { method, protocol, caller, trace, outcome } = call;
   const { code, reason, refusal, fault } = outcome;

@@ -7,6 +7,7 @@ import { messageDigest } from "../token/service-token.ts";
 import { unauthenticated } from "./authenticate.ts";
 import type { Call } from "./call.ts";
 import { tooLarge } from "./errors.ts";
+import { largerPieces, Pieces } from "./pieces.ts";
 import { untilAborted } from "./until-aborted.ts";
 
 /** One byte of flags and four of length before each message of gRPC. */
@@ -20,7 +21,7 @@ export async function* guardedBody(
   maxBytes: number,
 ): AsyncIterable<Uint8Array> {
   if (!call.signal) throw new Error("the body was read before the call was authenticated");
-  const chunks = untilAborted(source, call.signal);
+  const chunks = largerPieces(untilAborted(source, call.signal), FRAME_HEADER_BYTES);
   if (call.expectedDigest === undefined) {
     yield* chunks;
     return;
@@ -41,14 +42,12 @@ export function compareDigest(call: Call, message: Uint8Array): void {
 }
 
 async function readAll(source: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of source) {
-    length += chunk.byteLength;
-    if (length > maxBytes + FRAME_HEADER_BYTES) throw tooLarge();
-    chunks.push(chunk);
+  const pieces = new Pieces();
+  for await (const piece of source) {
+    pieces.add(piece);
+    if (pieces.length > maxBytes + FRAME_HEADER_BYTES) throw tooLarge();
   }
-  return Buffer.concat(chunks, length);
+  return pieces.all;
 }
 
 /** The message of a single uncompressed gRPC frame; undefined for anything else. */

@@ -101,3 +101,12 @@ function lingerAfterAnswer({ socket }: IncomingMessage, response: ServerResponse
     socket.on("data", discard).once("close", () => clearTimeout(end));
   });
 }
+
+/**
+ * Calls back when an answer is over, delivered or not. Of HTTP/2 it asks the stream: Node's response does not say so of a HEAD
+ * request that was answered past it, as is done here.
+ */
+export function onceClosed(response: NodeResponse, listener: () => void): void {
+  if ("stream" in response) response.stream.once("close", listener);
+  else response.once("close", listener);
+}

@@ -51,10 +51,14 @@ describe("damaged requests", () => {
 
   test("S-API-21 no damage makes the server say that the fault is its own, whichever way a call takes", async (t) => {
     const cases = FUZZ_CASE === undefined ? { cases: CASES } : { cases: 1, from: Number(FUZZ_CASE) };
+    const fastBefore = await servers.fastCalls();
     const report = await fuzz({ ...servers, corpus, seed, ...cases });
+    const fastCalls = (await servers.fastCalls()) - fastBefore;
     faults.push(...report.problems);
-    t.diagnostic(`FUZZ_SEED=${seed}: ${report.requests} requests, ${report.compared} cases compared`);
+    const counts = `${report.requests} requests, ${report.compared} cases compared, ${fastCalls} by the fast path`;
+    t.diagnostic(`FUZZ_SEED=${seed}: ${counts}`);
     for (const [outcome, count] of report.outcomes) t.diagnostic(`${count} x ${outcome}`);
     assert.deepEqual(faults, [], `repeat with FUZZ_SEED=${seed}`);
+    if (FUZZ_CASE === undefined) assert.ok(report.compared > 0 && fastCalls > 0, counts);
   });
 });

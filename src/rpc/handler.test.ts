@@ -305,6 +305,19 @@ describe("the edge", () => {
     }
   });
 
+  test("a HEAD request is a call that ends, too", async () => {
+    const session = http2.connect(edge.url);
+    for (const path of ["Open", "Nope"]) {
+      const logged = edge.logLines.length;
+      const stream = session.request({ ":method": "HEAD", ":path": `/${service.typeName}/${path}` });
+      stream.resume();
+      await once(stream, "close");
+      await until("its log line", () => edge.logLines.length > logged);
+    }
+    assert.match(await edge.metrics.text(), /^rpc_server_calls_in_flight 0$/m);
+    session.close();
+  });
+
   test("one log line a call: request id, trace id, procedure, protocol, caller, code, reason, duration", async () => {
     for (const wire of allWires) {
       const bearer = edge.bearer();

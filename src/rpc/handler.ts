@@ -15,7 +15,7 @@ import { type Accounting, closeCall, noteFailure, openCall } from "./accounting.
 import { guardedBody } from "./body.ts";
 import { type Call, callKey } from "./call.ts";
 import { applyDeadline, isGrpcContentType } from "./deadline.ts";
-import { answerAtOnce, closeAfterAnswer } from "./early-answer.ts";
+import { answerAtOnce, closeAfterAnswer, onceClosed } from "./early-answer.ts";
 import { unimplemented } from "./errors.ts";
 import { createFastPath } from "./fast-path.ts";
 import { overloaded, type RateLimit } from "./overload.ts";
@@ -80,7 +80,7 @@ function beginCall(
   const { method: httpMethod = "", url: target = "", headers, rawHeaders } = request;
   const call = openCall({ httpMethod, target, headers, rawHeaders, peer, method: route?.method }, accounting);
   response.setHeader("x-request-id", call.requestId);
-  response.once("close", () => closeCall(call, response.writableEnded, accounting));
+  onceClosed(response, () => closeCall(call, response.writableEnded, accounting));
   return call;
 }
 

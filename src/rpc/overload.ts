@@ -40,10 +40,14 @@ export function createRateLimit(perSecond: number, clock: Clock): RateLimit {
 /** The unary calls that a listener works on at once. */
 export class Load {
   readonly #most: number;
+  readonly #mostPerAddress: number;
+  readonly #callsOf = new Map<string, number>();
   #calls = 0;
 
-  constructor(most: number) {
+  /** One address (IPv6: one /64) gets no more than its share, or it could take every place by never sending its bodies. */
+  constructor(most: number, mostPerAddress: number) {
     this.#most = most;
+    this.#mostPerAddress = mostPerAddress;
   }
 
   get calls(): number {
@@ -54,13 +58,27 @@ export class Load {
     return this.#calls >= this.#most;
   }
 
-  /** Takes a place, to be given back by leave(); throws UNAVAILABLE / OVERLOADED when there is none. */
-  enter(): void {
+  /**
+   * Takes a place, to be given back by leave(). Throws UNAVAILABLE / OVERLOADED when there is none, and RESOURCE_EXHAUSTED /
+   * RATE_LIMITED when the address has its share.
+   */
+  enter(address: string): void {
     if (this.isFull) throw overloaded();
+    const group = addressGroup(address);
+    const calls = this.#callsOf.get(group) ?? 0;
+    if (calls >= this.#mostPerAddress) {
+      const message = "too many calls at once from this address";
+      throw fail(Code.ResourceExhausted, "RATE_LIMITED", message, { retryAfterMs: 1_000 });
+    }
+    this.#callsOf.set(group, calls + 1);
     this.#calls++;
   }
 
-  leave(): void {
+  leave(address: string): void {
+    const group = addressGroup(address);
+    const calls = this.#callsOf.get(group)!;
+    if (calls === 1) this.#callsOf.delete(group);
+    else this.#callsOf.set(group, calls - 1);
     this.#calls--;
   }
 }

@@ -23,6 +23,8 @@ export interface RpcLimits extends DeadlineLimits {
   streamMs: number;
   /** Most unary calls that are worked on at once. */
   callsInFlight: number;
+  /** Most of these from one address. */
+  callsPerAddress: number;
 }
 
 /** The limits of a listener, as the installation has set them. */
@@ -33,6 +35,8 @@ export function limitsOf(side: Side, platform: PlatformConfig): RpcLimits {
     maximumMs: platform.maximumDeadlineSeconds * 1_000,
     streamMs: platform.streamSeconds * 1_000,
     callsInFlight: platform.callsInFlight,
+    // Services share addresses, and are known.
+    callsPerAddress: side === "public" ? platform.callsPerAddress : Number.POSITIVE_INFINITY,
   };
 }
 
@@ -55,6 +59,10 @@ export type Routes = Map<string, Route>;
 export function isFull({ method, service, load }: Route): boolean {
   return load.isFull && service !== undefined && method.methodKind === "unary";
 }
+
+const HEALTH = "grpc.health.v1.Health";
+/** Enough for a service's name, which Watch keeps as long as it lasts: anybody may call it. */
+const HEALTH_MESSAGE_BYTES = 1_024;
 
 /** Refuses bytes that are no UTF-8, which would be replaced and so stored other than they were sent. */
 const STRICT_UTF8 = new TextDecoder("utf-8", { fatal: true });
@@ -81,7 +89,7 @@ export interface Served {
 
 /** The routes of a listener. Throws a StartupError if a method has no access rule. */
 export function createRoutes(limits: RpcLimits, served: Served[], ruleOf = accessRule): Routes {
-  const load = new Load(limits.callsInFlight);
+  const load = new Load(limits.callsInFlight, limits.callsPerAddress);
   const routes: Routes = new Map();
   for (const { service, implementations } of served) {
     for (const { desc, implementation } of implementations) {
@@ -100,6 +108,7 @@ export function createRoutes(limits: RpcLimits, served: Served[], ruleOf = acces
 }
 
 function messageBytesOf(method: DescMethod, { messageBytes }: RpcLimits): number {
+  if (method.parent.typeName === HEALTH) return HEALTH_MESSAGE_BYTES;
   return hasOption(method, max_request_bytes) ? getOption(method, max_request_bytes) : messageBytes;
 }
 

@@ -56,7 +56,7 @@ export async function admit(service: StepsOf, rule: AccessRule, call: Call, load
   call.onAdmitted?.();
   // A stream lasts and mostly waits; the listener bounds how many there are.
   if (call.method!.methodKind !== "unary") return;
-  load.enter();
+  load.enter(call.peer.address);
   call.load = load;
 }
 

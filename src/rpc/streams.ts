@@ -6,6 +6,7 @@ import type { Clock } from "../clock.ts";
 import { Code, fail } from "../errors.ts";
 import type { NodeResponse } from "../listener/listener.ts";
 import type { Call } from "./call.ts";
+import { onceClosed } from "./early-answer.ts";
 
 /** Every stream that is open, to be ended together. */
 export class OpenStreams {
@@ -33,7 +34,7 @@ export class OpenStreams {
       const leftMs = Math.max(0, call.tokenExpiresAt * 1_000 - this.#clock.now());
       expiry = setTimeout(() => end.abort(tokenExpired()), leftMs);
     };
-    response.once("close", () => {
+    onceClosed(response, () => {
       clearTimeout(expiry);
       this.#ends.delete(end);
     });

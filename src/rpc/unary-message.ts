@@ -15,6 +15,7 @@ import { unauthenticated } from "./authenticate.ts";
 import { compareDigest, FRAME_HEADER_BYTES, messageInFrame } from "./body.ts";
 import type { Call } from "./call.ts";
 import { malformed, namePublic, tooLarge, unimplemented } from "./errors.ts";
+import { Pieces } from "./pieces.ts";
 
 /** Reads it; never settles when the stream ends before the body does. Throws what the client may see. */
 export async function readMessage(
@@ -35,31 +36,26 @@ function readBody(stream: http2.ServerHttp2Stream, call: Call, maxBytes: number)
   // Node says the end of an empty body without being asked to read, so it may be past.
   if (stream.readableEnded || stream.endAfterHeaders) return Promise.resolve(Buffer.alloc(0));
   return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let length = 0;
-    stream.on("data", (chunk: Buffer) => {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (!isTooLong(chunks, length, maxBytes, call)) return;
-      chunks.length = 0;
+    const pieces = new Pieces();
+    stream.on("data", (piece: Buffer) => {
+      pieces.add(piece);
+      if (!isTooLong(pieces.all, maxBytes, call)) return;
       stream.removeAllListeners("data").pause();
       reject(tooLarge());
     });
-    stream.once("end", () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, length)));
+    stream.once("end", () => resolve(pieces.all));
   });
 }
 
 /** Whether a body that has begun to arrive needs no more of it to be refused. */
-function isTooLong(chunks: Buffer[], length: number, maxBytes: number, { protocol, expectedDigest }: Call): boolean {
+function isTooLong(begun: Buffer, maxBytes: number, { protocol, expectedDigest }: Call): boolean {
+  const { length } = begun;
   if (protocol !== "grpc") return length > maxBytes;
   // Where a digest was signed, nothing in the body is believed before it was compared.
   if (expectedDigest !== undefined) return length > maxBytes + FRAME_HEADER_BYTES;
   if (length < FRAME_HEADER_BYTES) return false;
-  // Five chunks hold as many bytes; all of them again with every chunk would be work without end for one byte at a time.
-  const isWhole = chunks[0]!.length >= FRAME_HEADER_BYTES;
-  const head = isWhole ? chunks[0]! : Buffer.concat(chunks.slice(0, FRAME_HEADER_BYTES));
   // What follows the first frame is one message too many, but it is read to its end before that is said.
-  return head.readUInt32BE(1) > maxBytes || length > 2 * (maxBytes + FRAME_HEADER_BYTES);
+  return begun.readUInt32BE(1) > maxBytes || length > 2 * (maxBytes + FRAME_HEADER_BYTES);
 }
 
 /** A body that is not one plain frame: Connect's own reading says what is wrong with it. */

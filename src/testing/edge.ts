@@ -111,8 +111,10 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
         answer(request, response, peer);
       },
       takeStream(stream, ...rest) {
+        // Before it is taken: the reading may begin at once.
+        const watched = watchStream(stream);
         const wasTaken = handlers.takeStream?.(stream, ...rest) ?? false;
-        if (wasTaken) seen.push(watchStream(stream));
+        if (wasTaken) seen.push(watched);
         return wasTaken;
       },
     }),

@@ -1,5 +1,5 @@
 /**
- * Access tokens as an attacker would make them, by the ids of the security catalogue. Every one differs from a good token
+ * Access tokens as an attacker would make them, each by the id of its case. Every one differs from a good token
  * in one respect, and is signed with the real key wherever a real key can be had, so that nothing but the check in question
  * can refuse it. Put together by hand: a library would not make most of them.
  */
@@ -20,7 +20,7 @@ export interface ForgeryTarget {
 }
 
 export interface Forgery {
-  /** Of the catalogue. */
+  /** The case's id. */
   id: string;
   what: string;
   token: string;
@@ -55,7 +55,7 @@ export function signWith(alg: string, key: KeyObject): Sign {
   return (signed) => sign(digest, signed, { key, dsaEncoding: "ieee-p1363" });
 }
 
-/** Every forgery of the catalogue that fits into a header line. */
+/** Every forgery that fits into a header line. */
 export function forgeTokens(target: ForgeryTarget): Forgery[] {
   const { alg, kid } = target.key;
   const header = { alg, typ: "at+jwt", kid };

@@ -5,7 +5,7 @@
 import type { FuzzRequest } from "./fuzz-corpus.ts";
 import type { HeaderLine } from "./http.ts";
 import { clientOpening, FrameFlag, FrameType, http2Frame, postBlock, settingsAck } from "./http2-frames.ts";
-import type { Random } from "./random.ts";
+import type { Random } from "./seeded.ts";
 
 const BYTES = [0, 1, 2, 0x7f, 0x80, 0xff, 0x0a, 0x0d, 0x20, 0x22, 0x25, 0x2c, 0x5b, 0x7b, 0x7d];
 const LENGTHS = [0, 1, 4, 5, 0xff, 0xffff, 65_536, 65_537, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];

@@ -14,6 +14,8 @@ export interface FuzzServers extends AsyncDisposable {
   readonly urls: readonly string[];
   /** Whoever sends it is let in. */
   readonly authorization: HeaderLine;
+  /** How many calls have taken the fast path so far. */
+  fastCalls(): Promise<number>;
 }
 
 const VARIABLES = {
@@ -38,6 +40,10 @@ export async function startFuzzServers(log: Logger): Promise<FuzzServers> {
   return {
     urls: [fast!.publicUrl, full!.publicUrl],
     authorization: ["authorization", `Bearer ${fast!.accessToken(TOKEN_SECONDS)}`],
+    async fastCalls() {
+      const metrics = await (await fetch(`${fast!.server.internalUrl}/metrics`)).text();
+      return Number(/^rpc_server_fast_path_total (\d+)$/m.exec(metrics)![1]);
+    },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

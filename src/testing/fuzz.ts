@@ -12,8 +12,8 @@ import { reasonOf } from "../errors.ts";
 import type { FuzzRequest } from "./fuzz-corpus.ts";
 import { mutate, mutateConnection } from "./fuzz-mutations.ts";
 import { type HeaderLine, type HttpAnswer, openHttp2, sendHttp, sendOverHttp2 } from "./http.ts";
-import { Random } from "./random.ts";
-import { takeFramesApart } from "./wire.ts";
+import { Random } from "./seeded.ts";
+import { FRAME_HEADER_BYTES, takeFramesApart } from "./wire.ts";
 
 export interface FuzzOptions {
   seed: number;
@@ -52,7 +52,6 @@ export interface Outcome {
 const CONCURRENCY = 32;
 const MAX_PROBLEMS = 20;
 const CONNECTION_TIMEOUT_MS = 15_000;
-const FRAME_HEADER_BYTES = 5;
 const COMPRESSED = 1;
 const END_OF_STREAM = 2;
 /** Of eight cases, one is damage to a connection's bytes; its answers cannot be told apart, so they are not compared. */

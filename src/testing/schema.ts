@@ -2,7 +2,7 @@
 import type { Sql } from "postgres";
 import { identifier } from "../db/connection.ts";
 
-/** Everything the catalogue says about the public schema; column order, rights, bookkeeping included. */
+/** Everything PostgreSQL's catalogue says about the public schema; column order, rights, bookkeeping included. */
 export async function describeSchema(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
     select format('%s %s %s', c.relkind, c.relname, c.relacl) as line from pg_class c

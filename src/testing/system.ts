@@ -104,6 +104,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     CONCIERGE_PUBLIC_PORT: "0",
     CONCIERGE_INTERNAL_PORT: "0",
     CONCIERGE_REQUESTS_PER_SECOND: "0", // tests make thousands of calls from one address
+    CONCIERGE_CALLS_PER_ADDRESS: "1000",
     ...systemVariables(parts),
     ...options.variables,
   });

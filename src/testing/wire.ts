@@ -73,7 +73,8 @@ export interface WireAnswer<O extends DescMessage> extends HttpAnswer {
   answer?: MessageShape<O>;
 }
 
-const FRAME_HEADER_BYTES = 5;
+/** What gRPC, gRPC-Web and Connect streams put before a message: flags, and its length. */
+export const FRAME_HEADER_BYTES = 5;
 const TRAILER_FLAG = 0x80;
 
 /** The bytes of a message in a wire's encoding, without a frame: what a service token's digest is made of. */

@@ -16,6 +16,7 @@ const RUN_TIMEOUT_MS = 30 * 60_000;
 const NOTES = [
   "errors keep their reason (google.rpc.ErrorInfo) to themselves here: the suite compares details exactly (reasons.ts)",
   "the client reports the cause of DEPENDENCY_UNAVAILABLE, and has no deadline of its own (client.ts)",
+  "a call that its server cancels when the deadline is over counts as late, not as canceled (client.ts)",
   "what is not supported, and why, is in server.yaml and client.yaml; no case is known to fail",
 ];
 

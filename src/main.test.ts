@@ -206,7 +206,7 @@ describe("the process", () => {
   });
 
   test("R-DEP-03 a second SIGTERM ends it at once, whatever still runs", async () => {
-    const { command, publicUrl } = await serveAuth();
+    const { command, publicUrl, internalUrl } = await serveAuth();
     await using _command = command;
     const session = http2.connect(publicUrl);
     session.on("error", () => {});
@@ -218,7 +218,9 @@ describe("the process", () => {
     });
     call.on("error", () => {});
     call.write("{");
-    await until("the call is open", () => call.pending === false);
+    await until("the call is open", async () =>
+      (await (await fetch(`${internalUrl}/metrics`)).text()).includes("\nrpc_server_calls_in_flight 1\n"),
+    );
     const goingAway = once(session, "goaway");
     command.kill("SIGTERM");
     await goingAway;

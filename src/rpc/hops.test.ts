@@ -27,7 +27,7 @@ import { createServiceKey } from "../token/key-making.ts";
 import { messageDigest, SERVICE_TOKEN_HEADER, signServiceToken } from "../token/service-token.ts";
 import { onward, scopeOf } from "./call.ts";
 
-const DEADLINE_MS = 300;
+const DEADLINE_MS = 1_000;
 /** Timers count whole milliseconds. */
 const TIMER_MS = 1;
 /** So much later a machine with much else to do may be; a deadline that is not kept is seconds late. */
@@ -92,7 +92,13 @@ for (const fastPath of [true, false]) {
     }
 
     test("R-NET-01 R-NET-02 the deadline is handed on, not begun anew, and is kept at every hop", async () => {
-      for (const hop of hops) hop.logLines.length = 0;
+      // A first call opens the connections, so that the others spend their time at the last hop.
+      const handler = last;
+      last = async () => {};
+      const { answer } = await callWire(grpc, hops[0]!.url, { method: pass, headers: [timeout(60_000)] });
+      assert.ok(answer);
+      last = handler;
+      for (const hop of hops) hop.calls.length = hop.logLines.length = 0;
       const CALLS = 4;
       const call = async () => {
         const startedAt = performance.now();

@@ -125,7 +125,7 @@ migrate/down: $(INSTALLED) ## Undo the newest migration of a service: SERVICE=au
 keys: $(INSTALLED) ## Make the keys that are missing in FOLDER (default: .concierge/keys)
 	@node src/main.ts keys init --keys $(or $(FOLDER),.concierge/keys)
 
-prove/edge: $(INSTALLED) .proto-deps ## Flood the server while somebody else calls it (4 minutes; FULL=1 for longer runs)
+prove/edge: $(INSTALLED) .proto-deps ## Flood the server while somebody else calls it (12 minutes)
 	@node src/prove/edge.ts
 
 prove/fuzz: $(INSTALLED) .proto-deps ## Send damaged requests for a minute (FULL=1 for ten); SEED=... repeats a run

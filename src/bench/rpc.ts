@@ -17,8 +17,8 @@ import { makeWork, TOKEN_USES, type TokenUse, type Work } from "./rpc-work.ts";
 
 const CONNECTIONS = 4;
 const CALLS_PER_CONNECTION = 16;
-/** At a steady rate, as many as our server lets a connection have. */
-const MOST_CALLS_PER_CONNECTION = 100;
+/** At a steady rate: together fewer than the 250 that our server lets one address have. */
+const MOST_CALLS_PER_CONNECTION = 60;
 const WARM_UP_TURN_MS = 250;
 
 interface Extent {

@@ -37,6 +37,9 @@ export type Reason =
   | "NOT_FOUND"
   | "ALREADY_EXISTS"
   | "DRAINING"
+  // feeds
+  | "CURSOR_LOST"
+  | "UNKNOWN_EVENT_TYPE"
   // auth
   | "EMAIL_TAKEN"
   | "PASSWORD_TOO_SHORT"

@@ -5,7 +5,15 @@
  */
 
 /** Every place, listed once, so that a proof can go through them all. */
-export const failpointNames = ["sender.after_claim", "sender.after_push"] as const;
+export const failpointNames = [
+  "emit.after_insert",
+  "feed.before_stamp",
+  "feed.after_stamp",
+  "follower.before_commit",
+  "follower.after_commit",
+  "sender.after_claim",
+  "sender.after_push",
+] as const;
 
 export type FailpointName = (typeof failpointNames)[number];
 

@@ -288,7 +288,7 @@ describe("the process", () => {
     assert.equal(await tables(), before);
 
     const again = await runCommand(["migrate", "auth"], env);
-    assert.equal(again.stdout, "auth: applied auth/0000_init.sql\n");
+    assert.equal(again.stdout, "auth: applied auth/0000_init.sql, auth/0001_ended_sessions.sql\n");
     assert.ok((await tables()) > before);
   });
 

@@ -4,54 +4,53 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { AuthInternalService } from "../gen/concierge/auth/v1/auth_service_pb.ts";
-import { connectService, type ServiceConnection } from "./client/service-client.ts";
-import type { Clock } from "./clock.ts";
-import type { PlatformConfig, ServiceKey } from "./config.ts";
+import { FeedInternalService } from "../gen/concierge/feed/v1/feed_service_pb.ts";
+import type { PlatformConfig } from "./config.ts";
 import { type Database, openDatabase } from "./db/database.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
+import { Consumers } from "./feed/consumers.ts";
+import type { ServedFeed } from "./feed/handlers.ts";
+import { FeedLog } from "./feed/log.ts";
+import { type EventReaders, eventReaders } from "./feed/readers.ts";
+import { trimFeed } from "./feed/retention.ts";
 import { type Job, startJobs } from "./jobs.ts";
 import type { Logger } from "./log.ts";
+import { clientsOf, connectPeers, keysOf, type PeerOptions } from "./peers.ts";
 import { accessRule, type Side, sideOf } from "./rpc/access.ts";
 import type { Authentication } from "./rpc/authenticate.ts";
 import type { Served } from "./rpc/routes.ts";
 import type { StepsOf } from "./rpc/steps.ts";
+import { whenAborted } from "./rpc/until-aborted.ts";
 import type { ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
 import { createAccessTokenVerifier } from "./token/access-token.ts";
-import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./token/key-ring.ts";
+import type { KeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
-import { createSessionCheck, type SessionCheck } from "./token/session-check.ts";
 import { spendToken, sweepSpentTokens } from "./token/spent-tokens.ts";
+import { type Users, usersOfAuth } from "./users.ts";
 
 const { IDEMPOTENCY_UNKNOWN } = MethodOptions_IdempotencyLevel;
 const WAIT_MS = 250;
 const KEY_REFRESH_MS = 60_000;
 const SWEEP_MS = 60_000;
-const SESSION_CHECK_TIMEOUT_MS = 1_000;
 
-export interface MountOptions {
+export interface MountOptions extends PeerOptions {
   platform: PlatformConfig;
-  /** The values of the service's own variables. */
-  config: ServiceValues;
-  /** Where a peer's internal listener is, when it is in this very process. */
-  localUrl(peer: string): string | undefined;
-  /** The authorities (PEM) that certify peers; the well-known ones when not set. */
-  peerCa?: string;
   migrationsFolder: string;
-  clock: Clock;
   log: Logger;
+  /** Called for each call of a person that went on although nobody could tell whether the session lives. */
+  onStale?(): void;
 }
 
 /** Makes the parts of one service. Nothing is reached yet; begin() waits for what must be there. */
 export async function mountService(definition: ServiceDefinition, options: MountOptions): Promise<MountedService> {
   const { platform, config, clock } = options;
   const log = options.log.child({ service: definition.name });
-  const keys = config.serviceKeys?.keys ?? [];
   await using opened = new AsyncDisposableStack();
   const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
-  const connections = connectPeers(definition, keys, options, opened);
+  const feed = definition.events && opened.use(openFeed(definition, database!, { ...options, log }));
+  const connections = connectPeers(definition, options, opened);
   const parts = await definition.start({
     mode: platform.mode,
     issuer: platform.issuer,
@@ -62,20 +61,38 @@ export async function mountService(definition: ServiceDefinition, options: Mount
       if (!database) throw new Error(`${definition.name} has no database`);
       return database.db;
     },
+    get feed() {
+      if (!feed) throw new Error(`${definition.name} publishes no events`);
+      return feed.log;
+    },
     clients: clientsOf(definition, connections),
   });
   opened.defer(async () => parts.stop?.());
   checkContract(definition, parts);
-  const users = parts.users ?? askAuth(definition, connections, options);
+  const users: Users =
+    parts.users ?? usersOfAuth(definition, connections, { ...options, allowStale: platform.allowStale, log });
   const authentication = {
     mode: platform.mode,
     verifyAccessToken: createAccessTokenVerifier(users.keyRing, { issuer: platform.issuer, clock }),
     keyRing: users.keyRing,
     checkSession: users.checkSession,
-    verifyServiceToken: createServiceTokenVerifier(definition.name, keys, clock),
+    onSessionEnded: users.onSessionEnded,
+    verifyServiceToken: createServiceTokenVerifier(definition.name, keysOf(config), clock),
   };
+  const consumers = new Consumers({
+    service: definition.name,
+    followers: parts.followers ?? [],
+    watchers: parts.watchers ?? [],
+    followSessions: users.followSessions,
+    db: database?.db,
+    feedOf: (source) => connections.get(source)!.client(FeedInternalService),
+    clock,
+    log,
+  });
+  const jobs = jobsOf(parts, { database, feed, keyRing: users.keyRing, keepHours: platform.feedHours });
   const checkStorage = () => checkDatabase(definition, options);
-  return new MountedService({ definition, parts, authentication, database, checkStorage, log }, opened.move());
+  const mounted = { definition, parts, authentication, database, feed, consumers, jobs, checkStorage, log };
+  return new MountedService(mounted, opened.move());
 }
 
 interface MountedParts {
@@ -83,9 +100,18 @@ interface MountedParts {
   parts: ServiceParts;
   authentication: Authentication;
   database: Database | undefined;
+  feed: OwnFeed | undefined;
+  consumers: Consumers;
+  jobs: Job[];
   /** Resolves when the database has the schema that this code needs. */
   checkStorage(): Promise<void>;
   log: Logger;
+}
+
+/** A service's own feed, and who may read what of it. */
+interface OwnFeed extends AsyncDisposable {
+  log: FeedLog;
+  readers: EventReaders;
 }
 
 /** A service that was mounted: waiting, then answering, until it is disposed. */
@@ -93,25 +119,26 @@ export class MountedService implements AsyncDisposable {
   readonly definition: ServiceDefinition;
   readonly parts: ServiceParts;
   readonly steps: StepsOf;
-  readonly #authentication: Authentication;
-  readonly #database: Database | undefined;
-  readonly #checkStorage: () => Promise<void>;
-  readonly #log: Logger;
+  /** Its feed as others read it; of a service with events. */
+  readonly feed: ServedFeed | undefined;
+  readonly #mounted: MountedParts;
   readonly #resources: AsyncDisposableStack;
   #waitingFor: string | undefined = "its start";
+  #hasStorage = false;
   #jobs: AsyncDisposable | undefined;
 
-  constructor(
-    { definition, parts, authentication, database, checkStorage, log }: MountedParts,
-    resources: AsyncDisposableStack,
-  ) {
+  constructor(mounted: MountedParts, resources: AsyncDisposableStack) {
+    const { definition, parts, authentication, database, feed, consumers } = mounted;
+    this.#mounted = mounted;
     this.definition = definition;
     this.parts = parts;
-    this.#authentication = authentication;
-    this.#database = database;
-    this.#checkStorage = checkStorage;
-    this.#log = log;
     this.#resources = resources;
+    this.feed = feed && {
+      ...feed,
+      // Before the service itself: two services that follow each other would wait for ever.
+      isStarted: () => this.#hasStorage,
+      following: () => consumers.status(),
+    };
     this.steps = {
       authentication,
       isStarted: () => this.#waitingFor === undefined,
@@ -130,11 +157,18 @@ export class MountedService implements AsyncDisposable {
 
   /** Resolves when the service answers; rejects with a StartupError when it never will. */
   async begin(signal: AbortSignal): Promise<void> {
-    if (this.#database) await this.#waitUntil("the database", this.#checkStorage, signal);
-    await this.#waitUntil("the signing keys of auth", () => this.#authentication.keyRing.refresh(), signal);
+    const { authentication, database, feed, consumers, checkStorage, log } = this.#mounted;
+    if (database) await this.#waitUntil("the database", checkStorage, signal);
+    if (signal.aborted) return;
+    feed?.log.begin();
+    this.#hasStorage = true;
+    await this.#waitUntil("the signing keys of auth", () => authentication.keyRing.refresh(), signal);
+    if (signal.aborted) return;
+    this.#waitingFor = "the feeds that it follows";
+    await Promise.race([consumers.begin(), whenAborted(signal).catch(() => {})]);
     if (signal.aborted) return;
     this.#waitingFor = undefined;
-    this.#log.info("ready");
+    log.info("ready");
   }
 
   async #waitUntil(what: string, attempt: () => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -146,7 +180,7 @@ export class MountedService implements AsyncDisposable {
         if (error instanceof StartupError) {
           throw new StartupError(`${this.definition.name}: ${error.message}`, error.exitCode, { cause: error });
         }
-        if (tries === 0) this.#log.warn({ error }, `waiting for ${what}`);
+        if (tries === 0) this.#mounted.log.warn({ error }, `waiting for ${what}`);
       }
       await delay(WAIT_MS, undefined, { signal }).catch(() => {});
     }
@@ -157,7 +191,7 @@ export class MountedService implements AsyncDisposable {
     const { name } = this.definition;
     if (this.#waitingFor !== undefined) return `${name}: waiting for ${this.#waitingFor}`;
     try {
-      await this.#database?.ping();
+      await this.#mounted.database?.ping();
       return undefined;
     } catch {
       return `${name}: the database does not answer`;
@@ -166,8 +200,8 @@ export class MountedService implements AsyncDisposable {
 
   /** What /metrics shows of it. */
   gauges(): Gauge[] {
-    const gauges = this.parts.gauges ?? [];
-    const database = this.#database;
+    const { database, consumers } = this.#mounted;
+    const gauges = [...(this.parts.gauges ?? []), ...consumers.gauges()];
     if (!database) return gauges;
     const service = this.definition.name;
     const connections = (["used", "idle"] as const).map((state) => ({
@@ -187,13 +221,14 @@ export class MountedService implements AsyncDisposable {
 
   /** Starts what the service does by itself. */
   startJobs(): void {
-    const jobs = [...platformJobs(this.#database, this.#authentication.keyRing), ...(this.parts.jobs ?? [])];
-    this.#jobs = startJobs(jobs, this.#log);
+    this.#jobs = startJobs(this.#mounted.jobs, this.#mounted.log);
   }
 
-  /** Ends it, after the runs that are under way. */
+  /** Ends it, after the runs that are under way; it follows nobody any more, and keeps no reader waiting. */
   async stopJobs(): Promise<void> {
-    await this.#jobs?.[Symbol.asyncDispose]();
+    const { feed, consumers } = this.#mounted;
+    feed?.log.drain();
+    await Promise.all([this.#jobs?.[Symbol.asyncDispose](), consumers[Symbol.asyncDispose]()]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -208,67 +243,6 @@ function openServiceDatabase(definition: ServiceDefinition, config: ServiceValue
     poolSize: config.databasePoolSize!,
     applicationName: `concierge ${definition.name}`,
   });
-}
-
-function connectPeers(
-  definition: ServiceDefinition,
-  keys: ServiceKey[],
-  { config, localUrl, peerCa, clock }: MountOptions,
-  opened: AsyncDisposableStack,
-): Map<string, ServiceConnection> {
-  const connections = new Map<string, ServiceConnection>();
-  for (const peer of Object.keys(definition.peers)) {
-    const key = keyOfPair(keys, definition.name, peer)!;
-    const baseUrl = peerUrlOf(peer, config, localUrl);
-    connections.set(peer, opened.use(connectService({ baseUrl, ca: peerCa, key, clock })));
-  }
-  return connections;
-}
-
-/** Which keys a service lacks to call its peers, or to be called at all: one line each. Asked before a port is opened. */
-export function missingKeys({ name, peers, services }: ServiceDefinition, config: ServiceValues): string[] {
-  const keys = config.serviceKeys?.keys ?? [];
-  const missing = Object.keys(peers)
-    .filter((peer) => !keyOfPair(keys, name, peer))
-    .map((peer) => `${name} calls ${peer} but has no service key for it: run \`concierge keys init\``);
-  const takesCalls = services.some((desc) => sideOf(desc) === "internal");
-  if (takesCalls && !keys.some(({ callee }) => callee === name)) {
-    missing.push(`${name} takes internal calls but has no service key of any caller: run \`concierge keys init\``);
-  }
-  return missing;
-}
-
-function keyOfPair(keys: ServiceKey[], caller: string, callee: string): ServiceKey | undefined {
-  return keys.find((key) => key.caller === caller && key.callee === callee);
-}
-
-function clientsOf({ peers }: ServiceDefinition, connections: Map<string, ServiceConnection>) {
-  return Object.fromEntries(Object.entries(peers).map(([peer, desc]) => [peer, connections.get(peer)!.client(desc)]));
-}
-
-function peerUrlOf(peer: string, config: ServiceValues, localUrl: MountOptions["localUrl"]): string {
-  return localUrl(peer) ?? (config[`${peer}Url`] as string);
-}
-
-/** How every service but auth knows users: by auth's published keys, and by asking it for the session. */
-function askAuth(
-  definition: ServiceDefinition,
-  connections: Map<string, ServiceConnection>,
-  { config, localUrl, peerCa, clock }: MountOptions,
-): { keyRing: KeyRing; checkSession: SessionCheck } {
-  const auth = connections.get("auth");
-  if (!auth) {
-    const needed = definition.services.some((desc) => desc.methods.some((method) => accessRule(method).who === "user"));
-    if (needed) throw new StartupError(`${definition.name} has methods for users but does not name auth as a peer`);
-    return { keyRing: fixedKeyRing({ keys: [] }), checkSession: () => Promise.resolve(false) };
-  }
-  const client = auth.client(AuthInternalService);
-  const ask = async (sessionId: string, generation: number) => {
-    const { live } = await client.checkSession({ sessionId, generation }, { timeoutMs: SESSION_CHECK_TIMEOUT_MS });
-    return live;
-  };
-  const jwksUrl = new URL("/.well-known/jwks.json", peerUrlOf("auth", config, localUrl)).href;
-  return { keyRing: remoteKeyRing(jwksUrl, clock, peerCa), checkSession: createSessionCheck(ask) };
 }
 
 /** What the definition promises to serve is what its parts implement, and every method says who may call it. */
@@ -290,8 +264,25 @@ async function checkDatabase({ name }: ServiceDefinition, { config, migrationsFo
   await checkSchema({ runtimeUrl: config.databaseUrl!, series: ["platform", name], folder: migrationsFolder });
 }
 
-function platformJobs(database: Database | undefined, keyRing: KeyRing): Job[] {
-  const refreshKeys = { name: "refresh signing keys", everyMs: KEY_REFRESH_MS, run: () => keyRing.refresh() };
-  if (!database) return [refreshKeys];
-  return [refreshKeys, { name: "sweep spent tokens", everyMs: SWEEP_MS, run: () => sweepSpentTokens(database.db) }];
+function openFeed({ name, events }: ServiceDefinition, { db }: Database, { config, log }: MountOptions): OwnFeed {
+  const feed = new FeedLog({ service: name, url: config.databaseUrl!, db, log });
+  return { log: feed, readers: eventReaders(events!), [Symbol.asyncDispose]: () => feed[Symbol.asyncDispose]() };
+}
+
+interface JobParts {
+  database: Database | undefined;
+  feed: OwnFeed | undefined;
+  keyRing: KeyRing;
+  /** How long events are kept. */
+  keepHours: number;
+}
+
+/** What runs of itself: the service's own jobs, and those of every service. */
+function jobsOf(parts: ServiceParts, { database, feed, keyRing, keepHours }: JobParts): Job[] {
+  const jobs: Job[] = [{ name: "refresh signing keys", everyMs: KEY_REFRESH_MS, run: () => keyRing.refresh() }];
+  if (database) {
+    jobs.push({ name: "sweep spent tokens", everyMs: SWEEP_MS, run: () => sweepSpentTokens(database.db) });
+  }
+  if (database && feed) jobs.push(trimFeed(database.db, keepHours));
+  return [...jobs, ...(parts.jobs ?? [])];
 }

@@ -10,9 +10,11 @@ import { Health } from "../gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
 import { Code, ExitCode, fail, StartupError } from "./errors.ts";
+import { feedHandlers } from "./feed/handlers.ts";
 import { type Listener, listen, type NodeRequest, type RequestHandler, type TakeStream } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
-import { type MountedService, missingKeys, mountService } from "./mount.ts";
+import { type MountedService, mountService } from "./mount.ts";
+import { missingKeys } from "./peers.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
 import { withCors } from "./rpc/cors.ts";
 import { createRequestHandlers, type RequestHandlers } from "./rpc/handler.ts";
@@ -20,11 +22,11 @@ import { createHealth, type HealthStatus } from "./rpc/health.ts";
 import { createRateLimit } from "./rpc/overload.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { reflectionOf } from "./rpc/reflection.ts";
-import { createRoutes, limitsOf, type Routes } from "./rpc/routes.ts";
+import { createRoutes, limitsOf, type Routes, type Served } from "./rpc/routes.ts";
 import { implement, type ServiceDefinition, type ServiceValues } from "./service.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createTracing, type Tracing } from "./telemetry/traces.ts";
-import { SERVICE_TOKEN_HEADER } from "./token/service-token.ts";
+import { SERVICE_TOKEN_HEADER, type ServiceTokenVerifier } from "./token/service-token.ts";
 
 export interface ServerOptions {
   definitions: ServiceDefinition[];
@@ -56,7 +58,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const handlers: Record<Side, RequestHandlers> = { public: notYet, internal: notYet };
   const telemetry = await openTelemetry(options, opened);
   const listeners = await openListeners(options, handlers, opened);
-  const mounts = await mountAll(options, listeners.internal.url, opened);
+  const mounts = await mountAll(options, telemetry.metrics, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
   const stopping = new AbortController();
   const running: Running = { ...options, ...telemetry, mounts, health, listeners, stopping: stopping.signal };
@@ -134,6 +136,7 @@ async function openListeners(
 
 async function mountAll(
   options: ServerOptions,
+  metrics: Metrics,
   internalUrl: string,
   opened: AsyncDisposableStack,
 ): Promise<MountedService[]> {
@@ -143,7 +146,8 @@ async function mountAll(
   const mounts: MountedService[] = [];
   for (const definition of options.definitions) {
     const config = valuesOf(definition, options);
-    mounts.push(opened.use(await mountService(definition, { ...options, config, localUrl, peerCa })));
+    const own = { config, localUrl, peerCa, onStale: metrics.wentOnStale };
+    mounts.push(opened.use(await mountService(definition, { ...options, ...own })));
   }
   return mounts;
 }
@@ -245,11 +249,28 @@ function portsOf(definitions: ServiceDefinition[], platform: PlatformConfig): Re
 
 function routesOf(side: Side, { mounts, health, platform }: Running): Routes {
   const visible = mounts.flatMap(({ definition }) => definition.services.filter((desc) => sideOf(desc) === side));
+  const feeds = side === "internal" ? feedsOf(mounts) : [];
+  const described = [...visible, ...feeds.flatMap(({ implementations }) => implementations.map(({ desc }) => desc))];
   const implementations = [
     implement(Health, side === "public" ? health.overallOnly : health.implementation),
-    ...(platform.reflection ? reflectionOf([...visible, Health]) : []),
+    ...(platform.reflection ? reflectionOf([...described, Health]) : []),
   ];
-  return createRoutes(limitsOf(side, platform), [{ implementations }, ...mounts.map((mount) => mount.served(side))]);
+  const served = [{ implementations }, ...feeds, ...mounts.map((mount) => mount.served(side))];
+  return createRoutes(limitsOf(side, platform), served);
+}
+
+/** The feeds of all services, which have one path: a caller is known if it is known to any of them. */
+function feedsOf(mounts: MountedService[]): Served[] {
+  const feeds = new Map(mounts.flatMap(({ definition, feed }) => (feed ? [[definition.name, feed] as const] : [])));
+  const [first] = mounts.filter(({ feed }) => feed).map(({ steps }) => steps);
+  if (!first) return [];
+  const verifyServiceToken: ServiceTokenVerifier = (token, procedure) => {
+    const verified = mounts.map(({ steps }) => steps.authentication.verifyServiceToken(token, procedure));
+    // A key belongs to one callee: to all others it is unknown.
+    return verified.find((each) => each.ok || each.why !== "unknown_kid") ?? verified[0]!;
+  };
+  const authentication = { ...first.authentication, verifyServiceToken };
+  return [{ service: { ...first, authentication, isStarted: () => true }, implementations: [feedHandlers(feeds)] }];
 }
 
 /** On the internal listener only a holder of a key learns which paths there are. */

@@ -2,12 +2,15 @@
  * What a service is: its name, its variables, what it serves, whom it calls, what it does by itself. A definition says it,
  * server.ts runs it, and the same definition runs alone in production and beside the others in development and in tests.
  */
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescFile, DescService } from "@bufbuild/protobuf";
 import type { Client, ServiceImpl } from "@connectrpc/connect";
 import { z } from "zod";
 import type { Clock } from "./clock.ts";
 import { type ConfigShape, type Mode, peerUrl, secret, setting, type ValuesOf } from "./config.ts";
 import type { Db } from "./db/database.ts";
+import type { Follower } from "./feed/follower.ts";
+import type { Watcher } from "./feed/live-follower.ts";
+import type { FeedLog } from "./feed/log.ts";
 import type { Job } from "./jobs.ts";
 import type { RequestHandler } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
@@ -51,6 +54,8 @@ export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P exten
   log: Logger;
   /** Of a service without a database, touching it is a fault. */
   db: Db;
+  /** Its own feed. Of a service without events, touching it is a fault. */
+  feed: FeedLog;
   clients: { [Name in keyof P]: Client<P[Name]> };
 }
 
@@ -69,6 +74,10 @@ export function implement<Desc extends DescService>(desc: Desc, implementation: 
 export interface ServiceParts {
   implementations: Implementation[];
   jobs?: Job[];
+  /** What it does on others' events, in its database. */
+  followers?: Follower[];
+  /** What it watches of others' events in memory, in each process for itself. */
+  watchers?: Watcher[];
   /** Plain HTTP paths, served on both listeners. */
   plain?: Record<string, RequestHandler>;
   /** What /metrics shows of it beside what it shows of every service. */
@@ -87,6 +96,8 @@ export interface ServiceDefinition<Shape extends ConfigShape = ConfigShape, P ex
   config: Shape;
   /** What it serves. */
   services: DescService[];
+  /** What it publishes: its <name>_events.proto. */
+  events?: DescFile;
   /** Whom it calls; the URL of peer `auth` is the variable `authUrl`. */
   peers: P;
   start(context: ServiceContext<Shape, P>): ServiceParts | Promise<ServiceParts>;

@@ -29,16 +29,26 @@ type UnaryCall = (request: Message, options: CallOptions) => Promise<Message>;
 
 export async function call(host: Host, name: string, message: string, settings: CallSettings): Promise<void> {
   const { method, callee } = findMethod(name);
-  const key = await keyFor(settings.keys ?? join(settings.folder, "keys"), settings.as, callee);
+  const request = parseMessage(method.input, message);
+  const key = await keyFor(
+    settings.keys ?? join(settings.folder, "keys"),
+    settings.as,
+    callee ?? calleeNamedBy(request),
+  );
   const { url, ca } = await endpointAt(
     settings.url ?? (await readRunningNote(settings.folder)).internalUrl,
     settings.ca,
   );
-  const request = parseMessage(method.input, message);
   using connection = connectService({ baseUrl: url, ca, key, clock: systemClock });
   const client = connection.client(method.parent) as unknown as Record<string, UnaryCall>;
   const answer = await answerOf(url, client[method.localName]!(request, { signal: host.stop }));
   host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
+}
+
+/** Whose feed it asks about. */
+function calleeNamedBy(request: Message & { service?: unknown }): string {
+  if (typeof request.service === "string" && request.service !== "") return request.service;
+  throw new StartupError('the message must name the service: {"service":"auth"}', ExitCode.usage);
 }
 
 function parseMessage(desc: DescMessage, text: string) {

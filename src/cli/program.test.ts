@@ -8,7 +8,19 @@ import { ExitCode } from "../errors.ts";
 import { freePort, runHere } from "../testing/command.ts";
 import { writeSecret } from "../token/key-folder.ts";
 
-const COMMANDS = ["dev", "serve", "demo", "migrate", "migrate-down", "keys", "certs", "token", "call", "config"];
+const COMMANDS = [
+  "dev",
+  "serve",
+  "demo",
+  "migrate",
+  "migrate-down",
+  "keys",
+  "certs",
+  "token",
+  "call",
+  "events",
+  "config",
+];
 const LIST_ROLES = "concierge.access.v1.AccessInternalService/ListRoles";
 
 async function folderFor(t: TestContext): Promise<string> {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { AuthService, type LoginResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { systemClock } from "../clock.ts";
+import { ExitCode, StartupError } from "../errors.ts";
 import { signServiceToken } from "../token/service-token.ts";
 import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
@@ -30,6 +31,9 @@ export async function token(host: Host, settings: TokenSettings): Promise<void> 
     return;
   }
   const { procedure, callee } = findMethod(settings.for);
+  if (callee === undefined) {
+    throw new StartupError(`${settings.for} is a method of several services: use \`concierge call\``, ExitCode.usage);
+  }
   const key = await keyFor(join(settings.folder, "keys"), settings.as, callee);
   host.print(`${signServiceToken(key, procedure, undefined, systemClock)}\n`);
 }

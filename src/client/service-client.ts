@@ -16,6 +16,8 @@ import { traceCalls } from "./trace-calls.ts";
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const SAME_DEADLINE_MS = 20;
+/** For each message of an answer: as much as an internal listener takes. */
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
 
 export interface ServiceClientOptions {
   /** The callee's internal listener, such as "http://127.0.0.1:50051"; with https, nothing ever goes in the clear. */
@@ -41,6 +43,7 @@ export function connectService({ baseUrl, ca, key, clock }: ServiceClientOptions
       baseUrl,
       sessionManager,
       defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
+      readMaxBytes: MAX_ANSWER_BYTES,
       interceptors: [signCalls(key, clock)],
     }),
   );
@@ -68,8 +71,20 @@ function signCalls(key: ServiceKey, clock: Clock): Interceptor {
 function nameFaults(transport: Transport): Transport {
   return {
     unary: (method, signal, ...rest) => answerOf(() => transport.unary(method, signal, ...rest), signal),
-    stream: (method, signal, ...rest) => answerOf(() => transport.stream(method, signal, ...rest), signal, false),
+    async stream(method, signal, ...rest) {
+      const answer = await answerOf(() => transport.stream(method, signal, ...rest), signal, false);
+      return { ...answer, message: messagesOf(answer.message, signal) };
+    },
   };
+}
+
+/** The same messages; a connection that breaks between them is named, too. A deadline that passes here is the caller's own. */
+async function* messagesOf<Message>(messages: AsyncIterable<Message>, signal: AbortSignal | undefined) {
+  try {
+    yield* messages;
+  } catch (cause) {
+    throw ConnectError.from(cause).code === Code.DeadlineExceeded ? cause : await faultOf(cause, signal);
+  }
 }
 
 /** A peer that ends an idle connection just now refuses what is on its way: HTTP/2 promises that it was not processed. */
@@ -81,12 +96,17 @@ async function answerOf<Answer>(
   try {
     return await call();
   } catch (cause) {
-    const error = ConnectError.from(cause);
-    if (error.code === Code.DeadlineExceeded && signal) await abortedSoon(signal);
-    if (signal?.aborted || !isUnanswered(error)) throw cause;
-    if (mayTryAgain && wasRefusedUnread(error)) return answerOf(call, signal, false);
-    throw dependencyUnavailable(cause);
+    const fault = await faultOf(cause, signal);
+    if (fault !== cause && mayTryAgain && wasRefusedUnread(cause)) return answerOf(call, signal, false);
+    throw fault;
   }
+}
+
+/** What a call ends with that ended with `cause`: that itself, unless the connection or the peer's silence is the reason. */
+async function faultOf(cause: unknown, signal: AbortSignal | undefined): Promise<unknown> {
+  const error = ConnectError.from(cause);
+  if (error.code === Code.DeadlineExceeded && signal) await abortedSoon(signal);
+  return signal?.aborted || !isUnanswered(error) ? cause : dependencyUnavailable(cause);
 }
 
 /**
@@ -97,7 +117,8 @@ async function abortedSoon(signal: AbortSignal): Promise<void> {
   await delay(SAME_DEADLINE_MS, undefined, { signal }).catch(() => {});
 }
 
-function wasRefusedUnread({ cause }: ConnectError): boolean {
+function wasRefusedUnread(thrown: unknown): boolean {
+  const { cause } = ConnectError.from(thrown);
   return cause instanceof Error && cause.message.includes("NGHTTP2_REFUSED_STREAM");
 }
 

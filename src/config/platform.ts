@@ -93,6 +93,14 @@ const settings = {
     webOrigins.default([]),
     "Origins of web pages that may call the public listener from a browser, such as https://app.example.com",
   ),
+  allowStale: setting(
+    z.stringbool().default(false),
+    "Whether reads that are marked so go on until the access token expires while auth cannot be asked about its session",
+  ),
+  feedHours: setting(
+    count(24 * 366).default(7 * 24),
+    "Hours for which events are kept; who reads a feed more rarely than this has to begin anew",
+  ),
   rpcFastPath: setting(
     z.stringbool().default(true),
     "Whether plain unary calls over HTTP/2 take the short way, which costs a fifth of the long one",

@@ -2,7 +2,7 @@
  * Plain postgres.js connections, outside Drizzle: administration, migrations, locks. One place sets what every
  * connection of ours has: quick reconnects, no notices, UTC, a name that shows in pg_stat_activity.
  */
-import postgres, { type Sql } from "postgres";
+import postgres, { type Options, type Sql } from "postgres";
 
 export interface ConnectionOptions {
   /** Shown in pg_stat_activity. */
@@ -13,14 +13,19 @@ export interface ConnectionOptions {
   settings?: Record<string, number>;
   /** Called when a connection is gone, for whatever reason. */
   onClose?: () => void;
+  /** Called for each notification of a channel that the connection listens to. */
+  onNotify?: () => void;
 }
+
+/** The driver has this option, under its own listen(); its types do not say so. */
+type DriverOptions = Options<Record<string, never>> & { onnotify?: (() => void) | undefined };
 
 export const CONNECT_TIMEOUT_SECONDS = 5;
 const RECONNECT_DELAY_SECONDS = 0.1;
 
 /** A client that connects at its first query; end it with `end({ timeout })`. */
 export function connect(url: string, options: ConnectionOptions): Sql {
-  return postgres(url, {
+  const driverOptions: DriverOptions = {
     max: options.max ?? 1,
     // postgres.js takes the name out of a URL without decoding it
     database: databaseOf(url),
@@ -30,16 +35,18 @@ export function connect(url: string, options: ConnectionOptions): Sql {
     // a connection is ended by us, never by its age: its age does not know of our transactions
     max_lifetime: null,
     onclose: options.onClose,
+    onnotify: options.onNotify,
     onnotice: () => {},
     connection: { application_name: options.applicationName, TimeZone: "UTC", ...options.settings },
-  });
+  };
+  return postgres(url, driverOptions);
 }
 
 /**
  * A client whose one connection is never replaced: when it is lost, every later query fails. For what lives in a
  * session (locks, BEGIN without a callback), which a silent reconnect would lose.
  */
-export function connectOnce(url: string, options: Omit<ConnectionOptions, "max" | "onClose">): Sql {
+export function connectOnce(url: string, options: Omit<ConnectionOptions, "max" | "onClose" | "onNotify">): Sql {
   const sql = connect(url, {
     ...options,
     onClose: () => {

@@ -9,7 +9,7 @@ import type { Sql } from "postgres";
 import { Code, fail } from "../errors.ts";
 import { CONNECT_TIMEOUT_SECONDS } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
-import { ConnectionPool, type PoolCounts } from "./pool.ts";
+import { ConnectionPool, type PoolClient, type PoolCounts } from "./pool.ts";
 
 /** Drizzle on the pool. Tables are named in queries, so it knows no schema. */
 export type Db = PostgresJsDatabase;
@@ -105,8 +105,21 @@ async function ping(probe: ConnectionPool): Promise<void> {
  * statement is sent, one that still runs 100 ms later is cut, and a transaction is rolled back unless COMMIT was sent.
  */
 export function during(db: Db, signal: AbortSignal): Db {
-  const { $client } = db as unknown as { $client: ConnectionPool };
-  return drizzle($client.during(signal) as unknown as Sql);
+  return drizzle(poolOf(db).during(signal) as unknown as Sql);
+}
+
+const commitWatchers = new WeakMap<ConnectionPool, (tx: Tx) => void>();
+
+/** Calls `onCommit` after each commit of transaction() on this database. One watcher at a time. */
+export function watchCommits(db: Db, onCommit: (tx: Tx) => void): Disposable {
+  const pool = poolOf(db);
+  commitWatchers.set(pool, onCommit);
+  return { [Symbol.dispose]: () => void commitWatchers.delete(pool) };
+}
+
+function poolOf(db: Db): ConnectionPool {
+  const { $client } = db as unknown as { $client: PoolClient };
+  return $client.pool;
 }
 
 /**
@@ -122,8 +135,14 @@ export async function transaction<T>(
   const { signal, random = randomFraction } = options;
   const scoped = signal ? during(db, signal) : db;
   for (let retries = 0; ; retries++) {
+    let committing: Tx | undefined;
     try {
-      return await scoped.transaction(work);
+      const result = await scoped.transaction((tx) => {
+        committing = tx;
+        return work(tx);
+      });
+      commitWatchers.get(poolOf(db))?.(committing!);
+      return result;
     } catch (error) {
       signal?.throwIfAborted();
       if (!isRetryable(error)) throw error;

@@ -67,7 +67,8 @@ function stops(...texts: string[]) {
 
 test("migrations are applied once, in order, and the check is content", async (t) => {
   const { options, check } = await setUp(t, SHOP);
-  assert.deepEqual(await migrate(options), ["platform/0000_platform.sql", "shop/0000_item.sql", "shop/0001_price.sql"]);
+  const platform = ["platform/0000_platform.sql", "platform/0001_feed.sql"];
+  assert.deepEqual(await migrate(options), [...platform, "shop/0000_item.sql", "shop/0001_price.sql"]);
   assert.deepEqual(await migrate(options), []);
   await check();
 });
@@ -85,7 +86,10 @@ test("the run-time role gets exactly the rights of a service", async (t) => {
     rights.map((row) => [row.name, row.rights]),
     [
       ["concierge_migration", "SELECT"],
+      ["feed_cursor", all],
       ["feed_outbox", all],
+      ["feed_parked", all],
+      ["feed_state", all],
       ["feed_subject", all],
       ["item", all],
       ["spent_token", all],
@@ -100,7 +104,7 @@ test("the run-time role gets exactly the rights of a service", async (t) => {
 test("three runners at once apply each migration once", async (t) => {
   const { options, check } = await setUp(t, SHOP);
   const applied = await Promise.all([migrate(options), migrate(options), migrate(options)]);
-  assert.deepEqual(applied.map((files) => files.length).sort(), [0, 0, 3]);
+  assert.deepEqual(applied.map((files) => files.length).sort(), [0, 0, 4]);
   await check();
 });
 
@@ -115,15 +119,16 @@ test("up, down and up again make the same schema", async (t) => {
   assert.deepEqual(await describeSchema(owner), before);
 });
 
-test("the platform's own down script undoes all of it", async (t) => {
+test("the platform's own down script undoes its newest migration", async (t) => {
   const { options, owner } = await setUp(t);
   await migrate(options);
   const before = await describeSchema(owner);
-  await migrateDown({ ...options, series: "platform" });
-  const left = await owner`select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'`;
+  assert.equal(await migrateDown({ ...options, series: "platform" }), "platform/0001_feed.down.sql");
+  const left = await owner`
+    select relname from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1`;
   assert.deepEqual(
     left.map((row) => row.relname),
-    ["concierge_migration"],
+    ["concierge_migration", "feed_outbox", "feed_subject", "spent_token"],
   );
   await migrate(options);
   assert.deepEqual(await describeSchema(owner), before);

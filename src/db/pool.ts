@@ -34,7 +34,9 @@ interface TransactionClient {
 }
 
 /** What Drizzle works on. */
-interface PoolClient {
+export interface PoolClient {
+  /** The pool itself, also behind a client for the time of a call. */
+  readonly pool: ConnectionPool;
   /** Drizzle writes its own parsers in here; every connection is opened with them. */
   readonly options: TypeParsers;
   unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows;
@@ -60,6 +62,7 @@ interface Waiter {
 /** The part of a postgres.js client that Drizzle uses: `drizzle(pool as unknown as Sql)`. */
 export class ConnectionPool implements PoolClient {
   readonly options: TypeParsers = { parsers: {}, serializers: {} };
+  readonly pool = this;
   readonly #url: string;
   readonly #settings: PoolOptions;
   readonly #all = new Set<PooledConnection>();
@@ -94,6 +97,7 @@ export class ConnectionPool implements PoolClient {
    */
   during(signal: AbortSignal): PoolClient {
     return {
+      pool: this,
       options: this.options,
       unsafe: (query, parameters, options) => this.#unsafe({ query, parameters, options, signal }),
       begin: (work) => this.#begin(work, signal),

@@ -21,6 +21,8 @@ import { readLedger } from "./push-stand-in.ts";
 
 const PUSH_TIMEOUT_MS = 10_000;
 const PUSH_POLL_MS = 20;
+const REFUSAL_TIMEOUT_MS = 1_000;
+const REFUSAL_POLL_MS = 10;
 
 export interface JourneyOptions {
   /** Where a service's listeners are. */
@@ -121,11 +123,8 @@ async function leave({ step, auth, users, session }: Journey): Promise<void> {
     return { result: "the session has ended" };
   });
   await step("be refused", async () => {
-    const refusal = await users.getMe({}).then(
-      () => undefined,
-      (error: unknown) => ConnectError.from(error),
-    );
-    expect(refusal?.code === Code.Unauthenticated, "the old token is still accepted");
+    const refusal = await waitForRefusal(() => users.getMe({}));
+    expect(refusal.code === Code.Unauthenticated, "the old token is refused for another reason");
     return { result: `${Code[refusal.code]}: the old token is worth nothing` };
   });
 }
@@ -147,6 +146,19 @@ async function waitForPush(ledgerFile: string, text: string) {
     await delay(PUSH_POLL_MS);
   }
   throw new Error(`no push within ${PUSH_TIMEOUT_MS} ms`);
+}
+
+/** auth's feed tells the others of a logout: in a moment, in health. */
+async function waitForRefusal(call: () => Promise<unknown>): Promise<ConnectError> {
+  for (let waitedMs = 0; waitedMs < REFUSAL_TIMEOUT_MS; waitedMs += REFUSAL_POLL_MS) {
+    const refusal = await call().then(
+      () => undefined,
+      (error: unknown) => ConnectError.from(error),
+    );
+    if (refusal) return refusal;
+    await delay(REFUSAL_POLL_MS);
+  }
+  throw new Error(`the old token is still accepted after ${REFUSAL_TIMEOUT_MS} ms`);
 }
 
 /** Runs one step and prints its line. */

@@ -5,6 +5,7 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import type { Tx } from "../db/database.ts";
+import { failpoint } from "../failpoints.ts";
 import { feedOutbox, feedSubject } from "./schema.ts";
 
 /** One published fact. */
@@ -43,6 +44,12 @@ export async function emit(tx: Tx, events: readonly OutboxEvent[]): Promise<void
     return { type, subject, version, payload };
   });
   await tx.insert(feedOutbox).values(rows);
+  await failpoint("emit.after_insert");
+}
+
+/** Whether this transaction has written events. */
+export function hasEmitted(tx: Tx): boolean {
+  return emitted.has(tx);
 }
 
 /** Raises each subject's version by the number of its events; the row stays locked until the commit. Returns the first

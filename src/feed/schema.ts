@@ -1,6 +1,6 @@
 /**
- * The feed's tables as Drizzle sees them; drizzle/platform/0000_platform.sql makes them in every service's database.
- * A row of the outbox is written with its change (emit.ts) and gets its position after the commit.
+ * The feed's tables as Drizzle sees them; drizzle/platform/ makes them in every service's database. A row of the outbox is
+ * written with its change (emit.ts) and gets its position after the commit (log.ts).
  */
 import { sql } from "drizzle-orm";
 import { bigint, customType, pgTable, text } from "drizzle-orm/pg-core";
@@ -33,4 +33,26 @@ export const feedOutbox = pgTable("feed_outbox", {
 export const feedSubject = pgTable("feed_subject", {
   subject: text("subject").primaryKey(),
   version: bigint("version", { mode: "bigint" }).notNull(),
+});
+
+/** How far this service has come with the feeds of others, by their names (follower.ts). */
+export const feedCursor = pgTable("feed_cursor", {
+  source: text("source").primaryKey(),
+  epoch: text("epoch").notNull(),
+  position: bigint("position", { mode: "bigint" }).notNull(),
+});
+
+/** Events of others whose effect failed again and again, and those about the same subjects that came after them. */
+export const feedParked = pgTable("feed_parked", {
+  source: text("source").notNull(),
+  /** The order in which they are tried again. */
+  number: bigint("number", { mode: "bigint" }).notNull().generatedAlwaysAsIdentity(),
+  eventId: text("event_id").notNull(),
+  type: text("type").notNull(),
+  subject: text("subject").notNull(),
+  version: bigint("version", { mode: "bigint" }).notNull(),
+  position: bigint("position", { mode: "bigint" }).notNull(),
+  createdAt: time("created_at").notNull(),
+  payload: bytea("payload").notNull(),
+  parkedAt: time("parked_at").notNull().default(now),
 });

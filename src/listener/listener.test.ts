@@ -1,57 +1,17 @@
+/** One port for HTTP/1.1 and HTTP/2: how they are told apart, which limits hold, and who harms nobody. */
 import assert from "node:assert/strict";
-import { createHook } from "node:async_hooks";
 import { EventEmitter, once } from "node:events";
-import http from "node:http";
 import http2 from "node:http2";
-import net from "node:net";
+import type net from "node:net";
 import { test } from "node:test";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { systemClock } from "../clock.ts";
 import { StartupError } from "../errors.ts";
-import { type ListenerLimits, listen, type RequestHandler } from "./listener.ts";
+import { echo, openHttp2, startListener } from "../testing/listener.ts";
+import { callHttp2, rawSocket, textOf } from "../testing/listener-sockets.ts";
+import { listen } from "./listener.ts";
 
 const preface = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
-const graceNobodyWaitsForMs = 3_600_000;
-
-/** Answers with the protocol, the method and the body; a request that breaks off is not answered. */
-const echo: RequestHandler = (request, response) => {
-  let body = "";
-  request.on("data", (chunk) => {
-    body += chunk;
-  });
-  request.on("end", () => response.end(`${request.httpVersion} ${request.method} ${body}`));
-};
-
-function start(options: { handler?: RequestHandler; limits?: Partial<ListenerLimits>; monotonic?: () => number } = {}) {
-  const clock = { ...systemClock, ...(options.monotonic && { monotonic: options.monotonic }) };
-  return listen({ host: "127.0.0.1", port: 0, handler: options.handler ?? echo, limits: options.limits, clock });
-}
-
-async function rawSocket(port: number): Promise<net.Socket> {
-  const socket = net.connect({ port, host: "127.0.0.1", noDelay: true });
-  socket.on("error", () => {});
-  await once(socket, "connect");
-  return socket;
-}
-
-async function http2Client(url: string): Promise<http2.ClientHttp2Session> {
-  const session = http2.connect(url);
-  session.on("error", () => {});
-  await once(session, "remoteSettings");
-  return session;
-}
-
-async function textOf(stream: AsyncIterable<unknown>): Promise<string> {
-  let text = "";
-  for await (const chunk of stream) text += chunk;
-  return text;
-}
-
-function callHttp2(session: http2.ClientHttp2Session, body: string): Promise<string> {
-  const stream = session.request({ ":method": "POST", ":path": "/" });
-  stream.end(body);
-  return textOf(stream);
-}
 
 /** Writes one byte at a time and waits until each has left, so that the server reads them apart. */
 async function drip(socket: net.Socket, bytes: Buffer): Promise<void> {
@@ -104,9 +64,9 @@ function onFrames(socket: net.Socket, onFrame: (type: number, streamId: number, 
 }
 
 test("HTTP/1.1 and HTTP/2 are answered on one port, whose number is told", async () => {
-  await using listener = await start();
+  await using listener = await startListener();
   assert.equal(listener.url, `http://127.0.0.1:${listener.port}`);
-  const session = await http2Client(listener.url);
+  const session = await openHttp2(listener.url);
   assert.equal(await callHttp2(session, "two"), "2.0 POST two");
   const answer = await fetch(listener.url, { method: "POST", body: "one" });
   assert.equal(await answer.text(), "1.1 POST one");
@@ -115,12 +75,12 @@ test("HTTP/1.1 and HTTP/2 are answered on one port, whose number is told", async
 });
 
 test("a connectNodeAdapter is a handler", async () => {
-  await using listener = await start({ handler: connectNodeAdapter({ routes: () => {} }) });
+  await using listener = await startListener({ handler: connectNodeAdapter({ routes: () => {} }) });
   assert.equal((await fetch(listener.url)).status, 404);
 });
 
 test("a POST and an HTTP/2 preface that arrive byte by byte are told apart", async () => {
-  await using listener = await start();
+  await using listener = await startListener();
   const one = await rawSocket(listener.port);
   await drip(one, Buffer.from("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\none"));
   assert.match(await textOf(one), /^HTTP\/1\.1 200 OK[\s\S]*1\.1 POST one/);
@@ -135,7 +95,9 @@ test("a POST and an HTTP/2 preface that arrive byte by byte are told apart", asy
 });
 
 test("S-H2-11 whoever is too slow to say what it wants is cut, and others are served meanwhile", async () => {
-  await using listener = await start({ limits: { sniffTimeoutMs: 150, headersTimeoutMs: 150, requestTimeoutMs: 300 } });
+  await using listener = await startListener({
+    limits: { sniffTimeoutMs: 150, headersTimeoutMs: 150, requestTimeoutMs: 300 },
+  });
   const slow = [
     "",
     "P",
@@ -156,7 +118,7 @@ test("S-H2-11 whoever is too slow to say what it wants is cut, and others are se
 });
 
 test("HTTP/1.1 headers over the limit are answered 431", async () => {
-  await using listener = await start({ limits: { maxHeaderBytes: 2_000 } });
+  await using listener = await startListener({ limits: { maxHeaderBytes: 2_000 } });
   const within = { "x-long": "v".repeat(1_500), connection: "close" };
   assert.equal((await fetch(listener.url, { headers: within })).status, 200);
   assert.equal((await fetch(listener.url, { headers: { "x-long": "v".repeat(2_500) } })).status, 431);
@@ -165,7 +127,7 @@ test("HTTP/1.1 headers over the limit are answered 431", async () => {
 for (const acknowledgement of ["acknowledges", "never acknowledges"]) {
   test(`HTTP/2 headers over the limit reset the stream of a peer that ${acknowledgement} our settings`, async () => {
     let calls = 0;
-    await using listener = await start({
+    await using listener = await startListener({
       limits: { maxHeaderBytes: 2_000 },
       handler: (...call) => {
         calls++;
@@ -191,7 +153,7 @@ for (const acknowledgement of ["acknowledges", "never acknowledges"]) {
 
 test("streams over the limit are refused, also to a peer that never acknowledges our settings", async () => {
   let calls = 0;
-  await using listener = await start({ limits: { maxConcurrentStreams: 5 }, handler: () => calls++ });
+  await using listener = await startListener({ limits: { maxConcurrentStreams: 5 }, handler: () => calls++ });
   const socket = await rawSocket(listener.port);
   const refused: number[] = [];
   const frames = new EventEmitter();
@@ -213,16 +175,19 @@ test("an HTTP/2 session is closed after its idle time, but never while a stream 
   let nowMs = 0;
   const handled = new EventEmitter();
   const clockReads = new EventEmitter();
-  await using listener = await start({
-    monotonic: () => {
-      clockReads.emit("read");
-      return nowMs;
+  await using listener = await startListener({
+    clock: {
+      ...systemClock,
+      monotonic: () => {
+        clockReads.emit("read");
+        return nowMs;
+      },
     },
     limits: { sessionIdleTimeoutMs: 60_000, lingerTimeoutMs: 100 },
     handler: (_request, response) => handled.emit("call", response),
   });
-  const busy = await http2Client(listener.url);
-  const idle = await http2Client(listener.url);
+  const busy = await openHttp2(listener.url);
+  const idle = await openHttp2(listener.url);
   const call = once(handled, "call");
   const answer = callHttp2(busy, "");
   const [response] = await call;
@@ -240,111 +205,8 @@ test("an HTTP/2 session is closed after its idle time, but never while a stream 
   busy.close();
 });
 
-test("a peer that does not close its side after our goodbye is cut after the linger time", async () => {
-  await using listener = await start({ limits: { lingerTimeoutMs: 50 } });
-  const socket = net.connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true });
-  socket.on("error", () => {});
-  const settings = once(socket, "data");
-  socket.write(Buffer.concat([preface, frame(4, 0, 0)]));
-  await settings;
-  await listener.drain(graceNobodyWaitsForMs);
-  assert.equal(listener.connectionCount(), 0);
-  socket.destroy();
-});
-
-test("R-DEP-04 a drain ends at once when every connection is idle or has not said anything", async () => {
-  await using listener = await start();
-  const agent = new http.Agent({ keepAlive: true });
-  const [answer] = await once(http.get(listener.url, { agent }), "response");
-  await textOf(answer);
-  const session = await http2Client(listener.url);
-  assert.equal(await callHttp2(session, "x"), "2.0 POST x");
-  const silent = await rawSocket(listener.port);
-  const goodbyes = Promise.all([once(session, "goaway"), once(silent, "close")]);
-  await listener.drain(graceNobodyWaitsForMs);
-  await goodbyes;
-  await assert.rejects(fetch(listener.url));
-  agent.destroy();
-});
-
-test("a drain waits for the calls in flight, on both protocols, and ends with the last", async () => {
-  const handled = new EventEmitter();
-  const responses: (http.ServerResponse | http2.Http2ServerResponse)[] = [];
-  const listener = await start({
-    handler: (_request, response) => {
-      if (responses.push(response) === 3) handled.emit("all");
-    },
-  });
-  const all = once(handled, "all");
-  const agent = new http.Agent({ keepAlive: true });
-  const session = await http2Client(listener.url);
-  const overHttp2 = callHttp2(session, "");
-  const overHttp1 = once(http.get(listener.url, { agent }), "response");
-  const begun = once(http.get(listener.url, { agent }), "response");
-  await all;
-  const [headersSent, ...others] = responses.sort((one) => (one.req.httpVersion === "1.1" ? -1 : 1));
-  (headersSent as http.ServerResponse).write("a part ");
-  const first = await Promise.race([overHttp1, begun]);
-
-  let drained = false;
-  const drain = listener.drain(graceNobodyWaitsForMs).then(() => {
-    drained = true;
-  });
-  await once(session, "goaway");
-  assert.equal(drained, false);
-  for (const response of others) response.end("done");
-  assert.equal(await overHttp2, "done");
-  assert.equal(drained, false);
-  headersSent!.end("and the rest");
-  assert.equal(await textOf(first[0]), "a part and the rest");
-  const [[one], [two]] = await Promise.all([overHttp1, begun]);
-  const later = one === first[0] ? two : one;
-  assert.equal(later.headers.connection, "close");
-  later.resume();
-  await drain;
-  agent.destroy();
-});
-
-test("a request that was being sent when the drain began is answered, and told that it was the last", async () => {
-  const listener = await start();
-  const socket = await rawSocket(listener.port);
-  const answers = new EventEmitter();
-  const first = once(answers, "first");
-  let text = "";
-  socket.on("data", (chunk) => {
-    text += chunk;
-    answers.emit("first");
-  });
-  const end = once(socket, "close");
-  socket.write("GET /one HTTP/1.1\r\nHost: x\r\n\r\nGET /two HTTP/1.1\r\nHost: x\r\n");
-  await first;
-  const drain = listener.drain(graceNobodyWaitsForMs);
-  text = "";
-  socket.write("\r\n");
-  await Promise.all([end, drain]);
-  assert.match(text, /^HTTP\/1\.1 200 OK\r\n[\s\S]*^Connection: close\r\n/m);
-});
-
-test("at the end of its grace a drain cuts what is left; a second drain may shorten the grace", async () => {
-  for (const graces of [[50], [graceNobodyWaitsForMs, 0]]) {
-    const handled = new EventEmitter();
-    const listener = await start({ handler: (request) => handled.emit("call", request) });
-    const session = await http2Client(listener.url);
-    const call = once(handled, "call");
-    const cut = callHttp2(session, "").catch((error) => error.code);
-    const [request] = await call;
-    const aborted = once(request, "aborted");
-    await Promise.all(graces.map((graceMs) => listener.drain(graceMs)));
-    await aborted;
-    assert.match(String(await cut), /ERR_HTTP2|ECONNRESET|^$/);
-    assert.equal(listener.connectionCount(), 0);
-    await listener.drain(graceNobodyWaitsForMs);
-    await listener[Symbol.asyncDispose]();
-  }
-});
-
 test("a port that cannot be had is a StartupError with exit code 69 that names host and port", async () => {
-  await using listener = await start();
+  await using listener = await startListener();
   const attempt = (host: string, port: number) => listen({ host, port, handler: echo, clock: systemClock });
   const isStartupError = (pattern: RegExp) => (error: unknown) => {
     assert.ok(error instanceof StartupError);
@@ -365,7 +227,7 @@ test("the url of a wildcard host can be called", async () => {
 
 test("peers that reset at any moment, or break the protocol, harm nobody", async () => {
   const handled = new EventEmitter();
-  await using listener = await start({
+  await using listener = await startListener({
     handler: (...call) => {
       handled.emit("call");
       echo(...call);
@@ -392,34 +254,4 @@ test("peers that reset at any moment, or break the protocol, harm nobody", async
     await textOf(socket);
   }
   assert.equal(await (await fetch(listener.url, { headers: { connection: "close" } })).text(), "1.1 GET ");
-});
-
-test("a hundred connections and a drain leave no socket and no timer behind", async () => {
-  // Handles made from here on, so that what other tests leave to close does not count.
-  const open = new Set<number>();
-  const watched = ["Timeout", "TCPWRAP", "TCPSERVERWRAP"];
-  const hook = createHook({
-    init: (id, type) => watched.includes(type) && open.add(id),
-    destroy: (id) => open.delete(id),
-  }).enable();
-  const listener = await start({
-    handler: (request, response, peer) => {
-      response.sendDate = false; // node keeps a timer of its own for the date
-      echo(request, response, peer);
-    },
-  });
-  for (let round = 0; round < 50; round++) {
-    const session = await http2Client(listener.url);
-    assert.equal(await callHttp2(session, "x"), "2.0 POST x");
-    const closed = once(session, "close");
-    session.close();
-    await closed;
-    const [answer] = await once(http.get(listener.url, { agent: false }), "response");
-    await textOf(answer);
-  }
-  await listener.drain(graceNobodyWaitsForMs);
-  // Node forgets a closed handle a few turns of the loop later.
-  for (let turn = 0; turn < 1_000 && open.size > 0; turn++) await new Promise((resolve) => setImmediate(resolve));
-  hook.disable();
-  assert.equal(open.size, 0);
 });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { EmptySchema } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
+import { WhenStale } from "../../gen/concierge/options/v1/access_pb.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../gen/grpc/reflection/v1/reflection_pb.ts";
 import { ServerReflection as AlphaReflection } from "../../gen/grpc/reflection/v1alpha/reflection_pb.ts";
@@ -28,6 +29,12 @@ const stops: [what: string, service: string, who: Who | undefined, message: RegE
   ["a method with an empty rule", "TestService", { case: undefined }, /does not say who may call it/],
   ["an internal method for users", "TestInternalService", { case: "user", value: {} }, /must list its callers/],
   ["an internal method for everybody", "TestInternalService", { case: "public", value: {} }, /must list its callers/],
+  [
+    "a method with side effects that goes on while auth is away",
+    "TestService",
+    { case: "user", value: { whenStale: WhenStale.UNTIL_EXPIRY } },
+    /only a method with NO_SIDE_EFFECTS/,
+  ],
   ["a public method for services", "TestService", { case: "callers", value: { services: ["a"] } }, /only internal/],
 ];
 
@@ -99,10 +106,11 @@ concierge.access.v1.AccessInternalService/UnassignRole         internal  backend
 concierge.access.v1.AccessService/GetMyRoles                   public    a person with a live session
 concierge.auth.v1.AuthInternalService/CheckSession             internal  access greeter notification user backends operators
 concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
+concierge.auth.v1.AuthInternalService/ListEndedSessions        internal  access greeter notification user backends operators
 concierge.auth.v1.AuthService/Login                            public    anybody
 concierge.auth.v1.AuthService/Logout                           public    anybody
 concierge.auth.v1.AuthService/RegisterUser                     public    anybody
-concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session
+concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session, until its token expires
 concierge.greeter.v1.GreeterService/SayHelloBidirectional      public    a person with a live session
 concierge.greeter.v1.GreeterService/SayHelloClientStream       public    a person with a live session
 concierge.greeter.v1.GreeterService/SayHelloStream             public    a person with a live session
@@ -114,7 +122,7 @@ concierge.notification.v1.NotificationService/ListMyNotifications public    a pe
 concierge.notification.v1.NotificationService/MarkReceived     public    a person with a live session
 concierge.notification.v1.NotificationService/RegisterDevice   public    a person with a live session
 concierge.user.v1.UserInternalService/GetUser                  internal  backends operators
-concierge.user.v1.UserService/GetMe                            public    a person with a live session
+concierge.user.v1.UserService/GetMe                            public    a person with a live session, until its token expires
 `;
 
 test("who may call what, for every method of every service", () => {
@@ -123,7 +131,7 @@ test("who may call what, for every method of every service", () => {
     const rule = accessRule(method);
     const who = {
       public: () => "anybody",
-      user: () => "a person with a live session",
+      user: () => (rule.who === "user" ? personOf(rule) : ""),
       callers: () => (rule.who === "callers" ? callersOf(rule) : ""),
     }[rule.who]();
     return `${method.parent.typeName}/${method.name} ${sideOf(method.parent)} ${who}`;
@@ -133,6 +141,10 @@ test("who may call what, for every method of every service", () => {
     .map((line) => line.replaceAll(/ +/g, " "));
   assert.deepEqual(actual.sort(), expected);
 });
+
+function personOf({ whenStale }: { whenStale: "closed" | "until_expiry" }): string {
+  return `a person with a live session${whenStale === "closed" ? "" : ", until its token expires"}`;
+}
 
 function callersOf(rule: { services: string[]; backends: boolean; operators: boolean }): string {
   return [...rule.services, ...(rule.backends ? ["backends"] : []), ...(rule.operators ? ["operators"] : [])].join(" ");

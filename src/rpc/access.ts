@@ -4,14 +4,16 @@
  * rules are listed here.
  */
 import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
-import { access } from "../../gen/concierge/options/v1/access_pb.ts";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { access, type User, WhenStale as WhenStaleOption } from "../../gen/concierge/options/v1/access_pb.ts";
 import type { ServiceKey } from "../config.ts";
 import { StartupError } from "../errors.ts";
+import type { WhenStale } from "../token/session-check.ts";
 
 export type AccessRule =
   | { who: "public" }
-  | { who: "user" }
-  | { who: "callers"; services: string[]; backends: boolean; operators: boolean };
+  | { who: "user"; whenStale: WhenStale }
+  | { who: "callers"; services: string[]; backends: boolean; operators: boolean; readers?: boolean };
 
 /** Open to everybody: health tells no secret, reflection is only mounted where it is wanted. */
 const THIRD_PARTY: Record<string, AccessRule> = {
@@ -39,13 +41,22 @@ export function accessRule(method: DescMethod): AccessRule {
     case "user":
       if (sideOf(method.parent) === "internal")
         throw new StartupError(`${name}: an internal method must list its callers`);
-      return { who: option.case };
+      return option.case === "public"
+        ? { who: "public" }
+        : { who: "user", whenStale: whenStaleOf(method, option.value) };
     case "callers":
       if (sideOf(method.parent) === "public") throw new StartupError(`${name}: only internal methods may list callers`);
       return { who: "callers", ...option.value };
     default:
       throw new StartupError(`${name} does not say who may call it (option concierge.options.v1.access)`);
   }
+}
+
+/** Who goes on without knowing whether a session lives may at least change nothing. */
+function whenStaleOf({ parent, name, idempotency }: DescMethod, { whenStale }: User): WhenStale {
+  if (whenStale !== WhenStaleOption.UNTIL_EXPIRY) return "closed";
+  if (idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return "until_expiry";
+  throw new StartupError(`${parent.typeName}/${name}: only a method with NO_SIDE_EFFECTS may go on while auth is away`);
 }
 
 /** Whether the holder of a key may call a method with this rule. */
@@ -55,7 +66,7 @@ export function mayCall(
 ): boolean {
   switch (caller.kind) {
     case "service":
-      return rule.services.includes(caller.name);
+      return rule.services.includes(caller.name) || rule.readers === true;
     case "backend":
       return rule.backends;
     case "operator":

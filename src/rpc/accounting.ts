@@ -3,8 +3,9 @@
  * one line in the log and its place in the metrics, however it ended.
  */
 import type { IncomingHttpHeaders } from "node:http";
-import type { DescMethod } from "@bufbuild/protobuf";
+import { type DescMethod, getOption } from "@bufbuild/protobuf";
 import { v7 as uuidv7 } from "uuid";
+import { mostly_waits } from "../../gen/concierge/options/v1/limits_pb.ts";
 import type { Clock } from "../clock.ts";
 import { Code, type Reason, reasonOf } from "../errors.ts";
 import type { Peer } from "../listener/listener.ts";
@@ -92,5 +93,19 @@ export function closeCall(call: Call, isDelivered: boolean, { log, clock, metric
     durationMs: Math.round(durationMs * 1000) / 1000,
   };
   if (fault !== undefined) log.error({ ...line, error: fault }, "call failed");
+  else if (code === undefined && isRoutine(method)) log.debug(line, "call");
   else log.info(line, "call");
+}
+
+const routines = new WeakMap<DescMethod, boolean>();
+
+/** Whether a method is called again and again to wait for something: a line for each would bury the log. */
+function isRoutine(method: DescMethod | undefined): boolean {
+  if (!method) return false;
+  let is = routines.get(method);
+  if (is === undefined) {
+    is = getOption(method, mostly_waits);
+    routines.set(method, is);
+  }
+  return is;
 }

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { createPrivateKey } from "node:crypto";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import http2 from "node:http2";
-import { after, before, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { AuthInternalService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { FeedInternalService } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import { GreeterService } from "../../gen/concierge/greeter/v1/greeter_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { Code } from "../errors.ts";
@@ -12,6 +17,7 @@ import { compact, forgeTokens, signWith } from "../testing/forged-tokens.ts";
 import { startTestService, type TestSystem } from "../testing/system.ts";
 import { until } from "../testing/until.ts";
 import { allWires, callWire, wireName } from "../testing/wire.ts";
+import { FRESH_MS } from "../token/freshness.ts";
 import { publicKeySet } from "../token/signing-keys.ts";
 import { answerJson } from "./json.ts";
 
@@ -20,8 +26,23 @@ const IN_FLIGHT = 100;
 const KEYS_PATH = "/.well-known/jwks.json";
 const hello = { method: GreeterService.method.sayHello, message: { name: "Ann" } };
 
-/** How something in auth's place answers the question whether a session is live. */
+const place = { epoch: "1", position: 0n };
+
+/** How something in auth's place answers whatever is about sessions. */
 type Behaviour = (response: NodeResponse) => void;
+
+/** What auth answers of sessions as long as nobody logs out. */
+const quietFeed = connectNodeAdapter({
+  routes(router) {
+    router.service(AuthInternalService, { listEndedSessions: () => ({ start: place }) });
+    router.service(FeedInternalService, {
+      async read() {
+        await delay(100);
+        return { next: place, complete: true };
+      },
+    });
+  },
+});
 
 const grpcStatus =
   (status: Code): Behaviour =>
@@ -40,10 +61,11 @@ const httpStatus =
     response.end();
   };
 
-describe("greeter while auth publishes its keys and can do nothing else", () => {
+describe("greeter while auth publishes its keys and can, or could until now, do nothing else", () => {
   let system: TestSystem;
   let inPlaceOfAuth: Listener;
   let behaviour: Behaviour = httpStatus(503);
+  let isFollowed = true;
   let keyRequests = 0;
   let keySetsGiven = 0;
   let sessionQuestions = 0;
@@ -54,6 +76,23 @@ describe("greeter while auth publishes its keys and can do nothing else", () => 
     await system.server.ready;
     // Once for its start, and once more by the job that runs every minute from then on.
     await until("greeter has fetched its keys twice", () => keySetsGiven >= 2);
+  });
+
+  /** Its knowledge of sessions is as old as it may be, or a millisecond older. */
+  async function loseFeed(ageMs: number) {
+    // What was read before does not count any more.
+    await system.advance(2 * FRESH_MS);
+    await until("greeter is up to date", async () => {
+      const { code } = await greet();
+      return code === undefined;
+    });
+    isFollowed = false;
+    // Whatever is on its way was asked before this.
+    await system.advance(ageMs);
+  }
+
+  beforeEach(() => {
+    isFollowed = true;
   });
 
   after(async () => {
@@ -68,7 +107,8 @@ describe("greeter while auth publishes its keys and can do nothing else", () => 
       clock: systemClock,
       handler(request, response) {
         if (request.url === KEYS_PATH) return answerKeys(request, response);
-        sessionQuestions++;
+        if (request.url?.endsWith("/CheckSession")) sessionQuestions++;
+        else if (isFollowed) return quietFeed(request as IncomingMessage, response as ServerResponse);
         request.resume();
         behaviour(response);
       },
@@ -96,13 +136,16 @@ describe("greeter while auth publishes its keys and can do nothing else", () => 
     return compact({ alg: key.alg, typ: "at+jwt", kid: key.kid }, goodClaims(), sign);
   }
 
+  function greet(wire = allWires[0]!) {
+    return callWire(wire, system.publicUrl, { ...hello, headers: [["authorization", `Bearer ${goodToken()}`]] });
+  }
+
   /** Asks on every wire, each with a session of its own, as answers about one session are shared. */
   async function assertStale() {
     const askedBefore = sessionQuestions;
     await Promise.all(
       allWires.map(async (wire) => {
-        const headers = [["authorization", `Bearer ${goodToken()}`]] as const;
-        const { code, reason, message } = await callWire(wire, system.publicUrl, { ...hello, headers });
+        const { code, reason, message } = await greet(wire);
         assert.equal(code, Code.Unavailable, wireName(wire));
         assert.equal(reason, "AUTH_STALE", wireName(wire));
         assert.equal(message, "the session could not be checked", wireName(wire));
@@ -111,7 +154,20 @@ describe("greeter while auth publishes its keys and can do nothing else", () => 
     return sessionQuestions - askedBefore;
   }
 
+  test("S-REF-16 what was known goes for 4.5 s, and auth is not asked", async () => {
+    behaviour = httpStatus(503);
+    await loseFeed(FRESH_MS);
+    const askedBefore = sessionQuestions;
+    const answers = await Promise.all(allWires.map((wire) => greet(wire)));
+    assert.deepEqual(new Set(answers.map(({ code }) => code)), new Set([undefined]));
+    assert.equal(sessionQuestions, askedBefore);
+    await system.advance(1);
+    assert.equal(await assertStale(), allWires.length);
+  });
+
   test("S-REF-16 no answer about a session is never a refusal: AUTH_STALE", async () => {
+    behaviour = httpStatus(503);
+    await loseFeed(FRESH_MS + 1);
     const odd = [httpStatus(503), httpStatus(401), httpStatus(200), grpcStatus(Code.Unauthenticated)];
     for (const next of [...odd, grpcStatus(Code.PermissionDenied), grpcStatus(Code.NotFound), silent]) {
       behaviour = next;
@@ -178,6 +234,7 @@ describe("greeter while auth publishes its keys and can do nothing else", () => 
   });
 
   test("S-REF-16 auth gone altogether: AUTH_STALE, and unknown key ids are still refused", async () => {
+    await loseFeed(FRESH_MS + 1);
     await inPlaceOfAuth.drain(0);
     try {
       assert.equal(await assertStale(), 0);

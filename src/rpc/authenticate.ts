@@ -22,6 +22,8 @@ export interface Authentication {
   /** The keys behind verifyAccessToken. */
   keyRing: KeyRing;
   checkSession: SessionCheck;
+  /** Calls back as soon as a session is known to have ended; not there where that is known of no session. */
+  onSessionEnded?(sessionId: string, listener: () => void): () => void;
   verifyServiceToken: ServiceTokenVerifier;
 }
 
@@ -33,7 +35,7 @@ export async function authenticate(authentication: Authentication, rule: AccessR
     case "public":
       return;
     case "user":
-      return authenticateUser(authentication, call);
+      return authenticateUser(authentication, rule, call);
     case "callers":
       return authenticateService(authentication, rule, call);
   }
@@ -48,6 +50,7 @@ export function unauthenticated(call: Call, refusal: Refusal) {
 
 async function authenticateUser(
   { verifyAccessToken, keyRing, checkSession }: Authentication,
+  { whenStale }: AccessRule & { who: "user" },
   call: Call,
 ): Promise<void> {
   const token = bearerToken(call);
@@ -57,10 +60,12 @@ async function authenticateUser(
     verified = verifyAccessToken(token);
   }
   if (!verified.ok) throw unauthenticated(call, verified.why);
-  if (!(await checkSession(verified.claims))) throw unauthenticated(call, "session_ended");
-  const { userId, sessionId, expiresAt } = verified.claims;
+  const { claims } = verified;
+  const live = checkSession(claims, whenStale);
+  if (live !== true && !(await live)) throw unauthenticated(call, "session_ended");
+  const { userId, sessionId } = claims;
   call.caller = { kind: "user", userId, sessionId };
-  call.tokenExpiresAt = expiresAt;
+  call.claims = claims;
 }
 
 function authenticateService(
@@ -70,7 +75,7 @@ function authenticateService(
 ): void {
   const verified = verifyServiceToken(onlyHeader(call, SERVICE_TOKEN_HEADER), call.target.split("?", 1)[0]!);
   if (!verified.ok) throw unauthenticated(call, verified.why);
-  const { caller, kind, digest, tokenId, expiresAt } = verified.claims;
+  const { caller, callee, kind, digest, tokenId, expiresAt } = verified.claims;
   const isGet = call.httpMethod === "GET";
   const { methodKind, idempotency } = call.method!;
   // A token is for a path, and a path with a query is another one; only Connect's GET carries its message there.
@@ -78,7 +83,7 @@ function authenticateService(
   const mayLackDigest = methodKind !== "unary" || (kind === "operator" && mode !== "production");
   if (digest === undefined && !mayLackDigest) throw unauthenticated(call, "digest_missing");
   if (digest !== undefined && isGet && digestOfGet(call.target) !== digest) throw unauthenticated(call, "bad_digest");
-  call.caller = { kind, name: caller };
+  call.caller = { kind, name: caller, callee };
   if (!mayCall(rule, { kind, name: caller })) {
     throw fail(Code.PermissionDenied, "CALLER_NOT_ALLOWED", "this caller may not call this method");
   }

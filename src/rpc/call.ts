@@ -14,14 +14,22 @@ import type { ServiceKey } from "../config.ts";
 import type { Code, Reason } from "../errors.ts";
 import type { Peer } from "../listener/listener.ts";
 import { type CallTrace, traceKey } from "../telemetry/traces.ts";
+import type { AccessClaims } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
+import type { AccessRule } from "./access.ts";
+import type { Authentication } from "./authenticate.ts";
 import type { Load } from "./overload.ts";
 
 /** Who calls, once that is proven. */
 export type Caller =
   | { kind: "anonymous" }
   | { kind: "user"; userId: string; sessionId: string }
-  | { kind: ServiceKey["kind"]; name: string };
+  | {
+      kind: ServiceKey["kind"];
+      name: string;
+      /** The service that the token was for. */
+      callee: string;
+    };
 
 export interface Call {
   /** Also answered in the header `x-request-id`. */
@@ -39,10 +47,10 @@ export interface Call {
   method?: DescMethod;
   caller: Caller;
   trace: CallTrace;
-  /** End of the caller's access token, in seconds since 1970: a stream does not outlive it. */
-  tokenExpiresAt?: number;
-  /** Called once the caller may call, before the body is read. */
-  onAdmitted?: () => void;
+  /** What the access token of a person says: a stream outlives neither the token nor its session. */
+  claims?: AccessClaims;
+  /** Called once the caller may call, before the body is read, with what has decided it. */
+  onAdmitted?: (rule: AccessRule, authentication: Authentication) => void;
   /** A service token's id to spend before a method runs that is not declared idempotent. */
   toSpend?: { tokenId: string; expiresAt: number };
   /** SHA-256 that the message must have, base64url. */

@@ -9,7 +9,15 @@ import { Code, fail } from "../errors.ts";
 import { type TestMethod, testService } from "../testing/contract.ts";
 import { type Edge, startEdge } from "../testing/edge.ts";
 import { type HeaderLine, sendHttp } from "../testing/http.ts";
-import { clientOpening, FrameFlag, FrameType, http2Frame, postBlock, settingsAck } from "../testing/http2-frames.ts";
+import {
+  clientOpening,
+  FrameFlag,
+  FrameType,
+  http2Frame,
+  postBlock,
+  settingsAck,
+  windowUpdate,
+} from "../testing/http2-frames.ts";
 import { openRaw, type RawConnection } from "../testing/listener.ts";
 import { until } from "../testing/until.ts";
 import { frameMessage } from "../testing/wire.ts";
@@ -57,6 +65,14 @@ function headersFrame(streamId: number, method: string, type: string, more: Head
 
 const dataFrame = (streamId: number, bytes: Buffer, flags = 0) => http2Frame(FrameType.data, flags, streamId, bytes);
 const endFrame = (streamId: number) => dataFrame(streamId, Buffer.alloc(0), FrameFlag.endStream);
+
+/** SETTINGS: how many bytes of each answer the client takes. */
+function initialWindow(bytes: number): Buffer {
+  const setting = Buffer.alloc(6);
+  setting.writeUInt16BE(4); // INITIAL_WINDOW_SIZE
+  setting.writeUInt32BE(bytes, 2);
+  return http2Frame(FrameType.settings, 0, 0, setting);
+}
 
 /** What of a stream came back: "headers", "data", "reset 0", with "end" where its flag said so. */
 function storyOf({ frames }: RawConnection, streamId: number): string[] {
@@ -111,17 +127,13 @@ for (const fastPath of [true, false]) {
       test(`is not lost when it is given while the socket is full (${type})`, async () => {
         using connection = await raw();
         const { socket } = connection;
-        const window = Buffer.alloc(6);
-        window.writeUInt16BE(4); // INITIAL_WINDOW_SIZE
-        window.writeUInt32BE(2 * HUGE_BYTES, 2);
-        const settings = http2Frame(FrameType.settings, 0, 0, window);
         const before = edge.seen.length;
         const late = headersFrame(1, "Once", type, [
           ["grpc-timeout", `${DEADLINE_MS}m`],
           ["connect-timeout-ms", `${DEADLINE_MS}`],
           ["content-length", "100"],
         ]);
-        socket.write(Buffer.concat([clientOpening(), settingsAck, settings, late]));
+        socket.write(Buffer.concat([clientOpening(), settingsAck, initialWindow(2 * HUGE_BYTES), late]));
         await until("the late call", () => edge.seen.length === before + 1);
         socket.pause();
         const huge = [headersFrame(3, "Once", "application/proto"), dataFrame(3, ann, FrameFlag.endStream)];
@@ -132,6 +144,18 @@ for (const fastPath of [true, false]) {
         assert.match(storyOf(connection, 1).join(), /^headers.* end,reset 0$/);
       });
     }
+
+    test("of a full listener is not lost when its client has no room for it yet", async () => {
+      await using full = await startEdge({ implementations, fastPath, limits: { callsInFlight: 0 } });
+      using connection = await openRaw(Number(new URL(full.url).port));
+      const begun = headersFrame(1, "Mine", "application/proto", [["content-length", "100"]]);
+      connection.socket.write(Buffer.concat([clientOpening(), settingsAck, initialWindow(0), begun]));
+      await connection.frame(FrameType.headers, 1);
+      for (let turns = 0; turns < 20; turns++) await turn();
+      connection.socket.write(windowUpdate(1, 10_000));
+      await connection.frame(FrameType.resetStream, 1);
+      assert.match(storyOf(connection, 1).join(), /^headers,data( end|,data end),reset 0$/);
+    });
 
     test("of a stream gives its client a moment to end its own side, and ends it if it does not", async () => {
       using connection = await raw();

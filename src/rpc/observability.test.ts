@@ -1,8 +1,9 @@
 /** What operators see of a system that runs: metrics, traces and log lines that agree, and no secret in any of them. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { Code } from "@connectrpc/connect";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
-import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
+import { UserInternalService, UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
 import { sendHttp } from "../testing/http.ts";
 import { startTestSystem, type TestSystem } from "../testing/system.ts";
 import { type CollectedSpan, startTraceCollector, type TraceCollector } from "../testing/trace-collector.ts";
@@ -10,7 +11,8 @@ import { until } from "../testing/until.ts";
 
 const TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN_ID = "00f067aa0ba902b7";
-const CLIENTS_HEADERS = { traceparent: `00-${TRACE_ID}-${SPAN_ID}-00`, tracestate: "x=canary-state" };
+const SERVICES_HEADERS = { traceparent: `00-${TRACE_ID}-${SPAN_ID}-01` };
+const CLIENTS_HEADERS = { tracestate: "x=canary-state" };
 
 describe("a system that is watched", () => {
   let collector: TraceCollector;
@@ -34,30 +36,34 @@ describe("a system that is watched", () => {
   const seriesOf = (text: string) => text.split("\n").filter((line) => !line.startsWith("#")).length;
 
   test("one trace goes from the client's call to the services that it needs, and into the log", async () => {
-    const { accessToken } = await system.newUser();
-    await system.asUser(UserService, accessToken).getMe({}, { headers: CLIENTS_HEADERS });
+    // Nobody knows this one, so user asks access, and access asks auth.
+    const client = system.asService(UserInternalService, "backend", "user");
+    const asked = client.getUser({ userId: crypto.randomUUID() }, { headers: SERVICES_HEADERS });
+    await assert.rejects(asked, { code: Code.NotFound });
+    const chain = [
+      "server concierge.user.v1.UserInternalService/GetUser",
+      "client concierge.access.v1.AccessInternalService/GetUserRoles",
+      "server concierge.access.v1.AccessInternalService/GetUserRoles",
+      "client concierge.auth.v1.AuthInternalService/GetAccount",
+      "server concierge.auth.v1.AuthInternalService/GetAccount",
+    ];
     const ours = await until("the trace", () => {
       const spans = collector.spans.filter(({ traceId }) => traceId === TRACE_ID);
-      return spans.length === 7 && spans;
+      return spans.length === chain.length && spans;
     });
     const nameOf = ({ name, kind }: CollectedSpan) => `${kind === 2 ? "server" : "client"} ${name}`;
-    const root = ours.find(({ parentSpanId }) => parentSpanId === SPAN_ID)!;
-    assert.equal(nameOf(root), "server concierge.user.v1.UserService/GetMe");
-    assert.equal(root.attributes["concierge.caller.kind"], "user");
-    const calls = ours.filter(({ parentSpanId }) => parentSpanId === root.spanId);
-    assert.deepEqual(calls.map(nameOf).sort(), [
-      "client concierge.access.v1.AccessInternalService/GetUserRoles",
-      "client concierge.auth.v1.AuthInternalService/GetAccount",
-    ]);
-    for (const { spanId, name } of calls) {
-      const callee = ours.find(({ parentSpanId }) => parentSpanId === spanId)!;
-      assert.equal(nameOf(callee), `server ${name}`);
+    let parentSpanId: string | undefined = SPAN_ID;
+    for (const expected of chain) {
+      const [span, ...others] = ours.filter((each) => each.parentSpanId === parentSpanId);
+      assert.deepEqual([span && nameOf(span), others], [expected, []]);
+      parentSpanId = span!.spanId;
     }
+    const root = ours.find((each) => each.parentSpanId === SPAN_ID)!;
+    assert.equal(root.attributes["concierge.caller.kind"], "backend");
     const lines = system.logLines.filter(({ traceId }) => traceId === TRACE_ID);
     assert.deepEqual(lines.map(({ procedure }) => String(procedure).split("/")[2]).sort(), [
-      "GetAccount", // asked by user, which makes the profile,
-      "GetAccount", // and by access, which gives the roles
-      "GetMe",
+      "GetAccount",
+      "GetUser",
       "GetUserRoles",
     ]);
   });
@@ -84,7 +90,7 @@ describe("a system that is watched", () => {
   test("S-LOG-01 neither passwords nor tokens are in the metrics or the traces", async () => {
     const password = `canary-${crypto.randomUUID()}`;
     const { userId, email, accessToken, refreshToken } = await system.newUser({ password });
-    await system.asUser(UserService, accessToken).getMe({}, { headers: { tracestate: CLIENTS_HEADERS.tracestate } });
+    await system.asUser(UserService, accessToken).getMe({}, { headers: CLIENTS_HEADERS });
     await assert.rejects(system.asUser(AuthService).login({ email, password: `${password}!` }));
     await assert.rejects(system.asUser(UserService, `${accessToken}x`).getMe({}));
     const secrets = [password, accessToken, refreshToken, "canary-state", email, userId];

@@ -8,6 +8,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { endAfterAnswer } from "./early-answer.ts";
 import { overloaded } from "./overload.ts";
 
 /** Answers a unary call of the fast path as UNAVAILABLE / OVERLOADED. */
@@ -27,7 +28,6 @@ const CONNECT_HEADERS = {
 };
 
 export function createRefuseAtOnce(metrics: Metrics): RefuseAtOnce {
-  const endSoon = createSweep();
   return (stream, protocol, method) => {
     metrics.callStarted();
     metrics.callEnded({ method, protocol, code: error.code, durationMs: 0 });
@@ -38,26 +38,8 @@ export function createRefuseAtOnce(metrics: Metrics): RefuseAtOnce {
       stream.respond(CONNECT_HEADERS);
       stream.end(CONNECT_BODY);
     }
-    // Throws the body away.
+    // Throws the body away. One that came with its headers is over before anybody looks, and its stream ends by itself.
     stream.resume();
-    endSoon(stream);
-  };
-}
-
-/**
- * Ends streams whose body is still not over after the next turn of the event loop. A body that came with its headers is, and
- * its stream has ended by itself, which costs a fifth less; so one look at all of them is enough.
- */
-function createSweep(): (stream: http2.ServerHttp2Stream) => void {
-  let refused: http2.ServerHttp2Stream[] = [];
-  const sweep = () => {
-    const old = refused;
-    refused = [];
-    setImmediate(() => {
-      for (const stream of old) if (!stream.readableEnded) stream.destroy();
-    });
-  };
-  return (stream) => {
-    if (refused.push(stream) === 1) setImmediate(sweep);
+    endAfterAnswer(stream);
   };
 }

@@ -6,7 +6,7 @@ import { createRegistry, type DescMethod, getOption, hasOption, type Message } f
 import { ConnectError, createConnectRouter, type HandlerContext, type MethodImpl } from "@connectrpc/connect";
 import type { Compression, UniversalHandler } from "@connectrpc/connect/protocol";
 import { compressionBrotli, compressionGzip } from "@connectrpc/connect-node";
-import { max_request_bytes } from "../../gen/concierge/options/v1/limits_pb.ts";
+import { max_request_bytes, mostly_waits } from "../../gen/concierge/options/v1/limits_pb.ts";
 import type { PlatformConfig } from "../config.ts";
 import type { Implementation } from "../service.ts";
 import { type AccessRule, accessRule, type Side } from "./access.ts";
@@ -47,7 +47,8 @@ export interface Route {
   /** None where nobody has to be known and nothing is spent: health and reflection. */
   service: StepsOf | undefined;
   limits: RpcLimits;
-  load: Load;
+  /** Where its calls take places; not those of streams and of methods that mostly wait, nor those that are open to everybody. */
+  load: Load | undefined;
   /** Through Connect, in any protocol. */
   handler: UniversalHandler;
   implementation: (input: Message, context: HandlerContext) => unknown;
@@ -55,9 +56,9 @@ export interface Route {
 
 export type Routes = Map<string, Route>;
 
-/** Whether a call would find no place. Streams take none, and neither do health and reflection. */
-export function isFull({ method, service, load }: Route): boolean {
-  return load.isFull && service !== undefined && method.methodKind === "unary";
+/** Whether a call would find no place. */
+export function isFull({ load }: Route): boolean {
+  return load?.isFull ?? false;
 }
 
 const HEALTH = "grpc.health.v1.Health";
@@ -98,13 +99,19 @@ export function createRoutes(limits: RpcLimits, served: Served[], ruleOf = acces
         if (!run) continue; // the types of implement() leave this to tests
         const own = { ...limits, messageBytes: messageBytesOf(method, limits) };
         const bound = run.bind(implementation);
-        const route = { method, rule: ruleOf(method), service, limits: own, load, implementation: bound };
+        const taken = service && takesPlace(method) ? load : undefined;
+        const route = { method, rule: ruleOf(method), service, limits: own, load: taken, implementation: bound };
         const handler = createHandler(route);
         routes.set(handler.requestPath, { ...route, handler });
       }
     }
   }
   return routes;
+}
+
+/** A stream lasts and mostly waits; the listener bounds how many there are. */
+function takesPlace(method: DescMethod): boolean {
+  return method.methodKind === "unary" && !getOption(method, mostly_waits);
 }
 
 function messageBytesOf(method: DescMethod, { messageBytes }: RpcLimits): number {

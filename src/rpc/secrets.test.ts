@@ -113,7 +113,13 @@ describe("a system that knows secrets", () => {
     await assert.rejects(client(AuthService).login({ email, password: `${password}!` }));
     await assert.rejects(client(AuthService).registerUser({ email, password, firstName: "A", lastName: "B" }));
     await client(AuthService).logout({ refreshToken });
-    await assert.rejects(client(UserService).getMe({}, options));
+    const getMe = () => client(UserService).getMe({}, options);
+    await until("the logout is known", () =>
+      getMe().then(
+        () => false,
+        () => true,
+      ),
+    );
     sessionManager.abort();
     return person;
   }

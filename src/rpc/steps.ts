@@ -47,15 +47,14 @@ export interface StepsOf {
 const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
 
 /** Steps 5 to 9. */
-export async function admit(service: StepsOf, rule: AccessRule, call: Call, load: Load): Promise<void> {
+export async function admit(service: StepsOf, rule: AccessRule, call: Call, load: Load | undefined): Promise<void> {
   if (!service.isStarted()) throw starting();
   await authenticate(service.authentication, rule, call);
   // Whoever has left meanwhile would never give back what is taken from here on.
   if (call.isOver) throw canceled();
   refuseUnreadableQuery(call);
-  call.onAdmitted?.();
-  // A stream lasts and mostly waits; the listener bounds how many there are.
-  if (call.method!.methodKind !== "unary") return;
+  call.onAdmitted?.(rule, service.authentication);
+  if (!load) return;
   load.enter(call.peer.address);
   call.load = load;
 }

@@ -37,6 +37,8 @@ export interface Metrics extends Disposable {
   callEnded(call: EndedCall): void;
   /** A call was turned away: the cause, in words of ours such as "replay" or "rate_limited". */
   refused(cause: string): void;
+  /** A call of a person went on although nobody could tell whether the session lives. */
+  wentOnStale(): void;
   /** A unary call went the short way. */
   fastPathTaken(): void;
   gauge(gauge: Gauge): void;
@@ -72,6 +74,11 @@ export function createMetrics({ log, residentBytes }: MetricsOptions): Metrics {
     help: "Unary calls that went the short way",
     registers,
   });
+  const staleCalls = new Counter({
+    name: "rpc_server_stale_sessions_total",
+    help: "Calls that went on although nobody could tell whether the session lives",
+    registers,
+  });
   const causes = new Set<string>();
   const addGauge = gaugesOf(registry);
   const loop = watchEventLoop(log);
@@ -90,6 +97,7 @@ export function createMetrics({ log, residentBytes }: MetricsOptions): Metrics {
       if (causes.size < MAX_CAUSES) causes.add(cause);
       refusals.inc({ reason: causes.has(cause) ? cause : "other" });
     },
+    wentOnStale: () => staleCalls.inc(),
     fastPathTaken: () => fastPath.inc(),
     gauge: addGauge,
     loopLagMs: loop.lagMs,

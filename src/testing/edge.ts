@@ -46,6 +46,8 @@ export interface EdgeOptions {
   clock?: Clock;
   /** Which sessions live; all of them unless told otherwise. */
   checkSession?: SessionCheck;
+  /** Tells of sessions that end; nothing does unless told otherwise. */
+  onSessionEnded?: StepsOf["authentication"]["onSessionEnded"];
 }
 
 /** What the server did with a request's body. */
@@ -143,6 +145,7 @@ function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clo
       verifyAccessToken: createAccessTokenVerifier(keyRing, { issuer: ISSUER, clock }),
       keyRing,
       checkSession: options.checkSession ?? (() => Promise.resolve(true)),
+      onSessionEnded: options.onSessionEnded,
       verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
     },
     isStarted: options.isStarted ?? (() => true),

@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair } from "jose";
 import type { ServiceKey } from "../config.ts";
+import { readingServices } from "../feed/readers.ts";
 import { accessRule, sideOf } from "../rpc/access.ts";
 import type { ServiceDefinition } from "../service.ts";
 import type { KeySet, SetKey, SigningAlgorithm } from "./signing-keys.ts";
@@ -17,12 +18,13 @@ export function createServiceKey(caller: string, callee: string, kind: ServiceKe
   return { kid, caller, callee, kind, secret: randomBytes(SECRET_BYTES).toString("base64url") };
 }
 
-/** Every pair of services of which the first may call the second, as the contract says. */
+/** Every pair of services of which the first may call the second or read its feed, as the contract says. */
 export function pairsOf(definitions: ServiceDefinition[]): { caller: string; callee: string }[] {
   return calleesOf(definitions).flatMap((callee) => {
     const rules = callee.services.flatMap((desc) => desc.methods.map(accessRule));
     const callers = rules.flatMap((rule) => (rule.who === "callers" ? rule.services : []));
-    return [...new Set(callers)].sort().map((caller) => ({ caller, callee: callee.name }));
+    const readers = callee.events ? readingServices(callee.events) : [];
+    return [...new Set([...callers, ...readers])].sort().map((caller) => ({ caller, callee: callee.name }));
   });
 }
 

@@ -49,7 +49,13 @@ describe("service tokens", () => {
     const verified = verify(signServiceToken(key, PROCEDURE, DIGEST, clock), PROCEDURE);
     assert.ok(verified.ok);
     const { tokenId, ...claims } = verified.claims;
-    assert.deepEqual(claims, { caller: "user", kind: "service", expiresAt: NOW_SECONDS + 30, digest: DIGEST });
+    assert.deepEqual(claims, {
+      caller: "user",
+      callee: "auth",
+      kind: "service",
+      expiresAt: NOW_SECONDS + 30,
+      digest: DIGEST,
+    });
     assert.match(tokenId, /^[0-9a-f-]{36}$/);
   });
 

@@ -22,6 +22,8 @@ const TOKEN_ID = /^[A-Za-z0-9._-]{16,64}$/;
 export interface ServiceClaims {
   /** Name of the calling service, backend or operator. */
   caller: string;
+  /** Name of the service that it is for. */
+  callee: string;
   kind: ServiceKey["kind"];
   /** Id of this one token, unique per caller. */
   tokenId: string;
@@ -93,7 +95,8 @@ function checkClaims(
   if (exp - iat > LIFE_SECONDS) return { ok: false, why: "too_long_lived" };
   if (iat > nowSeconds + TOLERANCE_SECONDS) return { ok: false, why: "not_yet_valid" };
   if (nowSeconds > exp + TOLERANCE_SECONDS) return { ok: false, why: "expired" };
-  return { ok: true, claims: { caller: key.caller, kind: key.kind, tokenId: jti, expiresAt: exp, digest: bd } };
+  const { caller, callee, kind } = key;
+  return { ok: true, claims: { caller, callee, kind, tokenId: jti, expiresAt: exp, digest: bd } };
 }
 
 function mac(key: ServiceKey, signed: Buffer): Buffer {

@@ -1,7 +1,7 @@
 /**
- * Whether the session behind an access token may still be used. auth answers from its own database; the other services ask
- * it, one question at a time per session, for at most a second. No answer is never "yes" and never "no": it is
- * UNAVAILABLE / AUTH_STALE.
+ * Whether the session behind an access token may still be used. auth answers from its own database; the other services
+ * follow the sessions that end (freshness.ts), and ask auth when they have lost track. No answer is never "yes" and never
+ * "no": it is UNAVAILABLE / AUTH_STALE.
  */
 import { Code, fail } from "../errors.ts";
 import type { AccessClaims } from "./access-token.ts";
@@ -9,11 +9,20 @@ import type { AccessClaims } from "./access-token.ts";
 /** Asks once: may the session be used, which started with this generation? */
 export type SessionQuestion = (sessionId: string, generation: number) => Promise<boolean>;
 
-/** Answers true while the session may be used. Rejects with AUTH_STALE when nobody can tell. */
-export type SessionCheck = (claims: AccessClaims) => Promise<boolean>;
+/**
+ * What becomes of a call while nobody can tell whether its session lives: it is refused, or it goes on until the token
+ * expires, where the installation allows that.
+ */
+export type WhenStale = "closed" | "until_expiry";
 
-/** Makes a check that asks `ask`, sharing one question among the calls that wait for the same session. */
-export function createSessionCheck(ask: SessionQuestion): SessionCheck {
+/**
+ * Answers true while the session may be used. Rejects with AUTH_STALE when nobody can tell; never throws. With `leadMs` it counts
+ * what is known as that much older than it is.
+ */
+export type SessionCheck = (claims: AccessClaims, whenStale: WhenStale, leadMs?: number) => boolean | Promise<boolean>;
+
+/** Makes a check that asks `ask` every time, sharing one question among the calls that wait for the same session. */
+export function createSessionCheck(ask: SessionQuestion): (claims: AccessClaims) => Promise<boolean> {
   const asking = new Map<string, Promise<boolean>>();
   return ({ sessionId, generation }) => {
     const name = `${sessionId}/${generation}`;

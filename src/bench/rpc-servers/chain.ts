@@ -59,7 +59,7 @@ export async function createChain(task: Task) {
       const token = authorization.length === 1 ? BEARER.exec(String(authorization[0]))?.[1] : undefined;
       if (token === undefined) return false;
       const verified = verifyAccessToken(token);
-      if (!verified.ok || !(await checkSession(verified.claims))) return false;
+      if (!verified.ok || !(await checkSession(verified.claims, rule.whenStale))) return false;
       call.caller = `user ${verified.claims.userId}`;
       return true;
     },

@@ -131,11 +131,11 @@ describe("assignments", () => {
       clock: accessAlone.clock,
     });
     const client = connection.client(AccessInternalService);
-    const { userId } = await authAlone.newUser();
-
     await client.createRole({ name: "support" });
 
+    // before the registration: access answers for an account that it has heard of
     edge.cut();
+    const { userId } = await authAlone.newUser();
     for (const call of [() => client.getUserRoles({ userId }), () => client.assignRole({ userId, role: "support" })]) {
       await assert.rejects(call(), (error) => reasonOf(error) === "DEPENDENCY_UNAVAILABLE");
       await assert.rejects(call(), { code: Code.Unavailable });

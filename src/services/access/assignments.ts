@@ -1,12 +1,13 @@
 /**
  * Assignments: who has which role. Every account has the role `user`, without a row; the others are given and taken,
- * and doing either twice changes nothing and tells nobody. Which accounts exist is auth's to say, so auth is asked.
+ * and doing either twice changes nothing and tells nobody. Only accounts that exist are given roles (accounts.ts).
  */
 import { and, eq } from "drizzle-orm";
 import { type Db, during, transaction } from "../../db/database.ts";
-import { Code, fail, reasonOf } from "../../errors.ts";
+import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import { type CallScope, keyHolderOf, onward } from "../../rpc/call.ts";
+import { type CallScope, keyHolderOf } from "../../rpc/call.ts";
+import { requireAccount } from "./accounts.ts";
 import { roleAssigned, roleUnassigned } from "./events.ts";
 import { ACCOUNT_ROLE, isBuiltIn, isMadeRole } from "./roles.ts";
 import { roleAssignments } from "./schema.ts";
@@ -75,15 +76,6 @@ export async function unassignRole(db: Db, { signal }: CallScope, { userId, role
     },
     { signal },
   );
-}
-
-async function requireAccount({ clients }: AccessContext, scope: CallScope, userId: string): Promise<void> {
-  try {
-    await clients.auth.getAccount({ userId }, onward(scope));
-  } catch (error) {
-    if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
-    throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
-  }
 }
 
 function refuseBuiltIn(role: string): void {

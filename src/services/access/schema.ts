@@ -22,3 +22,9 @@ export const roleAssignments = pgTable(
   },
   (table) => [primaryKey({ columns: [table.userId, table.role] })],
 );
+
+/** Accounts that access has heard of in auth's feed; one that is not here may still be there. */
+export const knownAccounts = pgTable("known_accounts", {
+  userId: uuid("user_id").primaryKey(),
+  since: time("since").notNull().default(now),
+});

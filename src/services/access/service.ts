@@ -1,10 +1,12 @@
 /**
- * access: roles, and who has them. It does not know which accounts exist; it asks auth.
+ * access: roles, and who has them. Which accounts exist it knows from auth: by following its feed, and by asking.
  */
+import { file_concierge_access_v1_access_events } from "../../../gen/concierge/access/v1/access_events_pb.ts";
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import { config } from "./config.ts";
+import { followers } from "./followers.ts";
 import { accessHandlers } from "./handlers.ts";
 
 const peers = { auth: AuthInternalService };
@@ -16,6 +18,7 @@ export const access = defineService({
   ports: { public: 8082, internal: 50052 },
   config,
   services: [AccessService, AccessInternalService],
+  events: file_concierge_access_v1_access_events,
   peers,
-  start: (context) => ({ implementations: accessHandlers(context) }),
+  start: (context) => ({ implementations: accessHandlers(context), followers }),
 });

@@ -45,9 +45,12 @@ export async function registerUser(
     await transaction(
       db,
       async (tx) => {
-        await tx.insert(accounts).values({ id, email, emailKey, firstName, lastName, locale });
+        const values = { id, email, emailKey, firstName, lastName, locale };
+        const [account] = await tx.insert(accounts).values(values).returning({ createdAt: accounts.createdAt });
         await tx.insert(credentials).values({ accountId: id, passwordHash });
-        await emit(tx, [accountRegistered({ userId: id, email, firstName, lastName, locale })]);
+        await emit(tx, [
+          accountRegistered({ userId: id, email, firstName, lastName, locale, createdAt: account!.createdAt }),
+        ]);
       },
       { signal },
     );

@@ -1,4 +1,5 @@
-/** What auth publishes. One account and one session are a subject each; ids are as the database writes them. */
+/** What auth publishes. An account is a subject, with all of its sessions; ids are as the database writes them. */
+import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import {
   AccountRegisteredSchema,
   SessionEndedSchema,
@@ -12,14 +13,22 @@ export function accountRegistered(account: {
   firstName: string;
   lastName: string;
   locale: string;
+  createdAt: Date;
 }): OutboxEvent {
-  return event(AccountRegisteredSchema, `account/${account.userId}`, account);
+  const fact = { ...account, createdAt: timestampFromDate(account.createdAt) };
+  return event(AccountRegisteredSchema, `account/${account.userId}`, fact);
 }
 
 export function sessionStarted(session: { sessionId: string; userId: string }): OutboxEvent {
-  return event(SessionStartedSchema, `session/${session.sessionId}`, session);
+  return event(SessionStartedSchema, `account/${session.userId}`, session);
 }
 
-export function sessionEnded(session: { sessionId: string; userId: string }): OutboxEvent {
-  return event(SessionEndedSchema, `session/${session.sessionId}`, session);
+/** `tokensExpireAt`: when the last access token expires that the session may have got. */
+export function sessionEnded(session: { sessionId: string; userId: string; tokensExpireAt: Date }): OutboxEvent {
+  const { sessionId, userId, tokensExpireAt } = session;
+  return event(SessionEndedSchema, `account/${userId}`, {
+    sessionId,
+    userId,
+    tokensExpireAt: timestampFromDate(tokensExpireAt),
+  });
 }

@@ -5,6 +5,7 @@ import { during } from "../../db/database.ts";
 import { scopeOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { getAccount, registerUser } from "./accounts.ts";
+import { listEndedSessions } from "./ended-sessions.ts";
 import type { AuthContext } from "./service.ts";
 import { login, logout } from "./sessions.ts";
 
@@ -20,7 +21,7 @@ export function authHandlers(auth: AuthContext) {
         return { ...session, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
       },
       async logout({ refreshToken }, context) {
-        await logout(db, scopeOf(context), refreshToken);
+        await logout(auth, scopeOf(context), refreshToken);
         return {};
       },
     }),
@@ -31,6 +32,14 @@ export function authHandlers(auth: AuthContext) {
       },
       async checkSession({ sessionId, generation }) {
         return { live: await isLive(sessionId, generation) };
+      },
+      async listEndedSessions(request, { signal }) {
+        const { sessions, nextPageToken, start, settledPosition } = await listEndedSessions(auth, signal, request);
+        const packed = sessions.map(({ sessionId, tokensExpireAt }) => ({
+          sessionId,
+          tokensExpireAt: timestampFromDate(tokensExpireAt),
+        }));
+        return { sessions: packed, nextPageToken, start, settledPosition };
       },
     }),
   ];

@@ -1,4 +1,5 @@
 /** Tables of auth. */
+import { isNotNull } from "drizzle-orm";
 import { index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { bytea, now, time } from "../../db/columns.ts";
 
@@ -42,7 +43,10 @@ export const sessions = pgTable(
     expiresAt: time("expires_at").notNull(),
     endedAt: time("ended_at"),
   },
-  (table) => [index("sessions_account").on(table.accountId)],
+  (table) => [
+    index("sessions_account").on(table.accountId),
+    index("sessions_ended").on(table.endedAt).where(isNotNull(table.endedAt)),
+  ],
 );
 
 /** The refresh tokens of a session, by number; only the newest unused one counts. */

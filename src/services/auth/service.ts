@@ -2,6 +2,7 @@
  * auth: accounts, credentials and sessions. The only service that holds private signing keys, and the one that the others
  * ask whether a session is live.
  */
+import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
@@ -16,7 +17,7 @@ import { createSessionQuery } from "./sessions.ts";
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
 
 /** What auth's code works with. */
-export interface AuthContext extends Pick<ServiceContext, "db" | "issuer" | "clock"> {
+export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issuer" | "clock"> {
   passwords: Passwords;
   signer: Signer;
   isLive: SessionQuestion;
@@ -29,8 +30,9 @@ export const auth = defineService({
   ports: { public: 8081, internal: 50051 },
   config,
   services: [AuthService, AuthInternalService],
+  events: file_concierge_auth_v1_auth_events,
   peers: {},
-  async start({ config, mode, issuer, clock, db }) {
+  async start({ config, mode, issuer, clock, db, feed }) {
     const { signingKeys, accessTokenSeconds, sessionSeconds, hashQueueLength } = config;
     const minLength = config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode];
     const passwords = await createPasswords({ minLength, queueLength: hashQueueLength });
@@ -40,6 +42,7 @@ export const auth = defineService({
     return {
       implementations: authHandlers({
         db,
+        feed,
         issuer,
         clock,
         passwords,

@@ -67,20 +67,21 @@ async function startSession(
   const sessionId = uuidv7();
   // A lock that is raised later deadlocks with another login that raises its own.
   const lock = willRehash ? sql`for share of a for update of c` : sql`for share of a, c`;
-  const [started] = await tx.execute<{ generation: number }>(sql`
+  const [started] = await tx.execute<{ generation: number; endSeconds: number }>(sql`
     with account as (
       select a.id, a.generation from ${accounts} a join ${credentials} c on c.account_id = a.id
       where a.id = ${userId} and c.version = ${version} ${lock})
     insert into ${sessions} (id, account_id, generation, expires_at)
     select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${auth.sessionSeconds})
-    from account returning generation`);
+    from account returning generation, floor(extract(epoch from expires_at))::float8 as "endSeconds"`);
   if (!started) return undefined;
   const refreshToken = randomBytes(REFRESH_TOKEN_BYTES).toString("base64url");
   await tx.insert(refreshTokens).values({ sessionId, number: 1, tokenHash: hashOf(refreshToken) });
   await emit(tx, [sessionStarted({ sessionId, userId })]);
   const nowSeconds = Math.floor(auth.clock.now() / 1000);
-  const expiresAt = nowSeconds + auth.accessTokenSeconds;
-  const { generation } = started;
+  const { generation, endSeconds } = started;
+  // Whoever decides about a token without asking us goes by its end alone.
+  const expiresAt = Math.min(nowSeconds + auth.accessTokenSeconds, endSeconds);
   const claims = { userId, sessionId, generation, authenticatedAt: nowSeconds, expiresAt };
   return {
     userId,
@@ -97,7 +98,11 @@ async function replaceHash(tx: Tx, { userId }: { userId: string }, passwordHash:
 }
 
 /** Ends the session that a refresh token belongs to. An unknown token and a session that has ended change nothing. */
-export async function logout(db: Db, { signal }: CallScope, refreshToken: string): Promise<void> {
+export async function logout(
+  { db, accessTokenSeconds }: Pick<AuthContext, "db" | "accessTokenSeconds">,
+  { signal }: CallScope,
+  refreshToken: string,
+): Promise<void> {
   await transaction(
     db,
     async (tx) => {
@@ -110,11 +115,20 @@ export async function logout(db: Db, { signal }: CallScope, refreshToken: string
         .update(sessions)
         .set({ endedAt: sql`concierge_now()` })
         .where(and(eq(sessions.id, token.sessionId), isNull(sessions.endedAt)))
-        .returning({ sessionId: sessions.id, userId: sessions.accountId });
+        .returning({
+          sessionId: sessions.id,
+          userId: sessions.accountId,
+          tokensExpireAt: tokensExpireAt(accessTokenSeconds),
+        });
       if (ended) await emit(tx, [sessionEnded(ended)]);
     },
     { signal },
   );
+}
+
+/** When the last access token expires that an ended session may have got. */
+export function tokensExpireAt(accessTokenSeconds: number) {
+  return sql`${sessions.endedAt} + make_interval(secs => ${accessTokenSeconds})`.mapWith(sessions.endedAt);
 }
 
 /** Makes the question "may this session still be used?", asked for every call of a person. */

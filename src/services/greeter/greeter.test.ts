@@ -143,6 +143,13 @@ describe("greeter", () => {
   test("nobody is greeted without a token, in any pattern, or after logging out", async () => {
     const { accessToken, refreshToken } = await system.newUser();
     await system.asUser(AuthService).logout({ refreshToken });
+    const greet = () => grpc().sayHello({ name: "Ann" }, { headers: { authorization: `Bearer ${accessToken}` } });
+    await until("the logout is known", () =>
+      greet().then(
+        () => false,
+        () => true,
+      ),
+    );
     for (const refused of [{}, { authorization: `Bearer ${accessToken}` }]) {
       for (const call of [
         grpc().sayHello({ name: "Ann" }, { headers: refused }),

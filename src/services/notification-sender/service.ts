@@ -1,8 +1,11 @@
 /**
  * notification-sender: pushes what waits in notification, through Firebase. It has no API and stores nothing: what it has
- * claimed and what it owes is in notification's ledger, so it may die at any moment.
+ * claimed and what it owes is in notification's ledger, so it may die at any moment. notification's feed wakes it; it looks at
+ * intervals all the same, for what is tried again.
  */
+import { NotificationCreatedSchema } from "../../../gen/concierge/notification/v1/notification_events_pb.ts";
 import { NotificationInternalService } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { Alarm } from "../../jobs.ts";
 import { defineService } from "../../service.ts";
 import { config } from "./config.ts";
 import { Deliveries, PUSH_TIMEOUT_MS } from "./deliveries.ts";
@@ -29,9 +32,11 @@ export const notificationSender = defineService({
       clock,
       log,
     });
+    const alarm = new Alarm();
     return {
       implementations: [],
-      jobs: [{ name: "push notifications", everyMs: pollMs, run: (signal) => deliveries.run(signal) }],
+      jobs: [{ name: "push notifications", everyMs: pollMs, alarm, run: (signal) => deliveries.run(signal) }],
+      watchers: [{ source: "notification", types: [NotificationCreatedSchema], onEvents: () => alarm.ring() }],
       async stop() {
         await pusher[Symbol.asyncDispose]();
       },

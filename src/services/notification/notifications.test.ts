@@ -77,14 +77,15 @@ test("an inbox holds one's own notifications, newest first, page by page", async
   );
 });
 
-test("S-API-12 a page has 50 entries unless asked for 1 to 100; other sizes are refused", async () => {
+test("S-API-12 a page has 50 entries unless asked for fewer or more, 100 at most; less than none is refused", async () => {
   await using system = await start();
   const { userId, client } = await newReader(system);
   for (let count = 0; count < 101; count++) await notify(system, [userId]);
   const sizes = async (pageSize: number) => (await allPages(client, pageSize)).map(({ length }) => length);
   assert.deepEqual(await sizes(0), [50, 50, 1]);
-  assert.deepEqual(await sizes(100), [100, 1]);
-  for (const pageSize of [-1, 101, 2 ** 31 - 1, -(2 ** 31)]) {
+  assert.deepEqual(await sizes(51), [51, 50]);
+  for (const pageSize of [100, 101, 2 ** 31 - 1]) assert.deepEqual(await sizes(pageSize), [100, 1], String(pageSize));
+  for (const pageSize of [-1, -(2 ** 31)]) {
     const listing = () => client.listMyNotifications({ pageSize });
     await assert.rejects(listing, refused(Code.InvalidArgument, "INVALID_REQUEST"), String(pageSize));
   }

@@ -32,6 +32,7 @@ const MAX_PUSH_BYTES = 4_096;
 /** Every push carries this in its data, so it counts. */
 const ADDED_DATA_BYTES = "notification_id".length + "00000000-0000-0000-0000-000000000000".length;
 const DEFAULT_PAGE_SIZE = 50;
+const MAX_PAGE_SIZE = 100;
 
 /**
  * Stores a notification for these users, each once however the UUID is spelt; returns its id. INVALID_ARGUMENT /
@@ -69,12 +70,15 @@ function pushBytes({ title, text, data }: Content): number {
   return texts.reduce((total, each) => total + Buffer.byteLength(each), ADDED_DATA_BYTES);
 }
 
-/** One page of a person's inbox, newest first; `nextPageToken` is empty on the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
+/**
+ * One page of a person's inbox, newest first; `nextPageToken` is empty on the last. A page size of 0 is the usual one, and one
+ * that is too large is the largest there is. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+ */
 export async function listInbox(
   db: Db,
   input: { userId: string; pageSize: number; pageToken: string },
 ): Promise<{ entries: InboxEntry[]; nextPageToken: string }> {
-  const pageSize = input.pageSize || DEFAULT_PAGE_SIZE;
+  const pageSize = Math.min(input.pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
   const isAfter = input.pageToken === "" ? undefined : lt(recipients.notificationId, readPageToken(input.pageToken));
   const found = await db
     .select({

@@ -2,7 +2,9 @@
  * notification: messages to people, the devices that show them, and the ledger of what was pushed. It pushes nothing itself;
  * notification-sender claims what waits here and reports what became of it.
  */
+
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { file_concierge_notification_v1_notification_events } from "../../../gen/concierge/notification/v1/notification_events_pb.ts";
 import {
   NotificationInternalService,
   NotificationService,
@@ -20,6 +22,7 @@ export const notification = defineService({
   ports: { public: 8085, internal: 50055 },
   config,
   services: [NotificationService, NotificationInternalService],
+  events: file_concierge_notification_v1_notification_events,
   peers,
   start: (context) => ({ implementations: notificationHandlers(context) }),
 });

@@ -132,15 +132,20 @@ describe("profiles", () => {
       clock: userAlone.clock,
     });
     const client = connection.client(UserInternalService);
-    const { userId } = await others.newUser();
-
-    for (const edge of [toAuth, toAccess]) {
-      edge.cut();
+    const unavailable = async (userId: string) => {
       await assert.rejects(client.getUser({ userId }), because("DEPENDENCY_UNAVAILABLE"));
       await assert.rejects(client.getUser({ userId }), { code: Code.Unavailable });
-      assert.deepEqual(await stored(userAlone, userId), { profiles: 0, events: [] });
-      await edge.heal();
-    }
+    };
+
+    // before the registration: once user has heard of an account, it needs auth no more
+    toAuth.cut();
+    const { userId } = await others.newUser();
+    await unavailable(userId);
+    assert.deepEqual(await stored(userAlone, userId), { profiles: 0, events: [] });
+    toAccess.cut();
+    await toAuth.heal();
+    await unavailable(userId);
+    await toAccess.heal();
 
     assert.deepEqual((await client.getUser({ userId })).user?.roles, ["user"]);
     assert.equal((await stored(userAlone, userId)).events.length, 1);

@@ -1,13 +1,13 @@
 /**
- * Profiles: who people are. An account has no profile until somebody reads it; the first read makes it from what auth
- * knows, so it works right after the registration whichever process has died in between. However many read at once,
+ * Profiles: who people are. The event of a registration makes the profile; a read that comes before it makes it from what auth
+ * knows, so it works right after the registration whichever process has died in between. However many make it at once,
  * one row is made and one event tells of it. Roles belong to access and are asked for at every read.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { eq } from "drizzle-orm";
-import { type Db, during, transaction } from "../../db/database.ts";
+import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
-import { emit } from "../../feed/emit.ts";
+import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
 import { userCreated } from "./events.ts";
 import { profiles } from "./schema.ts";
@@ -58,16 +58,23 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
   return transaction(
     db,
     async (tx) => {
-      // Waits for another call that is making the same profile, and then makes none.
-      const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
-      if (made) {
-        await emit(tx, [userCreated(made)]);
-        return made;
-      }
-      const found = await findProfile(tx, userId);
-      if (!found) throw new Error("the profile was neither made nor found");
-      return found;
+      const { profile, events } = await storeProfile(tx, values);
+      await emit(tx, events);
+      return profile;
     },
     { signal: scope.signal },
   );
+}
+
+/** Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. */
+export async function storeProfile(
+  tx: Tx,
+  values: Omit<Profile, "updatedAt">,
+): Promise<{ profile: Profile; events: OutboxEvent[] }> {
+  // Waits for another transaction that is making the same profile, and then makes none.
+  const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
+  if (made) return { profile: made, events: [userCreated(made)] };
+  const profile = await findProfile(tx, values.userId);
+  if (!profile) throw new Error("the profile was neither made nor found");
+  return { profile, events: [] };
 }

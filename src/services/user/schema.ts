@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { pgTable, text, uuid } from "drizzle-orm/pg-core";
 import { time } from "../../db/columns.ts";
 
-/** A person as others see them; made from the account at the first read. */
+/** A person as others see them; made from the account. */
 export const profiles = pgTable("profiles", {
   /** The account's id. */
   userId: uuid("user_id").primaryKey(),

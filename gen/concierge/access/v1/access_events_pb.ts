@@ -6,13 +6,14 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_concierge_options_v1_readers } from "../../options/v1/readers_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/access/v1/access_events.proto.
  */
 export const file_concierge_access_v1_access_events: GenFile = /*@__PURE__*/
-  fileDesc("Cidjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19ldmVudHMucHJvdG8SE2NvbmNpZXJnZS5hY2Nlc3MudjEiGwoLUm9sZUNyZWF0ZWQSDAoEbmFtZRgBIAEoCSItCgxSb2xlQXNzaWduZWQSDwoHdXNlcl9pZBgBIAEoCRIMCgRyb2xlGAIgASgJIi8KDlJvbGVVbmFzc2lnbmVkEg8KB3VzZXJfaWQYASABKAkSDAoEcm9sZRgCIAEoCWIGcHJvdG8z");
+  fileDesc("Cidjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19ldmVudHMucHJvdG8SE2NvbmNpZXJnZS5hY2Nlc3MudjEiIwoLUm9sZUNyZWF0ZWQSDAoEbmFtZRgBIAEoCToGmrUYAhABIjUKDFJvbGVBc3NpZ25lZBIPCgd1c2VyX2lkGAEgASgJEgwKBHJvbGUYAiABKAk6Bpq1GAIQASI3Cg5Sb2xlVW5hc3NpZ25lZBIPCgd1c2VyX2lkGAEgASgJEgwKBHJvbGUYAiABKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers]);
 
 /**
  * A role was made. Subject: `role/<name>`.

@@ -6,13 +6,16 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_concierge_options_v1_readers } from "../../options/v1/readers_pb.ts";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/auth/v1/auth_events.proto.
  */
 export const file_concierge_auth_v1_auth_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEiagoRQWNjb3VudFJlZ2lzdGVyZWQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCRISCgpmaXJzdF9uYW1lGAMgASgJEhEKCWxhc3RfbmFtZRgEIAEoCRIOCgZsb2NhbGUYBSABKAkiNQoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJIjMKDFNlc3Npb25FbmRlZBISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAliBnByb3RvMw");
+  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEirgEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOhKatRgOCgZhY2Nlc3MKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * An account was made. Subject: `account/<user_id>`.
@@ -54,6 +57,13 @@ export type AccountRegistered = Message<"concierge.auth.v1.AccountRegistered"> &
    * @generated from field: string locale = 5;
    */
   locale: string;
+
+  /**
+   * When the account was made.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
 };
 
 /**
@@ -64,7 +74,7 @@ export const AccountRegisteredSchema: GenMessage<AccountRegistered> = /*@__PURE_
   messageDesc(file_concierge_auth_v1_auth_events, 0);
 
 /**
- * Somebody logged in. Subject: `session/<session_id>`.
+ * Somebody logged in. Subject: `account/<user_id>`.
  *
  * @generated from message concierge.auth.v1.SessionStarted
  */
@@ -92,7 +102,7 @@ export const SessionStartedSchema: GenMessage<SessionStarted> = /*@__PURE__*/
   messageDesc(file_concierge_auth_v1_auth_events, 1);
 
 /**
- * A session may no longer be used. Subject: `session/<session_id>`.
+ * A session may no longer be used. Subject: `account/<user_id>`.
  *
  * @generated from message concierge.auth.v1.SessionEnded
  */
@@ -110,6 +120,13 @@ export type SessionEnded = Message<"concierge.auth.v1.SessionEnded"> & {
    * @generated from field: string user_id = 2;
    */
   userId: string;
+
+  /**
+   * From then on no access token of the session would be accepted anyway: who remembers ended sessions may forget this one.
+   *
+   * @generated from field: google.protobuf.Timestamp tokens_expire_at = 3;
+   */
+  tokensExpireAt?: Timestamp | undefined;
 };
 
 /**

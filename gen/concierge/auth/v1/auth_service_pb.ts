@@ -7,6 +7,8 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { Cursor } from "../../feed/v1/feed_service_pb.ts";
+import { file_concierge_feed_v1_feed_service } from "../../feed/v1/feed_service_pb.ts";
 import { file_concierge_options_v1_access } from "../../options/v1/access_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIkcKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKeAQoNTG9naW5SZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIjIKDUxvZ291dFJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABCIQCg5Mb2dvdXRSZXNwb25zZSIuChFHZXRBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASJBChJHZXRBY2NvdW50UmVzcG9uc2USKwoHYWNjb3VudBgBIAEoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnQikAEKB0FjY291bnQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCRISCgpmaXJzdF9uYW1lGAMgASgJEhEKCWxhc3RfbmFtZRgEIAEoCRIOCgZsb2NhbGUYBSABKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIMqQCCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKADKjAgoTQXV0aEludGVybmFsU2VydmljZRJ2CgpHZXRBY2NvdW50EiQuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVzcG9uc2UiG5ACAYq1GBQaEgoGYWNjZXNzCgR1c2VyEAEYARKTAQoMQ2hlY2tTZXNzaW9uEiYuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIkcKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKeAQoNTG9naW5SZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIjIKDUxvZ291dFJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABCIQCg5Mb2dvdXRSZXNwb25zZSIuChFHZXRBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASJBChJHZXRBY2NvdW50UmVzcG9uc2USKwoHYWNjb3VudBgBIAEoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnQikAEKB0FjY291bnQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCRISCgpmaXJzdF9uYW1lGAMgASgJEhEKCWxhc3RfbmFtZRgEIAEoCRIOCgZsb2NhbGUYBSABKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiqwEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAypAIKC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAMsgDChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -349,6 +351,104 @@ export const CheckSessionResponseSchema: GenMessage<CheckSessionResponse> = /*@_
   messageDesc(file_concierge_auth_v1_auth_service, 10);
 
 /**
+ * One page of them.
+ *
+ * @generated from message concierge.auth.v1.ListEndedSessionsRequest
+ */
+export type ListEndedSessionsRequest = Message<"concierge.auth.v1.ListEndedSessionsRequest"> & {
+  /**
+   * Most sessions to answer with; 0 for 10,000, more than 10,000 is taken as 10,000.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListEndedSessionsRequest.
+ * Use `create(ListEndedSessionsRequestSchema)` to create a new message.
+ */
+export const ListEndedSessionsRequestSchema: GenMessage<ListEndedSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 11);
+
+/**
+ * Sessions that ended, and where to go on in auth's feed.
+ *
+ * @generated from message concierge.auth.v1.ListEndedSessionsResponse
+ */
+export type ListEndedSessionsResponse = Message<"concierge.auth.v1.ListEndedSessionsResponse"> & {
+  /**
+   * In no order that means anything.
+   *
+   * @generated from field: repeated concierge.auth.v1.EndedSession sessions = 1;
+   */
+  sessions: EndedSession[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * Where to follow the feed from: every session that is not on this page or the following ones comes after it.
+   *
+   * @generated from field: concierge.feed.v1.Cursor start = 3;
+   */
+  start?: Cursor | undefined;
+
+  /**
+   * Who follows knows all that had ended when this was answered, once it has passed this position.
+   *
+   * @generated from field: int64 settled_position = 4;
+   */
+  settledPosition: bigint;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListEndedSessionsResponse.
+ * Use `create(ListEndedSessionsResponseSchema)` to create a new message.
+ */
+export const ListEndedSessionsResponseSchema: GenMessage<ListEndedSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 12);
+
+/**
+ * A session that may no longer be used.
+ *
+ * @generated from message concierge.auth.v1.EndedSession
+ */
+export type EndedSession = Message<"concierge.auth.v1.EndedSession"> & {
+  /**
+   * UUID of the session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * From then on no access token of the session would be accepted anyway.
+   *
+   * @generated from field: google.protobuf.Timestamp tokens_expire_at = 2;
+   */
+  tokensExpireAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndedSession.
+ * Use `create(EndedSessionSchema)` to create a new message.
+ */
+export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 13);
+
+/**
  * What people do to get in and out. Served on the public listener.
  *
  * @generated from service concierge.auth.v1.AuthService
@@ -422,6 +522,17 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof CheckSessionRequestSchema;
     output: typeof CheckSessionResponseSchema;
+  },
+  /**
+   * The sessions that ended while access tokens of theirs may still look good: where somebody begins who decides about tokens
+   * alone, and follows the feed's SessionEnded from there.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.ListEndedSessions
+   */
+  listEndedSessions: {
+    methodKind: "unary";
+    input: typeof ListEndedSessionsRequestSchema;
+    output: typeof ListEndedSessionsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

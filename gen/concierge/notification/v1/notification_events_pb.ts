@@ -6,13 +6,14 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_concierge_options_v1_readers } from "../../options/v1/readers_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/notification/v1/notification_events.proto.
  */
 export const file_concierge_notification_v1_notification_events: GenFile = /*@__PURE__*/
-  fileDesc("CjNjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9ldmVudHMucHJvdG8SGWNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEiLgoTTm90aWZpY2F0aW9uQ3JlYXRlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAkiQgoVTm90aWZpY2F0aW9uUHJvY2Vzc2VkEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRIQCgh1c2VyX2lkcxgCIAMoCSJAChROb3RpZmljYXRpb25SZWNlaXZlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCWIGcHJvdG8z");
+  fileDesc("CjNjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9ldmVudHMucHJvdG8SGWNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEiSwoTTm90aWZpY2F0aW9uQ3JlYXRlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAk6G5q1GBcKE25vdGlmaWNhdGlvbi1zZW5kZXIQASJKChVOb3RpZmljYXRpb25Qcm9jZXNzZWQSFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEhAKCHVzZXJfaWRzGAIgAygJOgaatRgCEAEiSAoUTm90aWZpY2F0aW9uUmVjZWl2ZWQSFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers]);
 
 /**
  * A notification was stored and waits to be pushed. Subject: `notification/<notification_id>`.

@@ -4,17 +4,17 @@
 
 // Who may call a method. Every rpc of Concierge carries the option `access`; a service whose method has none does not start.
 
-import type { GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
-import { extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { MethodOptions } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/options/v1/access.proto.
  */
 export const file_concierge_options_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9hY2Nlc3MucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxIp0BCgZBY2Nlc3MSLgoGcHVibGljGAEgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuUHVibGljSAASKgoEdXNlchgCIAEoCzIaLmNvbmNpZXJnZS5vcHRpb25zLnYxLlVzZXJIABIwCgdjYWxsZXJzGAMgASgLMh0uY29uY2llcmdlLm9wdGlvbnMudjEuQ2FsbGVyc0gAQgUKA3dobyIICgZQdWJsaWMiBgoEVXNlciJACgdDYWxsZXJzEhAKCHNlcnZpY2VzGAEgAygJEhAKCGJhY2tlbmRzGAIgASgIEhEKCW9wZXJhdG9ycxgDIAEoCDpWCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjRhgMgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuQWNjZXNzUgZhY2Nlc3NiBnByb3RvMw", [file_google_protobuf_descriptor]);
+  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9hY2Nlc3MucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxIp0BCgZBY2Nlc3MSLgoGcHVibGljGAEgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuUHVibGljSAASKgoEdXNlchgCIAEoCzIaLmNvbmNpZXJnZS5vcHRpb25zLnYxLlVzZXJIABIwCgdjYWxsZXJzGAMgASgLMh0uY29uY2llcmdlLm9wdGlvbnMudjEuQ2FsbGVyc0gAQgUKA3dobyIICgZQdWJsaWMiOwoEVXNlchIzCgp3aGVuX3N0YWxlGAEgASgOMh8uY29uY2llcmdlLm9wdGlvbnMudjEuV2hlblN0YWxlIlEKB0NhbGxlcnMSEAoIc2VydmljZXMYASADKAkSEAoIYmFja2VuZHMYAiABKAgSEQoJb3BlcmF0b3JzGAMgASgIEg8KB3JlYWRlcnMYBCABKAgqWwoJV2hlblN0YWxlEhoKFldIRU5fU1RBTEVfVU5TUEVDSUZJRUQQABIVChFXSEVOX1NUQUxFX0NMT1NFRBABEhsKF1dIRU5fU1RBTEVfVU5USUxfRVhQSVJZEAI6VgoGYWNjZXNzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY0YYDIAEoCzIcLmNvbmNpZXJnZS5vcHRpb25zLnYxLkFjY2Vzc1IGYWNjZXNzYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * The rule of one method. Whatever it is, any method may answer INVALID_ARGUMENT / INVALID_REQUEST (a field breaks its rule),
@@ -86,6 +86,12 @@ export const PublicSchema: GenMessage<Public> = /*@__PURE__*/
  * @generated from message concierge.options.v1.User
  */
 export type User = Message<"concierge.options.v1.User"> & {
+  /**
+   * What happens while the service can neither follow the sessions that end nor ask auth for one.
+   *
+   * @generated from field: concierge.options.v1.WhenStale when_stale = 1;
+   */
+  whenStale: WhenStale;
 };
 
 /**
@@ -123,6 +129,13 @@ export type Callers = Message<"concierge.options.v1.Callers"> & {
    * @generated from field: bool operators = 3;
    */
   operators: boolean;
+
+  /**
+   * Also whoever may read an event of the called service (option `readers`); the method itself refuses what they may not read.
+   *
+   * @generated from field: bool readers = 4;
+   */
+  readers: boolean;
 };
 
 /**
@@ -131,6 +144,48 @@ export type Callers = Message<"concierge.options.v1.Callers"> & {
  */
 export const CallersSchema: GenMessage<Callers> = /*@__PURE__*/
   messageDesc(file_concierge_options_v1_access, 3);
+
+/**
+ * What becomes of a person's call while nobody can tell whether the session still lives.
+ *
+ * @generated from enum concierge.options.v1.WhenStale
+ */
+export const WhenStale = {
+  /**
+   * The same as WHEN_STALE_CLOSED.
+   *
+   * @generated from enum value: WHEN_STALE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It is refused: UNAVAILABLE / AUTH_STALE.
+   *
+   * @generated from enum value: WHEN_STALE_CLOSED = 1;
+   */
+  CLOSED: 1,
+
+  /**
+   * It goes on until the access token expires, if the installation allows it (CONCIERGE_ALLOW_STALE) and the session is not
+   * known to have ended. Only for methods with NO_SIDE_EFFECTS.
+   *
+   * @generated from enum value: WHEN_STALE_UNTIL_EXPIRY = 2;
+   */
+  UNTIL_EXPIRY: 2,
+} as const;
+
+/**
+ * What becomes of a person's call while nobody can tell whether the session still lives.
+ *
+ * @generated from enum concierge.options.v1.WhenStale
+ */
+export type WhenStale = (typeof WhenStale)[keyof typeof WhenStale] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.options.v1.WhenStale.
+ */
+export const WhenStaleSchema: GenEnum<WhenStale> = /*@__PURE__*/
+  enumDesc(file_concierge_options_v1_access, 0);
 
 /**
  * Who may call this method. Required on every method.

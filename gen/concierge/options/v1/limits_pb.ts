@@ -13,7 +13,7 @@ import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
  * Describes the file concierge/options/v1/limits.proto.
  */
 export const file_concierge_options_v1_limits: GenFile = /*@__PURE__*/
-  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9saW1pdHMucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxOkwKEW1heF9yZXF1ZXN0X2J5dGVzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY0oYDIAEoDVIPbWF4UmVxdWVzdEJ5dGVzYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9saW1pdHMucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxOkwKEW1heF9yZXF1ZXN0X2J5dGVzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY0oYDIAEoDVIPbWF4UmVxdWVzdEJ5dGVzOkMKDG1vc3RseV93YWl0cxIeLmdvb2dsZS5wcm90b2J1Zi5NZXRob2RPcHRpb25zGNSGAyABKAhSC21vc3RseVdhaXRzYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * Largest request message in bytes, before and after decompression. Not set: 64 KiB on the public listener and 4 MiB on the
@@ -23,4 +23,12 @@ export const file_concierge_options_v1_limits: GenFile = /*@__PURE__*/
  */
 export const max_request_bytes: GenExtension<MethodOptions, number> = /*@__PURE__*/
   extDesc(file_concierge_options_v1_limits, 0);
+
+/**
+ * The method mostly waits for something to happen: its calls take none of the places for calls that are worked on.
+ *
+ * @generated from extension: bool mostly_waits = 50004;
+ */
+export const mostly_waits: GenExtension<MethodOptions, boolean> = /*@__PURE__*/
+  extDesc(file_concierge_options_v1_limits, 1);
 

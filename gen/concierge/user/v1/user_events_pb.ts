@@ -6,6 +6,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_concierge_options_v1_readers } from "../../options/v1/readers_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -14,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/user/v1/user_events.proto.
  */
 export const file_concierge_user_v1_user_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEilAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEinAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOgaatRgCEAFiBnByb3RvMw", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * A profile was made. Subject: `user/<user_id>`.

@@ -1,3 +1,0 @@
-DROP TABLE "role_assignments";
---> statement-breakpoint
-DROP TABLE "roles";

@@ -1,0 +1,59 @@
+/**
+ * The sessions that ended while access tokens of theirs may still look good: the snapshot from which others follow the feed's
+ * SessionEnded. Between the two nothing is missing: what a page lacks comes after the place that it says to go on from.
+ */
+import { and, asc, gt, sql } from "drizzle-orm";
+import { validate as isUuid } from "uuid";
+import { Code, fail } from "../../errors.ts";
+import type { Place } from "../../feed/tail.ts";
+import { TOLERANCE_SECONDS } from "../../token/compact.ts";
+import { sessions } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
+import { tokensExpireAt } from "./sessions.ts";
+
+const LARGEST_PAGE = 10_000;
+/** Once for tokens, which are accepted a little longer, and once for the clocks of those who accept them. */
+const LONGER_SECONDS = 2 * TOLERANCE_SECONDS;
+
+export interface EndedSessionsPage {
+  sessions: { sessionId: string; tokensExpireAt: Date }[];
+  /** Empty on the last. */
+  nextPageToken: string;
+  /** Where to follow the feed from, and the position to pass before everything is known. */
+  start: Place;
+  settledPosition: bigint;
+}
+
+/** One page of them. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
+export async function listEndedSessions(
+  { feed, accessTokenSeconds }: Pick<AuthContext, "feed" | "accessTokenSeconds">,
+  signal: AbortSignal,
+  input: { pageSize: number; pageToken: string },
+): Promise<EndedSessionsPage> {
+  const pageSize = Math.min(input.pageSize || LARGEST_PAGE, LARGEST_PAGE);
+  const isAfter = input.pageToken === "" ? undefined : gt(sessions.id, readPageToken(input.pageToken));
+  const age = sql`make_interval(secs => ${accessTokenSeconds + LONGER_SECONDS})`;
+  const { result, start, settled } = await feed.snapshot(
+    (tx) =>
+      tx
+        .select({ sessionId: sessions.id, tokensExpireAt: tokensExpireAt(accessTokenSeconds) })
+        .from(sessions)
+        .where(and(gt(sessions.endedAt, sql`concierge_now() - ${age}`), isAfter))
+        .orderBy(asc(sessions.id))
+        .limit(pageSize + 1),
+    { signal },
+  );
+  const page = result.slice(0, pageSize);
+  const nextPageToken = result.length > pageSize ? pageTokenOf(page.at(-1)!.sessionId) : "";
+  return { sessions: page, nextPageToken, start, settledPosition: settled };
+}
+
+function pageTokenOf(lastId: string): string {
+  return Buffer.from(lastId).toString("base64url");
+}
+
+function readPageToken(token: string): string {
+  const id = Buffer.from(token, "base64url").toString();
+  if (isUuid(id) && pageTokenOf(id) === token) return id;
+  throw fail(Code.InvalidArgument, "INVALID_PAGE_TOKEN", "the page token is not one that this method gave");
+}

@@ -1,0 +1,117 @@
+/**
+ * auth's sessions and auth's feed over a real database, and clients that call the real handlers without a network between them:
+ * a test says what becomes of each call on its way. The clock is the callers'; the feed itself goes by the system's.
+ */
+import type { DescMethodUnary } from "@bufbuild/protobuf";
+import { type Client, createClient, createRouterTransport, type Interceptor } from "@connectrpc/connect";
+import { file_concierge_auth_v1_auth_events } from "../../gen/concierge/auth/v1/auth_events_pb.ts";
+import { AuthInternalService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { FeedInternalService } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
+import { connect } from "../db/connection.ts";
+import { openDatabase, transaction } from "../db/database.ts";
+import { emit } from "../feed/emit.ts";
+import { feedHandlers } from "../feed/handlers.ts";
+import { FeedLog } from "../feed/log.ts";
+import { eventReaders } from "../feed/readers.ts";
+import { createLogger } from "../log.ts";
+import { type Call, type CallScope, callKey } from "../rpc/call.ts";
+import { registerUser } from "../services/auth/accounts.ts";
+import { sessionEnded } from "../services/auth/events.ts";
+import { authHandlers } from "../services/auth/handlers.ts";
+import { createPasswords } from "../services/auth/passwords.ts";
+import type { AuthContext } from "../services/auth/service.ts";
+import { createSessionQuery, login, logout } from "../services/auth/sessions.ts";
+import { createAccessTokenVerifier } from "../token/access-token.ts";
+import { createSigningKeys } from "../token/key-making.ts";
+import { fixedKeyRing } from "../token/key-ring.ts";
+import { createSigner } from "../token/signing-keys.ts";
+import { createTestClock } from "./clock.ts";
+import { testDatabase } from "./cluster.ts";
+
+type Send = Parameters<ReturnType<Interceptor>>[0] extends infer Request
+  ? (request: Request) => ReturnType<ReturnType<Interceptor>>
+  : never;
+type Answer = Awaited<ReturnType<Send>>;
+
+/** What becomes of calls, by the method's name; they just pass where nothing is said. */
+export type Faults = Record<
+  string,
+  ((pass: () => Promise<Answer>, signal: AbortSignal) => Promise<Answer>) | undefined
+>;
+
+const ISSUER = "https://auth.example";
+const EMAIL = "ann@example.com";
+const PASSWORD = "correct horse battery";
+
+/** Opens it with one account. Disposing closes everything. */
+export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_400 } = {}) {
+  await using opened = new AsyncDisposableStack();
+  const clock = createTestClock();
+  const database = opened.use(await testDatabase(["platform", "auth"]));
+  const logLines: Record<string, unknown>[] = [];
+  const destination = { write: (line: string) => void logLines.push(JSON.parse(line)) };
+  const log = createLogger({ level: "info", mode: "development", clock, destination });
+  const { runtimeUrl: url, ownerUrl } = database;
+  const { db } = opened.use(openDatabase({ url, poolSize: 4, applicationName: "auth-feed" }));
+  const feedLog = opened.use(new FeedLog({ service: "auth", url, db, log }));
+  feedLog.begin();
+  const admin = connect(ownerUrl, { applicationName: "auth-feed" });
+  opened.defer(() => admin.end());
+  const keys = await createSigningKeys("ES256");
+  const auth: AuthContext = {
+    ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
+    passwords: await createPasswords({ minLength: 8, queueLength: 64 }),
+    signer: createSigner(keys),
+    isLive: createSessionQuery(db),
+  };
+  const scope = { signal: AbortSignal.timeout(60_000) } as CallScope;
+  await registerUser(auth, scope, { email: EMAIL, password: PASSWORD, firstName: "", lastName: "", locale: "" });
+  const verify = createAccessTokenVerifier(fixedKeyRing(keys), { issuer: ISSUER, clock });
+  const resources = opened.move();
+  return {
+    ...{ clock, ownerUrl, admin, log, logLines, context: auth },
+    ...clientsOf(auth, feedLog),
+    /** Logs in; the claims are those of the access token. */
+    async login() {
+      const { accessToken, refreshToken } = await login(auth, scope, { email: EMAIL, password: PASSWORD });
+      const verified = verify(accessToken);
+      if (!verified.ok) throw new Error(verified.why);
+      return { refreshToken, claims: verified.claims };
+    },
+    logout: (refreshToken: string) => logout(auth, scope, refreshToken),
+    /** Only the event that a session has ended. */
+    async publishEnd(sessionId: string = crypto.randomUUID()) {
+      const tokensExpireAt = new Date(clock.now() + accessTokenSeconds * 1_000);
+      const ended = { sessionId, userId: crypto.randomUUID(), tokensExpireAt };
+      await transaction(db, (tx) => emit(tx, [sessionEnded(ended)]));
+    },
+    /** As a restore from a backup does, seen from the feed: no cursor of before is good any more. */
+    beginNewEpoch: () => admin`update feed_state set restores = restores + 1`,
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** Clients that call as service `user`, with what becomes of their calls and how many there were. */
+function clientsOf(auth: AuthContext, feedLog: FeedLog) {
+  const faults: Faults = {};
+  const calls: Record<string, number> = {};
+  const readers = eventReaders(file_concierge_auth_v1_auth_events);
+  const served = { log: feedLog, readers, isStarted: () => true, following: () => Promise.resolve([]) };
+  const implementations = [...authHandlers(auth), feedHandlers(new Map([["auth", served]]))];
+  const asUser: Interceptor = (next) => (request) => {
+    request.contextValues.set(callKey, { caller: { kind: "service", name: "user", callee: "auth" } } as Call);
+    return next(request);
+  };
+  const onTheWay: Interceptor = (next) => (request) => {
+    const { name } = request.method as DescMethodUnary;
+    calls[name] = (calls[name] ?? 0) + 1;
+    const fault = faults[name];
+    return fault ? fault(() => next(request), request.signal) : next(request);
+  };
+  const transport = createRouterTransport(
+    (router) => implementations.forEach(({ desc, implementation }) => void router.service(desc, implementation)),
+    { router: { interceptors: [asUser] }, transport: { interceptors: [onTheWay] } },
+  );
+  const feed: Client<typeof FeedInternalService> = createClient(FeedInternalService, transport);
+  return { faults, calls, feed, auth: createClient(AuthInternalService, transport) };
+}

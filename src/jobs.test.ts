@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { type Job, startJobs } from "./jobs.ts";
+import { Alarm, type Job, startJobs } from "./jobs.ts";
 import { createLogger } from "./log.ts";
 
 const ONE_HOUR_MS = 3_600_000;
@@ -96,4 +96,21 @@ test("stopping does not wait for the interval", async () => {
   await nextTurn();
   await jobs[Symbol.asyncDispose]();
   assert.equal(job.runs(), 1);
+});
+
+test("an alarm ends the wait, and one that is rung during a run is not forgotten", async () => {
+  const alarm = new Alarm();
+  const second = Promise.withResolvers<void>();
+  const job = countedJob("woken", ONE_HOUR_MS, async (run) => {
+    if (run === 2) {
+      alarm.ring();
+      second.resolve();
+    }
+    if (run === 3) job.reached.resolve();
+  });
+  await using _ = startJobs([{ ...job.job, alarm }], logLines().log);
+  alarm.ring();
+  await second.promise;
+  await job.reached.promise;
+  assert.equal(job.runs(), 3);
 });

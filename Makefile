@@ -8,6 +8,8 @@ DATABASES := $(if $(CONCIERGE_MODE),,--development)
 
 # The browser of test/browser.
 CHROMIUM ?= /usr/bin/chromium
+# The pooler of test/engines.
+PGBOUNCER ?= /usr/sbin/pgbouncer
 
 # The version of Connect's conformance suite.
 CONFORMANCE := v1.0.5
@@ -15,7 +17,7 @@ CONFORMANCE := v1.0.5
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test test/browser interop conformance bench/rpc prove/edge prove/fuzz prove/goaway prove/soak prove/overload check format gen \
+.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/feed check format gen \
 	proto/breaking db/generate migrate migrate/down keys certs clean drift
 
 help: ## Print this list
@@ -42,6 +44,15 @@ test: $(INSTALLED) ## Run the tests, in random order, over a PostgreSQL of their
 
 test/browser: $(INSTALLED) $(CHROMIUM) ## Call the whole system from pages in Chromium; installs Debian's if it is missing
 	CONCIERGE_TEST_CHROMIUM=$(CHROMIUM) tsx --test "test/browser/*.test.ts"
+
+test/engines: $(INSTALLED) $(PGBOUNCER) ## Run the feed behind PgBouncer; installs Debian's if it is missing
+	CONCIERGE_TEST_PGBOUNCER=$(PGBOUNCER) tsx --test --test-global-setup=src/testing/global-setup.ts "test/engines/*.test.ts"
+
+$(PGBOUNCER):
+	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install pgbouncer" >&2; exit 1; }
+	@echo "There is no $@. Installing Debian's package: apt-get install pgbouncer"
+	apt-get update
+	apt-get install --yes --no-install-recommends pgbouncer
 
 /usr/bin/chromium:
 	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install chromium" >&2; exit 1; }
@@ -72,6 +83,9 @@ conformance: $(INSTALLED) .concierge/conformance ## Run Connect's conformance su
 # It reports, it does not fail: a goal that is short is for whoever reads it.
 bench/rpc: $(INSTALLED) .proto-deps ## Report a call's cost beside grpc-js and others (4 minutes; QUICK=1 for one)
 	@node src/bench/rpc.ts $(if $(QUICK),--quick)
+
+bench/feed: $(INSTALLED) .proto-deps ## Report what the change feed costs writers and readers (10 minutes; QUICK=1 for four)
+	@node src/bench/feed.ts
 
 check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, generated files and unused code
 	biome ci --error-on-warnings .
@@ -139,6 +153,12 @@ prove/soak: $(INSTALLED) .proto-deps ## Good and bad requests for 15 minutes; me
 
 prove/overload: $(INSTALLED) .proto-deps ## Send twice what the server can do, three ways (5 minutes; FULL=1: 20)
 	@node src/prove/overload.ts
+
+prove/revocation: $(INSTALLED) .proto-deps ## Log out, and see how soon each process refuses, also when others stand still (3 minutes; FULL=1: 10)
+	@node src/prove/revocation.ts
+
+prove/feed: $(INSTALLED) .proto-deps ## Kill a feed's processes 100 times (4 minutes; FULL=1: 1,000); SEED=... repeats a run
+	@node src/prove/feed.ts
 
 certs: $(INSTALLED) ## Make certificates for TLS on this machine, where they are missing
 	@node src/main.ts certs

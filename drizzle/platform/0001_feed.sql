@@ -24,6 +24,9 @@ CREATE FUNCTION feed_epoch() RETURNS text
   LANGUAGE plpgsql STABLE
   AS $$
     BEGIN
+      IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a standby has no feed of its own' USING ERRCODE = 'read_only_sql_transaction';
+      END IF;
       RETURN left(md5(concat_ws('/',
         (SELECT system_identifier FROM pg_control_system()),
         left(pg_walfile_name(pg_current_wal_lsn()), 8),

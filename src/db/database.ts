@@ -47,7 +47,15 @@ export interface TransactionOptions {
   random?: () => number;
 }
 
-const CONNECTION_CHECK_MS = 250;
+/** What every connection of a service has, in milliseconds: nothing waits for ever. */
+export const connectionLimits = {
+  statement_timeout: 5_000,
+  lock_timeout: 2_000,
+  idle_in_transaction_session_timeout: 10_000,
+  // so that a statement ends soon after its connection, wherever that was cut
+  client_connection_check_interval: 250,
+};
+
 const PING_TIMEOUT_MS = 2_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** For the way there and back and for connecting, on top of what the server allows a statement. */
@@ -57,12 +65,13 @@ const RETRY_BASE_MS = 20;
 
 /** Opens the pools; the first query connects. Disposing waits up to 5 s for running queries, then cuts them. */
 export function openDatabase(options: DatabaseOptions): Database {
+  const { statementTimeoutMs, lockTimeoutMs, idleInTransactionTimeoutMs } = options;
+  const limits = connectionLimits;
   const settings = {
-    statement_timeout: options.statementTimeoutMs ?? 5_000,
-    lock_timeout: options.lockTimeoutMs ?? 2_000,
-    idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 10_000,
-    // so that a statement ends soon after its connection, wherever that was cut
-    client_connection_check_interval: CONNECTION_CHECK_MS,
+    ...limits,
+    statement_timeout: statementTimeoutMs ?? limits.statement_timeout,
+    lock_timeout: lockTimeoutMs ?? limits.lock_timeout,
+    idle_in_transaction_session_timeout: idleInTransactionTimeoutMs ?? limits.idle_in_transaction_session_timeout,
   };
   const { url, applicationName } = options;
   const waitTimeoutMs = options.poolTimeoutMs ?? 5_000;
@@ -70,8 +79,8 @@ export function openDatabase(options: DatabaseOptions): Database {
   const size = options.poolSize;
   const pool = new ConnectionPool(url, { applicationName, settings, size, waitTimeoutMs, answerTimeoutMs });
   // A connection of its own, so that a pool which is busy is not taken for a database that is away.
-  const limits = { waitTimeoutMs: PING_TIMEOUT_MS, answerTimeoutMs: PING_TIMEOUT_MS };
-  const probe = new ConnectionPool(url, { applicationName, settings, size: 1, ...limits });
+  const patience = { waitTimeoutMs: PING_TIMEOUT_MS, answerTimeoutMs: PING_TIMEOUT_MS };
+  const probe = new ConnectionPool(url, { applicationName, settings, size: 1, ...patience });
   let asking: Promise<void> | undefined;
   let closed: Promise<void> | undefined;
   return {

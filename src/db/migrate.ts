@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Sql } from "postgres";
 import { ExitCode, StartupError } from "../errors.ts";
 import { connect, connectOnce, identifier } from "./connection.ts";
+import { connectionLimits } from "./database.ts";
 import { DatabaseUnavailable, isUnavailable, sqlStateOf, withoutData } from "./errors.ts";
 import { comparePlan, type Migration, readApplied, readDownScript, readMigrations } from "./migrations.ts";
 
@@ -37,6 +38,8 @@ const CLIENT_CHECK_INTERVAL_MS = 500;
 const INSUFFICIENT_PRIVILEGE = "42501";
 /** The database or the login does not exist, or the password is wrong. */
 const REFUSED_LOGIN = /^(3D000|28000|28P01)$/;
+/** At connecting: a pooler, such as PgBouncer, that does not pass on what we set for each connection. */
+const REFUSED_SETTINGS = "08P01";
 
 /**
  * Applies what is not applied yet and grants the run-time role its rights; returns the files applied now.
@@ -74,8 +77,9 @@ export async function migrateDown(options: MigrateDownOptions): Promise<string> 
 }
 
 /**
- * Checks, as the run-time role, that the database is exactly what these files make. Throws StartupError (exit code 78)
- * naming every file that is missing, edited, unknown or out of order, and DatabaseUnavailable if it cannot be reached.
+ * Checks, as the run-time role, that the database is exactly what these files make, and that connections get the time limits that
+ * we set. Throws StartupError (exit code 78) naming every file that is missing, edited, unknown or out of order, and
+ * DatabaseUnavailable if it cannot be reached.
  */
 export async function checkSchema(options: {
   runtimeUrl: string;
@@ -83,8 +87,9 @@ export async function checkSchema(options: {
   folder: string;
 }): Promise<void> {
   const files = await readMigrations(options.folder, options.series);
-  const sql = connect(options.runtimeUrl, { applicationName: "concierge-check" });
+  const sql = connect(options.runtimeUrl, { applicationName: "concierge-check", settings: connectionLimits });
   try {
+    await checkLimits(sql);
     const applied = await readApplied(sql, options.series);
     const { pending, problems } = comparePlan(files, applied);
     const missing = pending.map(({ file }) => `${file}: not applied; run \`concierge migrate\``);
@@ -94,6 +99,17 @@ export async function checkSchema(options: {
   } finally {
     await sql.end({ timeout: 1 });
   }
+}
+
+/** A pooler may drop settings without a word; without these limits a lock could be waited for all day. */
+async function checkLimits(sql: Sql): Promise<void> {
+  const missing = await sql<{ name: string }[]>`
+    select name from pg_settings where name in ${sql(Object.keys(connectionLimits))} and setting = '0' order by name`;
+  if (missing.length === 0) return;
+  throw new StartupError(
+    `what stands before the database drops our settings (${missing.map(({ name }) => name).join(", ")}): ` +
+      "connect directly, or set them for the role",
+  );
 }
 
 /** Holds one connection and, on it, the lock that lets one runner work at a time; without it the run fails. */
@@ -193,6 +209,12 @@ function schemaError(problems: string[]): StartupError {
 /** Tells a database to wait for from one that will never let us in; everything else stays what it is. */
 export function startError(error: unknown): unknown {
   if (error instanceof StartupError) return error;
+  if (sqlStateOf(error) === REFUSED_SETTINGS) {
+    return new StartupError(
+      "what stands before the database refuses our settings (SQLSTATE 08P01): connect directly, or let it ignore " +
+        `${Object.keys(connectionLimits).join(", ")} and set them for the role`,
+    );
+  }
   if (isUnavailable(error))
     return new DatabaseUnavailable("the database is not available", { cause: withoutData(error) });
   const state = sqlStateOf(error) ?? "";

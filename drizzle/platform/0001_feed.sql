@@ -7,16 +7,37 @@ CREATE TABLE feed_state (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   -- Events up to here are not kept any more.
   trimmed bigint NOT NULL DEFAULT 0,
-  -- Every committed event of an older transaction has its position: the search for new ones begins here.
-  floor xid8 NOT NULL DEFAULT '0',
+  -- No event up to this id waits for a position, nor will one: the search for new ones begins after it.
+  floor bigint NOT NULL DEFAULT 0,
   floor_at timestamptz NOT NULL DEFAULT '-infinity',
-  -- The feed's life in which the floor was taken: transaction ids of another cluster say nothing here.
-  floor_epoch text NOT NULL DEFAULT '',
-  -- To be raised by hand after rows were loaded from a backup into these very tables; every other restore shows by itself.
+  -- The next floor, once all transactions before this one have ended: every other one draws its ids after it.
+  next_floor bigint NOT NULL DEFAULT 0,
+  next_floor_xid xid8 NOT NULL DEFAULT '0',
+  -- To be raised by hand after a restore that leaves the epoch as it was: of rows into these very tables, of a snapshot of the disk or
+  -- the machine, of a cold copy of the data folder. A dump that makes new tables, point-in-time recovery and a promoted standby show by
+  -- themselves.
   restores integer NOT NULL DEFAULT 0
 );
 --> statement-breakpoint
 INSERT INTO feed_state DEFAULT VALUES;
+--> statement-breakpoint
+DROP INDEX feed_outbox_pending;
+--> statement-breakpoint
+CREATE INDEX feed_outbox_pending ON feed_outbox (id) WHERE position IS NULL;
+--> statement-breakpoint
+ALTER TABLE feed_outbox DROP COLUMN xid;
+--> statement-breakpoint
+-- True on the primary, and an error elsewhere: what a standby knows may be old, so nobody decides by it.
+CREATE FUNCTION concierge_on_primary() RETURNS boolean
+  LANGUAGE plpgsql STABLE
+  AS $$
+    BEGIN
+      IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a standby does not decide' USING ERRCODE = 'read_only_sql_transaction';
+      END IF;
+      RETURN true;
+    END
+  $$;
 --> statement-breakpoint
 -- Tells one life of the feed from another: a restored copy has other tables, another database or cluster; a promoted standby has
 -- another timeline. Cursors of one life mean nothing in another.
@@ -24,14 +45,13 @@ CREATE FUNCTION feed_epoch() RETURNS text
   LANGUAGE plpgsql STABLE
   AS $$
     BEGIN
-      IF pg_is_in_recovery() THEN
-        RAISE EXCEPTION 'a standby has no feed of its own' USING ERRCODE = 'read_only_sql_transaction';
-      END IF;
+      PERFORM concierge_on_primary();
       RETURN left(md5(concat_ws('/',
         (SELECT system_identifier FROM pg_control_system()),
         left(pg_walfile_name(pg_current_wal_lsn()), 8),
         (SELECT oid FROM pg_database WHERE datname = current_database()),
         'feed_outbox'::regclass::oid,
+        'feed_state'::regclass::oid,
         (SELECT restores FROM feed_state))), 16);
     END
   $$;
@@ -47,12 +67,34 @@ CREATE FUNCTION feed_look(OUT epoch text, OUT head bigint, OUT trimmed bigint, O
       SELECT * INTO state FROM feed_state;
       epoch := feed_epoch();
       trimmed := state.trimmed;
-      IF state.floor_epoch <> epoch THEN state.floor := '0'; END IF;
       SELECT greatest(max(o.position), trimmed) INTO head FROM feed_outbox o;
-      pending := EXISTS (SELECT FROM feed_outbox o WHERE o.position IS NULL AND o.xid >= state.floor);
+      pending := EXISTS (SELECT FROM feed_outbox o WHERE o.position IS NULL AND o.id > state.floor);
       late := pending AND EXISTS (
         SELECT FROM feed_outbox o
-        WHERE o.position IS NULL AND o.xid >= state.floor AND o.created_at < concierge_now() - interval '250 ms');
+        WHERE o.position IS NULL AND o.id > state.floor AND o.created_at < concierge_now() - interval '250 ms');
+    END
+  $$;
+--> statement-breakpoint
+-- Raises the floor, at most four times a second, so that its row has few versions; an old floor only makes searches longer. `oldest`:
+-- all transactions before it had ended when the stamping began. `reached`: where it stopped, if it did before its end.
+CREATE FUNCTION feed_raise_floor(state feed_state, oldest xid8, reached bigint) RETURNS void
+  LANGUAGE plpgsql VOLATILE
+  AS $$
+    DECLARE
+      drawn bigint;
+    BEGIN
+      IF state.floor_at > clock_timestamp() - interval '250 ms' THEN RETURN; END IF;
+      -- Ids are drawn by transactions that have their own id already (emit() locks the subjects first). So whoever comes after us
+      -- draws after the last one that is drawn now, and this must be read before we take an id ourselves.
+      drawn := coalesce(pg_sequence_last_value('feed_outbox_id_seq'::regclass), 0);
+      IF oldest >= state.next_floor_xid THEN
+        UPDATE feed_state SET
+          floor = greatest(floor, least(next_floor, coalesce(reached, next_floor))),
+          floor_at = clock_timestamp(), next_floor = drawn, next_floor_xid = pg_current_xact_id();
+      ELSIF state.next_floor_xid > pg_current_xact_id() THEN
+        -- Of another cluster, from which this database was restored.
+        UPDATE feed_state SET floor_at = clock_timestamp(), next_floor = drawn, next_floor_xid = pg_current_xact_id();
+      END IF;
     END
   $$;
 --> statement-breakpoint
@@ -63,35 +105,36 @@ CREATE FUNCTION feed_stamp(most integer) RETURNS integer
   AS $$
     DECLARE
       state feed_state%ROWTYPE;
-      life text := feed_epoch();
       head bigint;
-      next_floor xid8;
+      oldest xid8;
       stamped integer;
+      newest bigint;
     BEGIN
+      -- A position that somebody has seen must not be given again after a crash.
+      IF current_setting('synchronous_commit') = 'off' THEN PERFORM set_config('synchronous_commit', 'on', true); END IF;
       -- One caller at a time; every statement after this one sees what the caller before has committed.
       PERFORM pg_advisory_xact_lock(1664510468);
       SELECT * INTO state FROM feed_state;
-      IF state.floor_epoch <> life THEN state.floor := '0'; END IF;
-      -- Taken before the statement that stamps: what is committed later belongs to a transaction at or above it.
-      next_floor := pg_snapshot_xmin(pg_current_snapshot());
-      SELECT greatest(max(position), state.trimmed) INTO head FROM feed_outbox;
-      UPDATE feed_outbox o SET position = head + chosen.place
-      FROM (
+      -- Taken before the statement that stamps, which therefore sees all that older transactions have committed.
+      oldest := pg_snapshot_xmin(pg_current_snapshot());
+      -- In one statement: everything may be trimmed just now.
+      SELECT greatest((SELECT max(position) FROM feed_outbox), trimmed) INTO head FROM feed_state;
+      WITH chosen AS (
         SELECT id, row_number() OVER (ORDER BY id) AS place
-        FROM (SELECT id FROM feed_outbox WHERE position IS NULL AND xid >= state.floor ORDER BY id LIMIT most) first
-      ) chosen
-      WHERE o.id = chosen.id AND o.position IS NULL;
-      GET DIAGNOSTICS stamped = ROW_COUNT;
+        FROM (SELECT id FROM feed_outbox WHERE position IS NULL AND id > state.floor ORDER BY id LIMIT most) first
+      ), given AS (
+        UPDATE feed_outbox o SET position = head + chosen.place
+        FROM chosen WHERE o.id = chosen.id AND o.position IS NULL RETURNING o.id
+      )
+      SELECT count(*), max(id) INTO stamped, newest FROM given;
       IF stamped > 0 THEN PERFORM pg_notify('concierge_feed', ''); END IF;
-      -- Not with every stamp, so that this row has few versions; an old floor only makes the search a little longer.
-      IF stamped < most AND next_floor > state.floor AND state.floor_at < clock_timestamp() - interval '250 ms' THEN
-        UPDATE feed_state SET floor = next_floor, floor_at = clock_timestamp(), floor_epoch = life;
-      END IF;
+      PERFORM feed_raise_floor(state, oldest, CASE WHEN stamped = most THEN newest END);
       RETURN stamped;
     END
   $$;
 --> statement-breakpoint
--- Deletes events that were written before `until`, oldest positions first, at most so many; returns how many. Waits for no reader.
+-- Deletes events, oldest positions first, up to the last one that was written before `until`, at most so many; returns how many.
+-- Waits for no reader.
 CREATE FUNCTION feed_trim(until timestamptz, most integer) RETURNS integer
   LANGUAGE plpgsql VOLATILE
   AS $$

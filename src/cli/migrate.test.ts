@@ -106,7 +106,13 @@ test("--development works on the folder's databases, and says what it did", asyn
     ok(runHere([...args, "--development", "--folder", folder], { DATABASE_URL: adminUrl }));
   const all = await migrate("migrate");
   for (const { name } of withDatabase) {
-    assert.match(all, new RegExp(`^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, ${name}/0000_init\\.sql`, "m"));
+    assert.match(
+      all,
+      new RegExp(
+        `^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, ${name}/0000_init\\.sql`,
+        "m",
+      ),
+    );
   }
   assert.match(await migrate("migrate-down", "access"), /^access: undid access\//);
   assert.match(await migrate("migrate"), /^auth: nothing left to apply\naccess: applied access\//);

@@ -11,6 +11,10 @@ const folderOption = () => new Option("--folder <path>", "the development folder
 const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
 const caOption = () =>
   new Option("--ca <file>", "authorities (PEM) to trust, instead of those that this machine trusts");
+const urlOption = () =>
+  new Option("--url <url>", "the internal listener; that of the running development system when not given");
+const ownKeysOption = () =>
+  new Option("--keys <path>", "the folder of key files; that of the development folder when not given");
 const asOption = () => new Option("--as <caller>", "who signs").default(OPERATOR);
 
 /** The whole command line. It throws where commander would end the process, and prints to the host. */
@@ -24,6 +28,7 @@ export function createProgram(host: Host): Command {
   addMigrating(program, host);
   addKeys(program, host);
   addCalling(program, host);
+  addEvents(program, host);
   addConfig(program, host);
   return program;
 }
@@ -115,8 +120,8 @@ function addCalling(program: Command, host: Host): void {
     .description("call an internal method, signed, and print the answer")
     .argument("<method>", "package.Service/Method")
     .argument("[message]", "the message in JSON", "{}")
-    .option("--url <url>", "the internal listener; that of the running development system when not given")
-    .option("--keys <path>", "the folder of key files; that of the development folder when not given")
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
     .addOption(caOption())
     .addOption(asOption())
     .addOption(folderOption())
@@ -131,6 +136,34 @@ function addCalling(program: Command, host: Host): void {
     .addOption(caOption())
     .addOption(folderOption())
     .action(async (settings) => (await import("./greet.ts")).greet(host, settings));
+}
+
+/** What services publish. */
+function addEvents(program: Command, host: Host): void {
+  const events = program.command("events").description("look at the feeds of services");
+  events
+    .command("tail")
+    .description("print what services publish as it happens, one line of JSON for each event, until Ctrl-C")
+    .option("--service <name...>", "only of these services")
+    .option("--types <name...>", "only these events, by full name or without the package")
+    .option("--from <place>", "where to begin: newest, oldest, or after a position of the one service", "newest")
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./events.ts")).tailEvents(host, settings));
+  events
+    .command("status")
+    .description("print how each feed is, and how far its readers among the services have come")
+    .option("--service <name...>", "only of these services")
+    .option("--json", "as JSON", false)
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./events-status.ts")).printFeedStatus(host, settings));
 }
 
 /** Variables. */

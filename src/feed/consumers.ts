@@ -72,7 +72,7 @@ export class Consumers implements AsyncDisposable {
       name: "feed_age_seconds",
       help: "Since this process last had everything of another service's feed; NaN before",
       labels: { service, source },
-      read: () => Math.max(...this.#all.filter((consumer) => consumer.source === source).map(this.#ageSeconds)),
+      read: () => this.#ageSeconds(this.#all.filter((consumer) => consumer.source === source)),
     }));
     const parked = followers.map(({ source }) => ({
       name: "feed_parked_events",
@@ -109,9 +109,12 @@ export class Consumers implements AsyncDisposable {
     return freshAt === undefined ? undefined : timestampFromMs(Math.round(clock.now() - (clock.monotonic() - freshAt)));
   }
 
-  #ageSeconds = ({ freshAt }: Consumer): number => {
-    return freshAt === undefined ? Number.NaN : (this.#options.clock.monotonic() - freshAt) / 1000;
-  };
+  /** Of the one that is furthest behind. */
+  #ageSeconds(consumers: Consumer[]): number {
+    const now = this.#options.clock.monotonic();
+    const ages = consumers.map(({ freshAt }) => (freshAt === undefined ? Number.NaN : (now - freshAt) / 1000));
+    return ages.length === 0 ? Number.NaN : Math.max(...ages);
+  }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#all.map((consumer) => consumer[Symbol.asyncDispose]()));

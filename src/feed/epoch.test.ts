@@ -64,6 +64,7 @@ test("R-OBX-16 a standby has no feed, and a promoted one has another epoch", asy
   await withFeed(url, ({ read }) => assert.rejects(read(), isUnavailable));
   const admin = connect(url, { applicationName: "test" });
   opened.defer(() => admin.end());
+  await assert.rejects(async () => admin`select concierge_on_primary()`, isUnavailable);
   await admin`select pg_promote()`;
   await until("it takes writes", async () => (await admin`select pg_is_in_recovery() as it`)[0]!.it === false);
   await withFeed(url, async ({ read, write }) => {

@@ -26,6 +26,8 @@ const READ_TIMEOUT_MS = 5_000;
 const EVENTS_PER_READ = 200;
 const FIRST_PAUSE_MS = 100;
 const MAX_PAUSE_MS = 5_000;
+/** After an empty answer that came at once, as from a source that is about to stop: it would be asked again and again. */
+const QUICK_ANSWER_MS = 50;
 const MAX_FAILURES = 5;
 /** A cursor that only passes events of others is written no more often than this. */
 const PASSING_WRITE_MS = 1_000;
@@ -130,12 +132,17 @@ class Following implements RunningFollower {
   async #round(): Promise<void> {
     this.#standing ??= await this.#load();
     const sentAt = this.#options.clock.monotonic();
-    const { events, next, complete } = await this.#read(this.#standing.readOn);
+    const asked = this.#standing.readOn;
+    const { events, next, complete } = await this.#read(asked);
     if (events.length > 0) await this.#take(events, next, this.#standing.stored);
     else await this.#pass(next, this.#standing.stored);
-    if (!complete) return;
-    this.freshAt = sentAt;
-    this.#firstFresh.resolve();
+    if (complete) {
+      this.freshAt = sentAt;
+      this.#firstFresh.resolve();
+    }
+    const isQuick = this.#options.clock.monotonic() - sentAt < QUICK_ANSWER_MS;
+    if (!isQuick || next.position !== asked?.position) return;
+    await delay(QUICK_ANSWER_MS, undefined, { signal: this.#end.signal }).catch(() => {});
   }
 
   async #load(): Promise<Standing> {
@@ -220,9 +227,10 @@ class Following implements RunningFollower {
     const parked = await transaction(
       db,
       async (tx) => {
+        // First: of two replicas the slower one waits here, and has done nothing in vain.
+        await moveCursor(tx, this.source, from, to);
         const parkedNow = await this.#runEffects(tx, events);
         await failpoint("follower.before_commit");
-        await moveCursor(tx, this.source, from, to);
         return parkedNow;
       },
       { random },

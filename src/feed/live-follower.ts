@@ -1,6 +1,7 @@
 /**
  * A follower in memory: every process that watches reads for itself, and nothing is stored. What it promises is one number,
- * `freshAt`: everything that was committed some 250 ms before that moment has been handed over.
+ * `freshAt`: everything that was committed some 250 ms before that moment has been handed over, or was there when it began. Without a
+ * snapshot it begins with the newest event, also after a lost cursor: that is for those who only want to be woken.
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
@@ -23,6 +24,7 @@ export interface Watcher {
   source: string;
   /** The events to hand over. */
   types: DescMessage[];
+  /** Without events when reading begins, or begins anew, at the newest. */
   onEvents(events: Event[]): void;
 }
 
@@ -126,7 +128,11 @@ class MemoryFollower implements LiveFollower {
   async #begin(signal: AbortSignal): Promise<From> {
     const beginning = await this.#options.begin?.(signal);
     this.#settledPosition = beginning?.settledPosition ?? 0n;
-    if (!beginning) return { case: "start", value: Start.NEWEST };
+    if (!beginning) {
+      // What was missed, if anything, is for the listener to look for.
+      this.#options.onEvents([]);
+      return { case: "start", value: Start.NEWEST };
+    }
     return { case: "cursor", value: beginning.start };
   }
 

@@ -3,7 +3,7 @@
  * and readers get them in that order: nothing that was committed is passed over, nothing that was rolled back is there.
  */
 import { isNull, sql } from "drizzle-orm";
-import { type Tx, transaction } from "../db/database.ts";
+import { during, type Tx, transaction } from "../db/database.ts";
 import { Code, fail } from "../errors.ts";
 import { headOf, Looks, type LooksOptions, look } from "./looks.ts";
 import { feedOutbox } from "./schema.ts";
@@ -38,6 +38,8 @@ export interface FeedStatus {
 
 /** Positions that one query goes through: it may find none of the wanted types among them. */
 const SCAN_AT_ONCE = 5_000n;
+/** After so many queries without a wanted event the reader is told how far it has come. */
+const MAX_SCANS = 4;
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const MAX_PENDING_COUNTED = 10_000;
 
@@ -46,6 +48,8 @@ export class FeedLog implements AsyncDisposable {
   readonly #options: LooksOptions;
   readonly #looks: Looks;
   #isDraining = false;
+  /** Ends with the last scan that was asked for. */
+  #scanning: Promise<void> = Promise.resolve();
 
   constructor(options: LooksOptions) {
     this.#options = options;
@@ -73,21 +77,25 @@ export class FeedLog implements AsyncDisposable {
    */
   async read(query: FeedQuery): Promise<FeedAnswer> {
     const looks = this.#looks;
-    const { from, types, maxWaitMs, limit, signal } = query;
+    const { from, maxWaitMs, signal } = query;
     const came = looks.now();
-    using wait = new Wait(maxWaitMs, signal);
+    using wait = new Wait(maxWaitMs, signal, looks);
     let place = typeof from === "string" ? await this.#startingPlace(from, came, signal) : from;
     if (from === "newest") return { events: [], next: place, complete: this.#isComplete(place, came) };
-    for (;;) {
+    for (let scans = 0; ; ) {
+      signal.throwIfAborted();
       await this.#refuseIfLost(place, came, signal);
-      const found = await this.#eventsAfter(place, types, limit);
-      if (found.events.length > 0 && looks.isSince(came)) {
-        return { ...found, complete: this.#isComplete(found.next, came) };
+      const found = await this.#eventsAfter(place, query);
+      const isBehind = found.next.position < looks.tail.head;
+      if (found.events.length > 0) {
+        if (isBehind || looks.isSince(came)) return { ...found, complete: this.#isComplete(found.next, came) };
+        await looks.after(came, signal);
+        continue;
       }
-      if (found.events.length === 0) place = found.next;
-      if (found.events.length > 0) await looks.after(came, signal);
-      else if (place.position < looks.tail.head) continue;
-      else if (!wait.isOver && !this.#isDraining) await wait.for(looks.moved());
+      place = found.next;
+      if (isBehind && ++scans < MAX_SCANS) continue;
+      if (isBehind) return { events: [], next: place, complete: false };
+      if (!wait.isOver && !this.#isDraining) await wait.forMore();
       else if (!looks.isSince(came)) await looks.after(came, signal);
       else return { events: [], next: place, complete: this.#isComplete(place, came) };
     }
@@ -109,7 +117,7 @@ export class FeedLog implements AsyncDisposable {
         await tx.execute(sql`set transaction isolation level repeatable read, read only`);
         const start = headOf(await look(tx));
         // Once the snapshot is open, and outside of it: what was committed before has its position now.
-        await looks.stamp();
+        while (await looks.stamp());
         const settled = (await look(looks.db)).head;
         return { result: await work(tx), start, settled };
       },
@@ -137,7 +145,7 @@ export class FeedLog implements AsyncDisposable {
   /** A place that looks wrong may come from a process that has looked later than this one. */
   async #refuseIfLost(place: Place, came: number, signal: AbortSignal): Promise<void> {
     if (this.#isLost(place)) await this.#looks.after(came, signal);
-    if (this.#isLost(place)) throw fail(Code.Aborted, "CURSOR_LOST", "the feed does not have this cursor any more");
+    if (this.#isLost(place)) throw cursorLost();
   }
 
   #isLost({ epoch, position }: Place): boolean {
@@ -148,15 +156,31 @@ export class FeedLog implements AsyncDisposable {
   /** Of the wanted types; `next` is where the search has come to. */
   async #eventsAfter(
     { epoch, position: after }: Place,
-    types: ReadonlySet<string>,
-    limit: number,
+    { types, limit, signal }: Pick<FeedQuery, "types" | "limit" | "signal">,
   ): Promise<{ events: FeedEvent[]; next: Place }> {
     const { head } = this.#looks.tail;
     const held = this.#looks.tail.since(after);
     const until = held || after + SCAN_AT_ONCE > head ? head : after + SCAN_AT_ONCE;
-    const found = held?.filter(({ type }) => types.has(type));
-    const { chosen, isCut } = atMost(found ?? (await this.#looks.events(after, until, types, limit + 1)), limit);
+    const found = held?.filter(({ type }) => types.has(type)) ?? (await this.#scan(after, until, types, limit, signal));
+    const { chosen, isCut } = atMost(found, limit);
     return { events: chosen, next: { epoch, position: isCut ? chosen.at(-1)!.position : until } };
+  }
+
+  /** From the database; one scan at a time, so that there is always a connection to look with. */
+  async #scan(after: bigint, until: bigint, types: ReadonlySet<string>, limit: number, signal: AbortSignal) {
+    const before = this.#scanning;
+    const { promise: done, resolve } = Promise.withResolvers<void>();
+    this.#scanning = done;
+    try {
+      await before;
+      const db = during(this.#looks.db, signal);
+      const events = await this.#looks.events(after, until, { db, types, limit: limit + 1 });
+      // After the events: what was trimmed while they were read is missed by nobody.
+      if (after < (await look(db)).trimmed) throw cursorLost();
+      return events;
+    } finally {
+      resolve();
+    }
   }
 
   /** Judged by the last look: it began after the question, nothing waits for long, and `place` is all that it saw. */
@@ -170,29 +194,43 @@ export class FeedLog implements AsyncDisposable {
 class Wait implements Disposable {
   isOver: boolean;
   readonly #signal: AbortSignal;
-  readonly #ended = Promise.withResolvers<void>();
+  readonly #looks: Looks;
   readonly #timer: NodeJS.Timeout | undefined;
+  #resume: (() => void) | undefined;
 
-  constructor(ms: number, signal: AbortSignal) {
+  constructor(ms: number, signal: AbortSignal, looks: Looks) {
     this.#signal = signal;
+    this.#looks = looks;
     this.isOver = ms <= 0;
     if (this.isOver) return;
-    const end = () => {
-      this.isOver = true;
-      this.#ended.resolve();
-    };
-    this.#timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end, { once: true });
+    this.#timer = setTimeout(this.#end, ms);
+    signal.addEventListener("abort", this.#end, { once: true });
   }
 
-  async for(event: Promise<void>): Promise<void> {
-    await Promise.race([event, this.#ended.promise]);
+  readonly #end = (): void => {
+    this.isOver = true;
+    this.#resume?.();
+  };
+
+  /** Resolves when the head has moved, or the wait is over. */
+  async forMore(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const stopListening = this.#looks.onMoved(resolve);
+    this.#resume = resolve;
+    await promise;
+    stopListening();
     this.#signal.throwIfAborted();
+    this.#looks.refuseIfClosed();
   }
 
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
+    this.#signal.removeEventListener("abort", this.#end);
   }
+}
+
+function cursorLost() {
+  return fail(Code.Aborted, "CURSOR_LOST", "the feed does not have this cursor any more");
 }
 
 /** The first of them, bounded in number and in bytes; always one, if there is one. */

@@ -35,8 +35,8 @@ export interface Look {
 }
 
 const POLL_MS = 500;
-/** Stamping 10,000 events takes a quarter of a second. */
-const STAMP_AT_ONCE = 10_000;
+/** Whoever stamps keeps the others from it: 20 ms for so many. */
+const STAMP_AT_ONCE = 1_000;
 /** One that has missed more than this begins anew: those who want the rest are served from the database. */
 const MAX_FOLLOWED = 2_000n;
 /** For looks, and for readers who are far behind: apart from the service's own pool, whose calls must not make the feed late. */
@@ -59,7 +59,7 @@ export class Looks implements AsyncDisposable {
   #problem: unknown;
   /** Of those who wait for a look, and of those who wait for events. */
   #lookEnded = Promise.withResolvers<void>();
-  #headMoved = Promise.withResolvers<void>();
+  readonly #waiting = new Set<() => void>();
 
   constructor(options: LooksOptions) {
     this.#options = options;
@@ -109,7 +109,7 @@ export class Looks implements AsyncDisposable {
   async after(moment: number, signal: AbortSignal): Promise<void> {
     for (let tries = 0; !this.isSince(moment); tries++) {
       signal.throwIfAborted();
-      this.#refuseIfClosed();
+      this.refuseIfClosed();
       if (tries > 0 && this.#begun > moment && this.#problem !== undefined) throw this.#problem;
       const ended = this.#lookEnded.promise;
       this.#look();
@@ -117,28 +117,35 @@ export class Looks implements AsyncDisposable {
     }
   }
 
-  /** Resolves when the head has moved, and with wake(). */
-  async moved(): Promise<void> {
-    await this.#headMoved.promise;
-    this.#refuseIfClosed();
+  /** Calls back whenever the head has moved, and with wake(). Returns what stops that. */
+  onMoved(listener: () => void): () => void {
+    this.#waiting.add(listener);
+    return () => void this.#waiting.delete(listener);
   }
 
   /** Ends all waiting for events. */
   wake(): void {
-    this.#headMoved.resolve();
-    this.#headMoved = Promise.withResolvers();
+    for (const listener of this.#waiting) listener();
   }
 
-  async stamp(): Promise<void> {
+  /** Gives positions to what is committed, at most 1,000 at once; says whether there may be more. */
+  async stamp(): Promise<boolean> {
     await failpoint("feed.before_stamp");
-    await this.db.execute(sql`select feed_stamp(${STAMP_AT_ONCE}::integer)`);
+    const [row] = await this.db.execute<{ stamped: number }>(
+      sql`select feed_stamp(${STAMP_AT_ONCE}::integer) as stamped`,
+    );
     await failpoint("feed.after_stamp");
+    return row!.stamped === STAMP_AT_ONCE;
   }
 
-  /** Events between two positions, the second one included; of these types only, and so many at most, if it is said. */
-  async events(after: bigint, until: bigint, types?: ReadonlySet<string>, limit?: number): Promise<FeedEvent[]> {
+  /** Events between two positions, the second one included; of some types only, and so many at most, if it is said. */
+  async events(
+    after: bigint,
+    until: bigint,
+    { db = this.db, types, limit }: { db?: Db; types?: ReadonlySet<string>; limit?: number } = {},
+  ): Promise<FeedEvent[]> {
     const isWanted = types && inArray(feedOutbox.type, [...types]);
-    const query = this.db
+    const query = db
       .select()
       .from(feedOutbox)
       .where(and(gt(feedOutbox.position, after), lte(feedOutbox.position, until), isWanted))
@@ -185,7 +192,7 @@ export class Looks implements AsyncDisposable {
   async #lookOnce(): Promise<void> {
     const number = ++this.#begun;
     // Where nobody can stamp, what has a position can be read all the same.
-    const stamping = this.#mustStamp ? this.stamp() : Promise.resolve();
+    const stamping = this.#mustStamp ? this.stamp() : Promise.resolve(false);
     this.#mustStamp = false;
     await stamping.catch(() => {});
     const found = await look(this.db);
@@ -203,13 +210,15 @@ export class Looks implements AsyncDisposable {
   async #follow({ epoch, head }: Look): Promise<void> {
     const tail = this.#tail;
     if (tail?.epoch === epoch && tail.head <= head && head - tail.head <= MAX_FOLLOWED) {
-      if (tail.head < head) tail.append(await this.events(tail.head, head));
-      if (tail.head === head) return;
+      const events = tail.head < head ? await this.events(tail.head, head) : [];
+      // Some may have been trimmed meanwhile, after standing still for as long as they are kept.
+      if (events.length === Number(head - tail.head)) return tail.append(events);
     }
     this.#tail = new Tail({ epoch, position: head });
   }
 
-  #refuseIfClosed(): void {
+  /** Throws UNAVAILABLE once it is disposed of. */
+  refuseIfClosed(): void {
     if (!this.#isClosed) return;
     throw fail(Code.Unavailable, "UNAVAILABLE", "the server is stopping", { retryAfterMs: 1_000 });
   }

@@ -2,24 +2,14 @@
  * The feed's tables as Drizzle sees them; drizzle/platform/ makes them in every service's database. A row of the outbox is
  * written with its change (emit.ts) and gets its position after the commit (log.ts).
  */
-import { sql } from "drizzle-orm";
-import { bigint, customType, pgTable, text } from "drizzle-orm/pg-core";
+import { bigint, pgTable, text } from "drizzle-orm/pg-core";
 import { bytea, now, time } from "../db/columns.ts";
 
-/** A 64-bit transaction id; the driver hands it over as text. */
-const xid8 = customType<{ data: bigint; driverData: string }>({
-  dataType: () => "xid8",
-  toDriver: (value) => String(value),
-  fromDriver: (value) => BigInt(value),
-});
-
 export const feedOutbox = pgTable("feed_outbox", {
-  /** Drawn while the subject is locked, so per subject ids are in the order of versions. */
+  /** Drawn while the subject is locked, so per subject ids are in the order of versions; never before the transaction has an id. */
   id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
   /** Null until the row is stamped. */
   position: bigint("position", { mode: "bigint" }),
-  /** The writing transaction: bounds the search for rows that are not stamped. */
-  xid: xid8("xid").notNull().default(sql`pg_current_xact_id()`),
   /** The full name of the event's message. */
   type: text("type").notNull(),
   /** What the event is about, such as "user/<id>"; its versions have no gaps. */

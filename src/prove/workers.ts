@@ -53,7 +53,7 @@ export function startWorker(name: string, options: WorkerOptions = {}): Worker {
       const call = Promise.withResolvers<unknown>();
       waiting.set(id, call);
       if (!child.connected) call.reject(new Error(`${name} has ended`));
-      else child.send({ id, command, parameters });
+      else child.send({ id, command, parameters }, (error) => error && call.reject(error));
       return call.promise as Promise<Result>;
     },
     [Symbol.asyncDispose]: () => stop(child),

@@ -6,7 +6,7 @@ import type { Clock } from "../clock.ts";
 import { Code, fail } from "../errors.ts";
 import type { NodeResponse } from "../listener/listener.ts";
 import type { AccessClaims } from "../token/access-token.ts";
-import type { WhenStale } from "../token/session-check.ts";
+import { authStale, type WhenStale } from "../token/session-check.ts";
 import { type Authentication, unauthenticated } from "./authenticate.ts";
 import type { Call } from "./call.ts";
 import { onceClosed } from "./early-answer.ts";
@@ -87,16 +87,30 @@ export class OpenStreams {
 /** As for a new call: a session that nobody can tell about ends the stream, too, unless its method goes on. */
 function checkAgain(stream: PersonalStream): void {
   const { authentication, claims, whenStale, end } = stream;
-  if (stream.isBeingChecked || end.signal.aborted) return;
+  if (end.signal.aborted) return;
+  if (stream.isBeingChecked) {
+    endUnlessFresh(stream, authStale());
+    return;
+  }
   const live = authentication.checkSession(claims, whenStale, LEAD_MS);
   if (live === true) return;
   stream.isBeingChecked = true;
   Promise.resolve(live)
     .then((isLive) => isLive || endWithSession(stream))
-    .catch((error: unknown) => end.abort(error))
+    .catch((error: unknown) => endUnlessFresh(stream, error))
     .finally(() => {
       stream.isBeingChecked = false;
     });
+}
+
+/** A new call would have to wait for an answer by now: a stream of a method that fails closed does not go on meanwhile. */
+function endUnlessFresh({ authentication, claims, whenStale, end }: PersonalStream, error: unknown): void {
+  if (whenStale !== "closed") return;
+  const live = authentication.checkSession(claims, whenStale);
+  if (live === true) return;
+  // It shares the question that is on its way.
+  Promise.resolve(live).catch(() => {});
+  end.abort(error);
 }
 
 function endWithSession({ end, call }: PersonalStream): void {

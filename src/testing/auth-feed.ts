@@ -78,7 +78,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
       if (!verified.ok) throw new Error(verified.why);
       return { refreshToken, claims: verified.claims };
     },
-    logout: (refreshToken: string) => logout(auth, scope, refreshToken),
+    logout: (refreshToken: string) => logout(db, scope, refreshToken),
     /** Only the event that a session has ended. */
     async publishEnd(sessionId: string = crypto.randomUUID()) {
       const tokensExpireAt = new Date(clock.now() + accessTokenSeconds * 1_000);

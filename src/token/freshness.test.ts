@@ -55,8 +55,8 @@ describe("while what is known is fresh", () => {
     const { claims, refreshToken } = await auth.login();
     await auth.logout(refreshToken);
     await auth.admin`
-      insert into sessions (id, account_id, generation, expires_at, ended_at)
-      select gen_random_uuid(), ${claims.userId}, 0, now() + interval '1 day', now() from generate_series(1, 25000)`;
+      insert into sessions (id, account_id, generation, expires_at, ended_at, tokens_expire_at)
+      select gen_random_uuid(), ${claims.userId}, 0, now() + interval '1 day', now(), now() + interval '5 minutes' from generate_series(1, 25000)`;
     await using watch = watchOf(auth);
     await watch.caughtUp;
     assert.deepEqual([watch.endedCount, auth.calls.ListEndedSessions], [25_001, 3]);

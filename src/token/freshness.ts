@@ -19,7 +19,6 @@ import { createSessionCheck, type SessionCheck, type WhenStale } from "./session
 
 /** How old knowledge may be. With the 250 ms that `complete` leaves open it stays under the promised five seconds. */
 export const FRESH_MS = 4_500;
-const QUESTION_TIMEOUT_MS = 1_000;
 const PAGE_TIMEOUT_MS = 5_000;
 /** Sessions that auth was asked about lately. */
 const REMEMBERED_ANSWERS = 10_000;
@@ -137,9 +136,9 @@ function createCheck(options: FollowSessionsOptions, ended: EndedSessions, follo
 function createQuestions({ auth, clock }: FollowSessionsOptions, ended: EndedSessions, isFresh: IsFresh) {
   const liveAt = new LRUCache<string, number>({ max: REMEMBERED_ANSWERS });
   const nameOf = (sessionId: string, generation: number) => `${sessionId}/${generation}`;
-  const askOnce = createSessionCheck(async (sessionId, generation) => {
+  const askOnce = createSessionCheck(async (sessionId, generation, signal) => {
     const sentAt = clock.monotonic();
-    const { live } = await auth.checkSession({ sessionId, generation }, { timeoutMs: QUESTION_TIMEOUT_MS });
+    const { live } = await auth.checkSession({ sessionId, generation }, { signal });
     // This process may have stood still since, or the answer may be about a time that is long over.
     if (live && !isFresh(sentAt)) throw new Error("the answer came too late");
     if (live) liveAt.set(nameOf(sessionId, generation), sentAt);

@@ -2,14 +2,13 @@
  * The sessions that ended while access tokens of theirs may still look good: the snapshot from which others follow the feed's
  * SessionEnded. Between the two nothing is missing: what a page lacks comes after the place that it says to go on from.
  */
-import { and, asc, gt, sql } from "drizzle-orm";
+import { and, asc, gt, isNotNull, sql } from "drizzle-orm";
 import { validate as isUuid } from "uuid";
 import { Code, fail } from "../../errors.ts";
 import type { Place } from "../../feed/tail.ts";
 import { TOLERANCE_SECONDS } from "../../token/compact.ts";
 import { sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
-import { tokensExpireAt } from "./sessions.ts";
 
 const LARGEST_PAGE = 10_000;
 /** Once for tokens, which are accepted a little longer, and once for the clocks of those who accept them. */
@@ -26,19 +25,19 @@ export interface EndedSessionsPage {
 
 /** One page of them. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
 export async function listEndedSessions(
-  { feed, accessTokenSeconds }: Pick<AuthContext, "feed" | "accessTokenSeconds">,
+  { feed }: Pick<AuthContext, "feed">,
   signal: AbortSignal,
   input: { pageSize: number; pageToken: string },
 ): Promise<EndedSessionsPage> {
   const pageSize = Math.min(input.pageSize || LARGEST_PAGE, LARGEST_PAGE);
   const isAfter = input.pageToken === "" ? undefined : gt(sessions.id, readPageToken(input.pageToken));
-  const age = sql`make_interval(secs => ${accessTokenSeconds + LONGER_SECONDS})`;
+  const counts = sql`concierge_now() - make_interval(secs => ${LONGER_SECONDS})`;
   const { result, start, settled } = await feed.snapshot(
     (tx) =>
       tx
-        .select({ sessionId: sessions.id, tokensExpireAt: tokensExpireAt(accessTokenSeconds) })
+        .select({ sessionId: sessions.id, tokensExpireAt: sessions.tokensExpireAt })
         .from(sessions)
-        .where(and(gt(sessions.endedAt, sql`concierge_now() - ${age}`), isAfter))
+        .where(and(isNotNull(sessions.endedAt), gt(sessions.tokensExpireAt, counts), isAfter))
         .orderBy(asc(sessions.id))
         .limit(pageSize + 1),
     { signal },

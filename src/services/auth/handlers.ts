@@ -21,7 +21,7 @@ export function authHandlers(auth: AuthContext) {
         return { ...session, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
       },
       async logout({ refreshToken }, context) {
-        await logout(auth, scopeOf(context), refreshToken);
+        await logout(db, scopeOf(context), refreshToken);
         return {};
       },
     }),
@@ -30,8 +30,8 @@ export function authHandlers(auth: AuthContext) {
         const { id, email, firstName, lastName, locale, createdAt } = await getAccount(during(db, signal), userId);
         return { account: { userId: id, email, firstName, lastName, locale, createdAt: timestampFromDate(createdAt) } };
       },
-      async checkSession({ sessionId, generation }) {
-        return { live: await isLive(sessionId, generation) };
+      async checkSession({ sessionId, generation }, { signal }) {
+        return { live: await isLive(sessionId, generation, signal) };
       },
       async listEndedSessions(request, { signal }) {
         const { sessions, nextPageToken, start, settledPosition } = await listEndedSessions(auth, signal, request);

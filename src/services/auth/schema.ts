@@ -13,7 +13,10 @@ export const accounts = pgTable("accounts", {
   firstName: text("first_name").notNull(),
   lastName: text("last_name").notNull(),
   locale: text("locale").notNull(),
-  /** Raised to end all of the account's sessions at once; carried by tokens as `gen`. */
+  /**
+   * Raised to end all of the account's sessions at once; carried by tokens as `gen`. Those who decide alone go by SessionEnded only:
+   * who raises it publishes that of every live session, in the same transaction.
+   */
   generation: integer("generation").notNull().default(0),
   createdAt: time("created_at").notNull().default(now),
 });
@@ -42,10 +45,12 @@ export const sessions = pgTable(
     createdAt: time("created_at").notNull().default(now),
     expiresAt: time("expires_at").notNull(),
     endedAt: time("ended_at"),
+    /** End of the last access token that was made for it: until then those who decide alone must know that it has ended. */
+    tokensExpireAt: time("tokens_expire_at").notNull(),
   },
   (table) => [
     index("sessions_account").on(table.accountId),
-    index("sessions_ended").on(table.endedAt).where(isNotNull(table.endedAt)),
+    index("sessions_ended").on(table.tokensExpireAt).where(isNotNull(table.endedAt)),
   ],
 );
 

@@ -71,8 +71,9 @@ async function startSession(
     with account as (
       select a.id, a.generation from ${accounts} a join ${credentials} c on c.account_id = a.id
       where a.id = ${userId} and c.version = ${version} ${lock})
-    insert into ${sessions} (id, account_id, generation, expires_at)
-    select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${auth.sessionSeconds})
+    insert into ${sessions} (id, account_id, generation, expires_at, tokens_expire_at)
+    select ${sessionId}::uuid, id, generation, concierge_now() + make_interval(secs => ${auth.sessionSeconds}),
+      concierge_now() + make_interval(secs => ${Math.min(auth.accessTokenSeconds, auth.sessionSeconds)})
     from account returning generation, floor(extract(epoch from expires_at))::float8 as "endSeconds"`);
   if (!started) return undefined;
   const refreshToken = randomBytes(REFRESH_TOKEN_BYTES).toString("base64url");
@@ -98,11 +99,7 @@ async function replaceHash(tx: Tx, { userId }: { userId: string }, passwordHash:
 }
 
 /** Ends the session that a refresh token belongs to. An unknown token and a session that has ended change nothing. */
-export async function logout(
-  { db, accessTokenSeconds }: Pick<AuthContext, "db" | "accessTokenSeconds">,
-  { signal }: CallScope,
-  refreshToken: string,
-): Promise<void> {
+export async function logout(db: Db, { signal }: CallScope, refreshToken: string): Promise<void> {
   await transaction(
     db,
     async (tx) => {
@@ -118,7 +115,7 @@ export async function logout(
         .returning({
           sessionId: sessions.id,
           userId: sessions.accountId,
-          tokensExpireAt: tokensExpireAt(accessTokenSeconds),
+          tokensExpireAt: sessions.tokensExpireAt,
         });
       if (ended) await emit(tx, [sessionEnded(ended)]);
     },
@@ -126,28 +123,28 @@ export async function logout(
   );
 }
 
-/** When the last access token expires that an ended session may have got. */
-export function tokensExpireAt(accessTokenSeconds: number) {
-  return sql`${sessions.endedAt} + make_interval(secs => ${accessTokenSeconds})`.mapWith(sessions.endedAt);
-}
-
-/** Makes the question "may this session still be used?", asked for every call of a person. */
+/**
+ * Makes the question "may this session still be used?", which others ask when they cannot know it by themselves. A standby does not
+ * answer it: what it knows may be old.
+ */
 export function createSessionQuery(db: Db): SessionQuestion {
-  const query = db
-    .select({ id: sessions.id })
-    .from(sessions)
-    .innerJoin(accounts, eq(accounts.id, sessions.accountId))
-    .where(
-      and(
-        eq(sessions.id, sql.placeholder("sessionId")),
-        eq(sessions.generation, sql.placeholder("generation")),
-        eq(accounts.generation, sessions.generation),
-        isNull(sessions.endedAt),
-        sql`${sessions.expiresAt} > concierge_now()`,
-      ),
-    )
-    .prepare("live_session");
-  return async (sessionId, generation) => (await query.execute({ sessionId, generation })).length === 1;
+  return async (sessionId, generation, signal) => {
+    const found = await during(db, signal)
+      .select({ id: sessions.id })
+      .from(sessions)
+      .innerJoin(accounts, eq(accounts.id, sessions.accountId))
+      .where(
+        and(
+          sql`concierge_on_primary()`,
+          eq(sessions.id, sessionId),
+          eq(sessions.generation, generation),
+          eq(accounts.generation, sessions.generation),
+          isNull(sessions.endedAt),
+          sql`${sessions.expiresAt} > concierge_now()`,
+        ),
+      );
+    return found.length === 1;
+  };
 }
 
 function hashOf(refreshToken: string): Buffer {

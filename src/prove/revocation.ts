@@ -1,0 +1,286 @@
+/**
+ * `make prove/revocation`: real calls of Logout, and four processes that verify access tokens by themselves, each as a service
+ * does. First all is well; then a snapshot of auth's database is held over many dead rows, and pg_dump runs where there is one
+ * that fits; then each process stands still in turn, and the host of auth is behind a black hole. Two minutes and a half;
+ * FULL=1 goes through the faults five times, with a million dead rows (10 minutes). ONLY=<part of a name> takes some of them.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import type { Sql } from "postgres";
+import { machineLine } from "../bench/figures.ts";
+import type { ServiceKey } from "../config.ts";
+import { connect, databaseOf, withDatabase } from "../db/connection.ts";
+import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
+import { startFaultProxy } from "../testing/fault-proxy.ts";
+import { createServiceKey, createSigningKeys } from "../token/key-making.ts";
+import type { KeySet } from "../token/signing-keys.ts";
+import { Goals } from "./figures.ts";
+import type { Replica } from "./revocation-auth.ts";
+import { nowMs } from "./revocation-clock.ts";
+import { holdSnapshot, keepDumping, publishMany, stopFor, stopPostgresFor, waitedMs } from "./revocation-faults.ts";
+import { isSettled, judgeFault, judgeHealth, type Trial } from "./revocation-judge.ts";
+import { endAt, ISSUER, type Logout, logoutAt, makeSessions, type Session } from "./revocation-sessions.ts";
+import type { Report } from "./revocation-verifier.ts";
+import { startWorker, type Worker } from "./workers.ts";
+
+const { FULL, ONLY } = process.env;
+const ROUNDS = FULL ? 5 : 1;
+const DEAD_ROWS = FULL ? 1_000_000 : 100_000;
+const LOGOUTS = 2_000;
+const LOGOUT_EVERY_MS = 10;
+/** A session is asked about for so long before its logout. */
+const WATCHED_BEFORE_MS = 100;
+const LIVE_SESSIONS = 10;
+const CALLERS = ["access", "greeter", "notification", "user"];
+/** Logouts up to the beginning of a fault, and during it. */
+const BEFORE = { count: 30, everyMs: 20 };
+/** Late enough that what was asked before it has been answered without them. */
+const DURING = { count: 20, everyMs: 100, afterMs: 1_200 };
+/** A verifier that stands still for less than what is fresh, and for more. */
+const VERIFIER_STOPS_MS = [4_000, 5_000, 6_000, 7_000];
+const FAULT_MS = 7_000;
+const SETTLED_MS = 15_000;
+const LOOK_MS = 200;
+
+/** Everything that runs. */
+interface Setting {
+  goals: Goals;
+  keys: KeySet;
+  /** Owner's, and superuser's. */
+  databaseUrl: string;
+  sql: Sql;
+  /** Two replicas. */
+  auths: (Replica & { worker: Worker; logout: Logout })[];
+  verifiers: { worker: Worker; key: ServiceKey; authUrl: string | undefined }[];
+}
+
+interface Fault {
+  name: string;
+  /** Which auth each verifier follows. */
+  authUrls: string[];
+  /** Where people log out before it and, if they can, during it. */
+  before: Logout;
+  during?: Logout;
+  begin(): Promise<{ over: Promise<unknown> }>;
+  /** Verifiers that hear of nothing, and the one that stands still. */
+  cutOff: number[];
+  stopped?: number;
+}
+
+async function main(): Promise<number> {
+  const goals = new Goals("P7");
+  goals.info(machineLine());
+  await using opened = new AsyncDisposableStack();
+  const setting = await open(goals, opened);
+  if (isWanted("healthy")) await proveHealthy(setting, "healthy");
+  if (isWanted("snapshot")) await proveWithSnapshot(setting);
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const fault of await faultsOf(setting, opened)) if (isWanted(fault.name)) await proveFault(setting, fault);
+  }
+  // The count that has to be 0 above is one that grows when auth is asked.
+  if (!ONLY) goals.atLeast("R-CON-02 after faults: verification RPCs", await questionsOf(setting), 1);
+  return goals.missed === 0 ? 0 : 1;
+}
+
+function isWanted(name: string): boolean {
+  return !ONLY || name.includes(ONLY);
+}
+
+async function open(goals: Goals, opened: AsyncDisposableStack): Promise<Setting> {
+  // Of our own, whatever else there is: it will be stopped.
+  const { adminUrl } = opened.use(await startTestCluster());
+  process.env[CLUSTER_VARIABLE] = adminUrl;
+  const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "auth"]));
+  const keys = await createSigningKeys("ES256");
+  const serviceKeys = CALLERS.map((caller) => createServiceKey(caller, "auth", "service"));
+  const variables = {
+    CONCIERGE_ISSUER: ISSUER,
+    CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
+    CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
+    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(keys),
+    CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
+  };
+  const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
+  opened.defer(() => sql.end({ timeout: 1 }));
+  const auths = await Promise.all(
+    [0, 1].map(async () => {
+      const worker = opened.use(startWorker("revocation-auth"));
+      const replica = await worker.call<Replica>("start", variables);
+      return { worker, ...replica, logout: logoutAt(replica.publicUrl, opened) };
+    }),
+  );
+  const verifiers = serviceKeys.map((key) => {
+    return { worker: opened.use(startWorker("revocation-verifier")), key, authUrl: undefined };
+  });
+  return { goals, keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, auths, verifiers };
+}
+
+/** Many people log out, one after the other. */
+async function proveHealthy(setting: Setting, name: string): Promise<void> {
+  const { goals, auths, verifiers } = setting;
+  await follow(setting, new Array(verifiers.length).fill(auths[0]!.internalUrl));
+  const sessions = await makeSessions(setting.sql, setting.keys, LOGOUTS + LIVE_SESSIONS);
+  const leaving = sessions.slice(0, LOGOUTS);
+  const startMs = nowMs() + 5 * WATCHED_BEFORE_MS;
+  const dueMs = leaving.map((_, index) => startMs + index * LOGOUT_EVERY_MS);
+  const beganMs = nowMs();
+  const before = {
+    waited: waitedByAll(setting),
+    questions: await questionsOf(setting),
+    verifications: verificationsOf(await reportsOf(setting)),
+  };
+  const fromMs = (index: number) => (dueMs[index] ?? startMs) - WATCHED_BEFORE_MS;
+  await watch(setting, sessions, fromMs);
+  const revocations = [...(await endAt(leaving, dueMs, auths[0]!.logout)), ...new Array(LIVE_SESSIONS).fill(undefined)];
+  const trial = await settle(setting, { name, revocations, reports: [] });
+  const verifications = verificationsOf(trial.reports) - before.verifications;
+  const waited = (waitedByAll(setting) - before.waited) / (nowMs() - beganMs);
+  goals.info(
+    `R-CON-02 ${name}: processes of the proof that were ready to run but had no processor: ${waited.toFixed(2)}`,
+  );
+  judgeHealth(goals, trial, verifications, (await questionsOf(setting)) - before.questions);
+}
+
+async function proveWithSnapshot(setting: Setting): Promise<void> {
+  const { goals, databaseUrl, sql } = setting;
+  await using _snapshot = await holdSnapshot(databaseUrl);
+  await publishMany(sql, DEAD_ROWS);
+  await using dumping = keepDumping(databaseUrl);
+  await proveHealthy(setting, `a snapshot held over ${DEAD_ROWS} dead rows`);
+  goals.info(
+    dumping.count > 0 ? `pg_dump ran ${dumping.count} times meanwhile` : "no pg_dump that fits the server ran",
+  );
+}
+
+async function faultsOf(setting: Setting, opened: AsyncDisposableStack): Promise<Fault[]> {
+  const { sql, auths, verifiers } = setting;
+  const [first, second] = [auths[0]!, auths[1]!];
+  const everyone = verifiers.map((_, index) => index);
+  const all = (url: string) => verifiers.map(() => url);
+  const { hostname: host, port } = new URL(first.internalUrl);
+  const proxy = opened.use(await startFaultProxy({ host, port: Number(port) }));
+  const normal = { authUrls: all(first.internalUrl), before: first.logout, during: first.logout };
+  const blackHole = async () => {
+    proxy.hang();
+    return { over: delay(FAULT_MS).then(() => proxy.heal()) };
+  };
+  return [
+    ...verifiers.map(({ worker, key }, index) => ({
+      ...normal,
+      name: `verifier ${key.caller} stopped`,
+      begin: () => stopFor([worker.pid], VERIFIER_STOPS_MS[index]!),
+      cutOff: [index],
+      stopped: index,
+    })),
+    {
+      ...normal,
+      name: "auth stopped",
+      during: second.logout,
+      begin: () => stopFor([first.worker.pid], FAULT_MS),
+      cutOff: everyone,
+    },
+    {
+      ...normal,
+      name: "a verifier stopped, and auth before it went on",
+      during: second.logout,
+      begin: () => stopInTurn(verifiers[0]!.worker.pid, first.worker.pid),
+      cutOff: everyone,
+    },
+    {
+      name: "one of two auths stopped",
+      authUrls: verifiers.map((_, index) => auths[index % 2]!.internalUrl),
+      before: second.logout,
+      during: first.logout,
+      begin: () => stopFor([second.worker.pid], FAULT_MS),
+      cutOff: everyone.filter((index) => index % 2 === 1),
+    },
+    {
+      ...normal,
+      name: "PostgreSQL stopped",
+      during: undefined,
+      begin: () => stopPostgresFor(sql, FAULT_MS),
+      cutOff: everyone,
+    },
+    { ...normal, name: "black hole", authUrls: all(proxy.url), begin: blackHole, cutOff: everyone },
+  ];
+}
+
+/**
+ * What auth had answered when the verifier was stopped is read when it goes on, and nothing new after it. Its stop is shorter
+ * than what it waits for an answer.
+ */
+async function stopInTurn(verifier: number, auth: number): Promise<{ over: Promise<unknown> }> {
+  const { over } = await stopFor([verifier], 2_500);
+  const authOver = delay(2_000).then(async () => (await stopFor([auth], FAULT_MS)).over);
+  return { over: Promise.all([over, authOver]) };
+}
+
+async function proveFault(setting: Setting, fault: Fault): Promise<void> {
+  const { name, before, during = before, begin, cutOff, stopped } = fault;
+  await follow(setting, fault.authUrls);
+  const sessions = await makeSessions(setting.sql, setting.keys, BEFORE.count + DURING.count + LIVE_SESSIONS);
+  const early = sessions.slice(0, fault.during ? BEFORE.count : BEFORE.count + DURING.count);
+  const late = sessions.slice(early.length, BEFORE.count + DURING.count);
+  await watch(setting, sessions, () => 0);
+  await settle(setting, { name, revocations: new Array(sessions.length).fill(undefined), reports: [] });
+  const startMs = nowMs();
+  const earlyMs = early.map((_, index) => startMs + index * BEFORE.everyMs);
+  const endedEarly = endAt(early, earlyMs, before);
+  await delay(earlyMs.at(-1)! - nowMs());
+  // The last ones are on their way.
+  const { over } = await begin();
+  const beganMs = nowMs();
+  const lateMs = late.map((_, index) => beganMs + DURING.afterMs + index * DURING.everyMs);
+  const endedLate = endAt(late, lateMs, during);
+  await over;
+  const overMs = nowMs();
+  const live = new Array(LIVE_SESSIONS).fill(undefined);
+  const revocations = [...(await endedEarly), ...(await endedLate), ...live];
+  const trial = await settle(setting, { name, revocations, reports: [] });
+  judgeFault(setting.goals, { ...trial, overMs, cutOff, stopped });
+}
+
+/** Makes each verifier follow the auth at its URL, unless it does already. */
+async function follow({ verifiers }: Setting, authUrls: string[]): Promise<void> {
+  const changed = verifiers.map(async (verifier, index) => {
+    const authUrl = authUrls[index]!;
+    if (verifier.authUrl === authUrl) return;
+    await verifier.worker.call("follow", { key: verifier.key, authUrl, issuer: ISSUER });
+    verifier.authUrl = authUrl;
+  });
+  await Promise.all(changed);
+}
+
+async function watch({ verifiers }: Setting, sessions: Session[], fromMs: (index: number) => number): Promise<void> {
+  const watched = sessions.map(({ accessToken }, index) => ({ accessToken, fromMs: fromMs(index) }));
+  await Promise.all(verifiers.map(({ worker }) => worker.call("watch", watched)));
+}
+
+/** Waits until every verifier answers as it must in the end, but not for ever: what is missing shows in the figures. */
+async function settle(setting: Setting, trial: Trial): Promise<Trial> {
+  const patience = AbortSignal.timeout(SETTLED_MS);
+  for (;;) {
+    const settled = { ...trial, reports: await reportsOf(setting) };
+    if (patience.aborted || isSettled(settled)) return settled;
+    await delay(LOOK_MS);
+  }
+}
+
+function reportsOf({ verifiers }: Setting): Promise<Report[]> {
+  return Promise.all(verifiers.map(({ worker }) => worker.call<Report>("report")));
+}
+
+function waitedByAll({ auths, verifiers }: Setting): number {
+  const workers = [...auths, ...verifiers].map(({ worker }) => worker);
+  return workers.reduce((sum, { pid }) => sum + waitedMs(pid), 0);
+}
+
+function verificationsOf(reports: Report[]): number {
+  return reports.reduce((sum, { verifications }) => sum + verifications, 0);
+}
+
+async function questionsOf({ auths }: Setting): Promise<number> {
+  const counts = await Promise.all(auths.map(({ worker }) => worker.call<number>("questions")));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+process.exitCode = await main();

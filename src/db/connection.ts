@@ -11,6 +11,11 @@ export interface ConnectionOptions {
   max?: number;
   /** Server settings of each connection, in milliseconds where they are times. */
   settings?: Record<string, number>;
+  /**
+   * Whether arrays can be parameters and results; the default is yes. The driver asks for their types at every connecting, and an
+   * unhandled rejection ends the process if the connection is cut just then: nothing that serves goes without `false`.
+   */
+  arrays?: boolean;
   /** Called when a connection is gone, for whatever reason. */
   onClose?: () => void;
   /** Called for each notification of a channel that the connection listens to. */
@@ -34,6 +39,7 @@ export function connect(url: string, options: ConnectionOptions): Sql {
     backoff: () => RECONNECT_DELAY_SECONDS,
     // a connection is ended by us, never by its age: its age does not know of our transactions
     max_lifetime: null,
+    fetch_types: options.arrays ?? true,
     onclose: options.onClose,
     onnotify: options.onNotify,
     onnotice: () => {},

@@ -87,7 +87,11 @@ export async function checkSchema(options: {
   folder: string;
 }): Promise<void> {
   const files = await readMigrations(options.folder, options.series);
-  const sql = connect(options.runtimeUrl, { applicationName: "concierge-check", settings: connectionLimits });
+  const sql = connect(options.runtimeUrl, {
+    applicationName: "concierge-check",
+    settings: connectionLimits,
+    arrays: false,
+  });
   try {
     await checkLimits(sql);
     const applied = await readApplied(sql, options.series);

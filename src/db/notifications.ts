@@ -26,7 +26,7 @@ export function listenTo(options: NotificationOptions): AsyncDisposable {
     while (!stopping.signal.aborted) {
       const lost = Promise.withResolvers<void>();
       const { url, applicationName, channel, onNotify } = options;
-      open = connect(url, { applicationName, onClose: lost.resolve, onNotify });
+      open = connect(url, { applicationName, arrays: false, onClose: lost.resolve, onNotify });
       try {
         await open.unsafe(`listen ${identifier(channel)}`);
         onNotify();

@@ -49,7 +49,7 @@ export class PooledConnection {
     this.#onBroken = onBroken;
     this.#answerTimeoutMs = options.answerTimeoutMs;
     const { applicationName, settings } = options;
-    this.#sql = connect(url, { applicationName, settings, onClose: () => this.#break() });
+    this.#sql = connect(url, { applicationName, settings, arrays: false, onClose: () => this.#break() });
     Object.assign(this.#sql.options.parsers, types.parsers);
     Object.assign(this.#sql.options.serializers, types.serializers);
   }

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect as connectSocket, createServer } from "node:net";
 import test, { type TestContext } from "node:test";
 import { sql as statement } from "drizzle-orm";
 import { reasonOf } from "../errors.ts";
@@ -167,4 +169,27 @@ test("R-NET-03 a call that ends leaves the line for a connection, sends nothing 
   assert.deepEqual(await entries(owner), []);
   await insert(db, "the next one");
   assert.deepEqual(await entries(owner), ["the next one"]);
+});
+
+test("a connection asks for nothing of its own: cut in that moment, the driver's question would end the process", async (t) => {
+  const database = await testDatabase();
+  const { hostname, port } = new URL(database.runtimeUrl);
+  const relay = createServer((client) => {
+    const server = connectSocket({ host: hostname, port: Number(port) });
+    for (const socket of [client, server]) socket.on("error", () => {});
+    client.on("data", (bytes) => (bytes.includes("pg_type") ? server.destroy() : server.write(bytes)));
+    server.on("data", (bytes) => client.write(bytes));
+    server.on("close", () => client.destroy());
+    client.on("close", () => server.destroy());
+  }).listen(0, "127.0.0.1");
+  await once(relay, "listening");
+  const url = new URL(database.runtimeUrl);
+  url.port = String((relay.address() as AddressInfo).port);
+  const { db, ...opened } = openDatabase({ url: url.href, poolSize: 1, applicationName: "test" });
+  t.after(async () => {
+    await opened[Symbol.asyncDispose]();
+    relay.close();
+    await database[Symbol.asyncDispose]();
+  });
+  assert.equal((await db.execute(statement`select 1 as one`))[0]?.one, 1);
 });

@@ -26,6 +26,8 @@ const { FULL, ONLY } = process.env;
 const ROUNDS = FULL ? 5 : 1;
 const DEAD_ROWS = FULL ? 1_000_000 : 100_000;
 const LOGOUTS = 2_000;
+/** Before anything is judged, as a process does that has run for a minute. */
+const WARM_UP_LOGOUTS = 500;
 const LOGOUT_EVERY_MS = 10;
 /** A session is asked about for so long before its logout. */
 const WATCHED_BEFORE_MS = 100;
@@ -71,6 +73,7 @@ async function main(): Promise<number> {
   goals.info(machineLine());
   await using opened = new AsyncDisposableStack();
   const setting = await open(goals, opened);
+  await warmUp(setting);
   if (isWanted("healthy")) await proveHealthy(setting, "healthy");
   if (isWanted("snapshot")) await proveWithSnapshot(setting);
   for (let round = 0; round < ROUNDS; round++) {
@@ -112,6 +115,17 @@ async function open(goals: Goals, opened: AsyncDisposableStack): Promise<Setting
     return { worker: opened.use(startWorker("revocation-verifier")), key, authUrl: undefined };
   });
   return { goals, keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, auths, verifiers };
+}
+
+/** The same that is judged afterwards, while code is compiled. */
+async function warmUp(setting: Setting): Promise<void> {
+  const { auths, verifiers } = setting;
+  await follow(setting, new Array(verifiers.length).fill(auths[0]!.internalUrl));
+  const sessions = await makeSessions(setting.sql, setting.keys, WARM_UP_LOGOUTS);
+  const startMs = nowMs();
+  const dueMs = sessions.map((_, index) => startMs + index * LOGOUT_EVERY_MS);
+  await watch(setting, sessions, (index) => dueMs[index]! - WATCHED_BEFORE_MS);
+  await endAt(sessions, dueMs, auths[0]!.logout);
 }
 
 /** Many people log out, one after the other. */

@@ -19,7 +19,6 @@ import { forwardedPeer, isTrustedProxy, type Peer, plainAddress } from "./peer.t
 import { Sweep } from "./sweep.ts";
 import { openTls, type TlsServer } from "./tls.ts";
 
-export type { ListenerLimits } from "./limits.ts";
 export type {
   Listener,
   ListenOptions,

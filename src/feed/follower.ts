@@ -156,7 +156,8 @@ class Following implements RunningFollower {
         service: this.source,
         from: place ? { case: "cursor", value: place } : { case: "start", value: Start.OLDEST },
         types: [...this.#effects.keys()],
-        maxWait: durationFromMs(READ_WAIT_MS),
+        // Until it has caught up, somebody waits for that.
+        maxWait: durationFromMs(this.freshAt === undefined ? 0 : READ_WAIT_MS),
         limit: EVENTS_PER_READ,
       },
       { signal: this.#end.signal, timeoutMs: READ_TIMEOUT_MS },

@@ -113,8 +113,10 @@ class MemoryFollower implements LiveFollower {
     const { client, clock, source, onEvents } = this.#options;
     this.#from ??= await this.#begin(signal);
     const sentAt = clock.monotonic();
+    // Until it has caught up, somebody waits for that.
+    const maxWait = durationFromMs(this.freshAt === undefined ? 0 : MAX_WAIT_MS);
     const answer = await client.read(
-      { service: source, from: this.#from, types: this.#types, maxWait: durationFromMs(MAX_WAIT_MS) },
+      { service: source, from: this.#from, types: this.#types, maxWait },
       { signal, timeoutMs: READ_TIMEOUT_MS },
     );
     if (!answer.next) throw new Error(`the feed of ${source} does not say where to go on`);

@@ -22,6 +22,7 @@ import {
 } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { Code } from "@connectrpc/connect";
+import { FeedInternalService } from "../gen/concierge/feed/v1/feed_service_pb.ts";
 import { access } from "../gen/concierge/options/v1/access_pb.ts";
 import { readRunningNote } from "../src/cli/development.ts";
 import { keyFor } from "../src/cli/internal-calls.ts";
@@ -29,6 +30,7 @@ import { systemClock } from "../src/clock.ts";
 import { sideOf } from "../src/rpc/access.ts";
 import { services } from "../src/services.ts";
 import { type RunningCommand, runHere, startCommand } from "../src/testing/command.ts";
+import { OPERATOR } from "../src/token/key-folder.ts";
 import { messageDigest, signServiceToken } from "../src/token/service-token.ts";
 import { bufMethods, grpcurl, lines, type Outcome, tools } from "./tools.ts";
 
@@ -37,6 +39,8 @@ const OPEN = [
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
 ];
+/** Whose feed is read. */
+const FEED = "auth";
 const HEALTH = "grpc.health.v1.Health";
 /** It answers until its caller leaves. */
 const ENDLESS = `${HEALTH}/Watch`;
@@ -109,9 +113,10 @@ describe("foreign tools", () => {
   }
 
   /** A message with a value in each field whose name has one. */
-  function messageFor({ fields }: DescMessage): JsonObject {
+  function messageFor({ fields, file }: DescMessage): JsonObject {
     const known = fields.filter(({ jsonName }) => jsonName in values);
-    return Object.fromEntries(known.map(({ jsonName }) => [jsonName, values[jsonName]!]));
+    const message = Object.fromEntries(known.map(({ jsonName }) => [jsonName, values[jsonName]!]));
+    return file.name === FeedInternalService.file.name ? { ...message, service: FEED } : message;
   }
 
   /** The header that lets a call in: an operator's where they may call, else that of a service which may. */
@@ -124,6 +129,11 @@ describe("foreign tools", () => {
     const rule = hasOption(method, access) ? getOption(method, access).who : undefined;
     if (rule?.case !== "callers") return [];
     const name = nameOf(method);
+    if (method.parent.typeName === FeedInternalService.typeName) {
+      // All feeds have one path: the token says whose is meant. An operator's needs no digest in development.
+      const key = await keyFor(join(folder, "keys"), OPERATOR, FEED);
+      return [`service-token: ${signServiceToken(key, `/${name}`, undefined, systemClock)}`];
+    }
     if (rule.value.operators) {
       const { stdout } = await runHere(["token", "--for", name, "--folder", folder]);
       return [`service-token: ${stdout.trim()}`];
@@ -138,7 +148,8 @@ describe("foreign tools", () => {
 
   for (const side of ["public", "internal"] as const) {
     test(`${side}: grpcurl and buf curl list every service and method, and no others`, async () => {
-      const own = services.flatMap((definition) => definition.services).filter((desc) => sideOf(desc) === side);
+      const all = [...services.flatMap((definition) => definition.services), FeedInternalService];
+      const own = all.filter((desc) => sideOf(desc) === side);
       const expected = [...own.map(({ typeName }) => typeName), ...OPEN].sort();
       assert.deepEqual(lines(await grpcurl(urls[side], ["list"])).sort(), expected);
       const methods = (await methodsOf(side)).map(nameOf);

@@ -97,9 +97,11 @@ describe("who may read what", () => {
 
 describe("reading over RPC", () => {
   test("a cursor that is lost, one that is none, and a place in front of the first", async () => {
+    await system.newUser();
     const feed = feedOf("auth", "operator");
+    const maxWait = { seconds: 1n };
     const at = (epoch: string, position: bigint) =>
-      feed.read({ service: "auth", from: { case: "cursor", value: { epoch, position } } });
+      feed.read({ service: "auth", from: { case: "cursor", value: { epoch, position } }, maxWait });
     const { next } = await feed.read({ service: "auth" });
     assert.deepEqual(await refusalOf(at("another", 0n)), [Code.Aborted, "CURSOR_LOST"]);
     assert.deepEqual(await refusalOf(at(next!.epoch, next!.position + 1_000n)), [Code.Aborted, "CURSOR_LOST"]);

@@ -111,11 +111,11 @@ describe("reading over RPC", () => {
   });
 
   test("a long wait is cut to a second, and tells that there was nothing", async () => {
-    const feed = feedOf("notification", "operator");
-    const { next } = await feed.read({ service: "notification" });
+    const feed = feedOf("access", "operator");
+    const { next } = await feed.read({ service: "access" });
     const from = { case: "cursor", value: next! } as const;
     const answer = await feed.read(
-      { service: "notification", from, maxWait: { seconds: 3_600n } },
+      { service: "access", from, maxWait: { seconds: 3_600n } },
       { timeoutMs: 8_000 },
     );
     assert.deepEqual([answer.events, answer.complete], [[], true]);

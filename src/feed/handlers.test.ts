@@ -114,10 +114,7 @@ describe("reading over RPC", () => {
     const feed = feedOf("access", "operator");
     const { next } = await feed.read({ service: "access" });
     const from = { case: "cursor", value: next! } as const;
-    const answer = await feed.read(
-      { service: "access", from, maxWait: { seconds: 3_600n } },
-      { timeoutMs: 8_000 },
-    );
+    const answer = await feed.read({ service: "access", from, maxWait: { seconds: 3_600n } }, { timeoutMs: 8_000 });
     assert.deepEqual([answer.events, answer.complete], [[], true]);
   });
 

@@ -25,7 +25,9 @@ test("notifications are heard, also after the connection was lost, which is told
   const admin = connect(adminUrl, { applicationName: "test" });
   closing.defer(() => admin.end());
   await admin`
-    select pg_terminate_backend(pid) from pg_stat_activity where datname = ${database.name} and pid <> pg_backend_pid() and usename <> ${new URL(database.ownerUrl).username}`;
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where datname = ${database.name} and pid <> pg_backend_pid()
+      and usename <> ${new URL(database.ownerUrl).username}`;
   await until("it listens again", () => heard === 3);
   await sender`notify "another"`;
   await sender`notify "a channel"`;

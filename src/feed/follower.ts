@@ -61,7 +61,10 @@ export interface FollowerOptions {
 
 export interface RunningFollower extends AsyncDisposable {
   readonly source: string;
-  /** Resolves when it has, for the first time, everything that was there when it asked; rejects never, and waits for ever if it is disposed of before. */
+  /**
+   * Resolves when it has, for the first time, everything that was there when it asked; rejects never, and waits for ever if it is
+   * disposed of before.
+   */
   readonly caughtUp: Promise<void>;
   /** Monotonic time at which it SENT the last Read that came back complete and whose events are all done or parked; undefined before. */
   readonly freshAt: number | undefined;

@@ -25,7 +25,7 @@ export async function costOf(sql: Sql, statement: string): Promise<Cost> {
 export async function explainStamp(sql: Sql, most: number): Promise<string[]> {
   const lines: string[] = [];
   const [state] = await sql<{ floor: string }[]>`select floor::text from feed_state`;
-  const chosen = `select id from feed_outbox where position is null and xid >= '${state!.floor}' order by id limit ${most}`;
+  const chosen = `select id from feed_outbox where position is null and id > ${state!.floor} order by id limit ${most}`;
   const update = `
     update feed_outbox o set position = 1000000000 + chosen.place
     from (select id, row_number() over (order by id) as place from (${chosen}) first) chosen

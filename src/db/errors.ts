@@ -63,10 +63,13 @@ export function isUnavailable(error: unknown): boolean {
   return code !== undefined && (CONNECTION_FAULTS.has(code) || UNAVAILABLE_STATE.test(code));
 }
 
-/** True if the same transaction may succeed when it is run again: serialization failure, deadlock. */
+/**
+ * True if the same transaction may succeed when it is run again: serialization failure, deadlock, a prepared statement that the
+ * server does not have (behind a pooler) or cannot use any more (a table has changed).
+ */
 export function isRetryable(error: unknown): boolean {
   const state = sqlStateOf(error);
-  return state === "40001" || state === "40P01";
+  return state === "40001" || state === "40P01" || state === "26000" || state === "0A000";
 }
 
 /**

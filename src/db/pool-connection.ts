@@ -4,15 +4,11 @@
  */
 import type { Row, RowList, Sql } from "postgres";
 import { type ConnectionOptions, connect } from "./connection.ts";
-import { DatabaseUnavailable, isUnavailable } from "./errors.ts";
+import { DatabaseUnavailable, isUnavailable, sqlStateOf } from "./errors.ts";
 
 export interface ConnectionSettings extends Omit<ConnectionOptions, "max" | "onClose"> {
   /** The longest to wait for an answer, over the server's own limit: after it the connection counts as lost. */
   answerTimeoutMs: number;
-}
-
-export interface RunOptions {
-  prepare?: boolean;
 }
 
 type TypeMap = Record<string, (value: unknown) => unknown>;
@@ -28,12 +24,18 @@ export interface TypeParsers {
  * connection that a cut one needs.
  */
 const GRACE_MS = 100;
+/** Statements that the server keeps for a connection: some have a text of their own for each length of a list. */
+const MAX_KEPT = 100;
+/** The server does not know a statement that was prepared: behind a pooler it may be another connection each time. */
+const UNKNOWN_STATEMENT = "26000";
+
+/** The driver's own: why it has run a statement again, outside of a transaction. */
+type Retried = { retried?: unknown };
 
 /** One statement, and for how long it is wanted. */
 export interface Statement {
   query: string;
   parameters?: unknown[];
-  options?: RunOptions;
   asArrays?: boolean;
   signal?: AbortSignal;
 }
@@ -44,6 +46,9 @@ export class PooledConnection {
   readonly #sql: Sql;
   readonly #answerTimeoutMs: number;
   readonly #onBroken: () => void;
+  /** By their texts. A statement that is prepared goes there and back once instead of twice, and is not planned each time. */
+  readonly #kept = new Set<string>();
+  #keepsStatements = true;
 
   constructor(url: string, options: ConnectionSettings, types: TypeParsers, onBroken: () => void) {
     this.#onBroken = onBroken;
@@ -54,7 +59,7 @@ export class PooledConnection {
     Object.assign(this.#sql.options.serializers, types.serializers);
   }
 
-  async run({ query, parameters, options, asArrays, signal }: Statement): Promise<RowList<Row[]>> {
+  async run({ query, parameters, asArrays, signal }: Statement): Promise<RowList<Row[]>> {
     if (this.broken) throw new DatabaseUnavailable("the connection was lost");
     signal?.throwIfAborted();
     let late = setTimeout(() => this.#break(), this.#answerTimeoutMs);
@@ -64,16 +69,31 @@ export class PooledConnection {
     };
     signal?.addEventListener("abort", hurry, { once: true });
     try {
-      const pending = this.#sql.unsafe(query, parameters as never[], options);
-      return await (asArrays ? (pending.values() as unknown as Promise<RowList<Row[]>>) : pending);
+      const pending = this.#sql.unsafe(query, parameters as never[], { prepare: this.#isKept(query, parameters) });
+      const rows = await (asArrays ? (pending.values() as unknown as Promise<RowList<Row[]>>) : pending);
+      this.#learnFrom((pending as Retried).retried);
+      return rows;
     } catch (error) {
       if (isUnavailable(error)) this.#break();
+      this.#learnFrom(error);
       signal?.throwIfAborted();
       throw error;
     } finally {
       clearTimeout(late);
       signal?.removeEventListener("abort", hurry);
     }
+  }
+
+  /** Those without parameters go there and back once anyway. */
+  #isKept(query: string, parameters: unknown[] = []): boolean {
+    if (!this.#keepsStatements || parameters.length === 0) return false;
+    if (this.#kept.size < MAX_KEPT) this.#kept.add(query);
+    return this.#kept.has(query);
+  }
+
+  /** Behind a pooler that keeps no statements, each try to have one would leave one there. */
+  #learnFrom(error: unknown): void {
+    if (sqlStateOf(error) === UNKNOWN_STATEMENT) this.#keepsStatements = false;
   }
 
   /** Closes at once, whatever runs. */

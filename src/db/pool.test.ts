@@ -193,3 +193,54 @@ test("a connection asks for nothing of its own: cut in that moment, the driver's
   });
   assert.equal((await db.execute(statement`select 1 as one`))[0]?.one, 1);
 });
+
+const kept = (db: Db) => db.execute<{ text: string }>(statement`select statement as text from pg_prepared_statements`);
+
+test("a statement with parameters is kept by its connection; a hundred of them, whatever comes", async (t) => {
+  const { db } = await setUp(t, { poolSize: 1 });
+  for (let count = 0; count < 3; count++) await insert(db, `row-${count}`);
+  assert.deepEqual(
+    (await kept(db)).map(({ text }) => text),
+    ["insert into entry values ($1)"],
+  );
+  for (let count = 0; count < 150; count++) {
+    const [row] = await db.execute(statement`select ${count}::integer as ${statement.identifier(`column_${count}`)}`);
+    assert.deepEqual({ ...row }, { [`column_${count}`]: count });
+  }
+  assert.equal((await kept(db)).length, 100);
+});
+
+test("R-OBX-19 where statements are forgotten, transactions are run again and nothing is kept any more", async (t) => {
+  const { db, owner } = await setUp(t, { poolSize: 1 });
+  await insert(db, "first");
+  let tries = 0;
+  await transaction(db, async (tx) => {
+    if (tries++ === 0) await tx.execute(statement`deallocate all`);
+    await insert(tx, "second");
+  });
+  await insert(db, "third");
+  assert.equal(tries, 2);
+  assert.deepEqual(await entries(owner), ["first", "second", "third"]);
+  assert.equal((await kept(db)).length, 0);
+});
+
+test("R-OBX-19 outside of a transaction, too", async (t) => {
+  const { db, owner } = await setUp(t, { poolSize: 1 });
+  await insert(db, "first");
+  await db.execute(statement`deallocate all`);
+  await insert(db, "second");
+  await db.execute(statement`deallocate all`);
+  await insert(db, "third");
+  assert.deepEqual(await entries(owner), ["first", "second", "third"]);
+  assert.equal((await kept(db)).length, 0);
+});
+
+test("a kept statement outlives a change of its table", async (t) => {
+  const { db, owner } = await setUp(t, { poolSize: 1 });
+  const read = (from: Db | Tx) => from.execute(statement`select * from entry where id = ${"first"}`);
+  await insert(db, "first");
+  await read(db);
+  await owner`alter table entry add column note text not null default 'new'`;
+  const [row] = await transaction(db, read);
+  assert.deepEqual({ ...row }, { id: "first", note: "new" });
+});

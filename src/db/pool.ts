@@ -7,13 +7,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Row, RowList } from "postgres";
 import { DatabaseUnavailable } from "./errors.ts";
-import {
-  type ConnectionSettings,
-  PooledConnection,
-  type RunOptions,
-  type Statement,
-  type TypeParsers,
-} from "./pool-connection.ts";
+import { type ConnectionSettings, PooledConnection, type Statement, type TypeParsers } from "./pool-connection.ts";
 
 interface PoolOptions extends ConnectionSettings {
   /** Connections at most. */
@@ -29,7 +23,7 @@ interface PendingRows extends Promise<RowList<Row[]>> {
 
 /** The part of a postgres.js client that Drizzle uses inside a transaction. */
 interface TransactionClient {
-  unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows;
+  unsafe(query: string, parameters?: unknown[]): PendingRows;
   savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
@@ -39,7 +33,7 @@ export interface PoolClient {
   readonly pool: ConnectionPool;
   /** Drizzle writes its own parsers in here; every connection is opened with them. */
   readonly options: TypeParsers;
-  unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows;
+  unsafe(query: string, parameters?: unknown[]): PendingRows;
   begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
@@ -82,8 +76,8 @@ export class ConnectionPool implements PoolClient {
   }
 
   /** Runs one statement on a free connection. */
-  unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows {
-    return this.#unsafe({ query, parameters, options });
+  unsafe(query: string, parameters?: unknown[]): PendingRows {
+    return this.#unsafe({ query, parameters });
   }
 
   /** Runs `work` between BEGIN and COMMIT; anything thrown rolls back. A lost connection fails, it never moves. */
@@ -99,7 +93,7 @@ export class ConnectionPool implements PoolClient {
     return {
       pool: this,
       options: this.options,
-      unsafe: (query, parameters, options) => this.#unsafe({ query, parameters, options, signal }),
+      unsafe: (query, parameters) => this.#unsafe({ query, parameters, signal }),
       begin: (work) => this.#begin(work, signal),
     };
   }
@@ -239,11 +233,11 @@ class TransactionScope implements TransactionClient {
     this.#signal = signal;
   }
 
-  unsafe(query: string, parameters?: unknown[], options?: RunOptions): PendingRows {
+  unsafe(query: string, parameters?: unknown[]): PendingRows {
     return pendingRows(async (asArrays) => {
       if (this.#finished) throw new Error("a statement was sent after its transaction had ended");
       try {
-        return await this.#connection.run({ query, parameters, options, asArrays, signal: this.#signal });
+        return await this.#connection.run({ query, parameters, asArrays, signal: this.#signal });
       } catch (error) {
         this.failure ??= error;
         throw error;

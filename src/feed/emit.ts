@@ -3,10 +3,9 @@
  * without its event. Per subject, versions have no gaps and ids grow with them, whatever runs at the same time.
  */
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../db/database.ts";
 import { failpoint } from "../failpoints.ts";
-import { feedOutbox, feedSubject } from "./schema.ts";
 
 /** One published fact. */
 export interface OutboxEvent {
@@ -37,13 +36,19 @@ export async function emit(tx: Tx, events: readonly OutboxEvent[]): Promise<void
   if (events.length === 0) return;
   if (emitted.has(tx)) throw new Error("emit() is called once in a transaction, with all of its events");
   emitted.add(tx);
-  const next = await raiseVersions(tx, events);
-  const rows = events.map(({ type, subject, payload }) => {
-    const version = next.get(subject)!;
-    next.set(subject, version + 1n);
-    return { type, subject, version, payload };
-  });
-  await tx.insert(feedOutbox).values(rows);
+  const { subjects, rows } = numbered(events);
+  // In one statement, because every write of every service pays for it. The subjects are locked before an id is drawn: so each
+  // transaction has its own id by then, which the floor rests on, and per subject ids grow with the versions.
+  await tx.execute(sql`
+    with raised as (
+      insert into feed_subject as s (subject, version) values ${list(subjects)}
+      on conflict (subject) do update set version = s.version + excluded.version
+      returning s.subject, s.version
+    )
+    insert into feed_outbox (type, subject, version, payload)
+    select type, event.subject, version - later, payload
+    from (values ${list(rows)}) event (place, later, type, subject, payload) join raised on raised.subject = event.subject
+    order by place`);
   await failpoint("emit.after_insert");
 }
 
@@ -52,23 +57,22 @@ export function hasEmitted(tx: Tx): boolean {
   return emitted.has(tx);
 }
 
-/** Raises each subject's version by the number of its events; the row stays locked until the commit. Returns the first
- * new version of each. */
-async function raiseVersions(tx: Tx, events: readonly OutboxEvent[]): Promise<Map<string, bigint>> {
-  const counts = new Map<string, bigint>();
-  for (const { subject } of events) counts.set(subject, (counts.get(subject) ?? 0n) + 1n);
-  const rows = await tx
-    .insert(feedSubject)
-    .values([...counts].map(([subject, version]) => ({ subject, version })).sort(bySubject))
-    .onConflictDoUpdate({
-      target: feedSubject.subject,
-      set: { version: sql`${feedSubject.version} + excluded.version` },
-    })
-    .returning();
-  return new Map(rows.map(({ subject, version }) => [subject, version - counts.get(subject)! + 1n]));
+/**
+ * The subjects with the numbers of their events, sorted by code units: every process must lock them in one order, whatever its
+ * language. And the events, each with the number of those after it that are about the same subject.
+ */
+function numbered(events: readonly OutboxEvent[]): { subjects: SQL[]; rows: SQL[] } {
+  const counts = new Map<string, number>();
+  const rows: SQL[] = [];
+  for (const [place, { type, subject, payload }] of [...events.entries()].reverse()) {
+    const later = counts.get(subject) ?? 0;
+    counts.set(subject, later + 1);
+    rows.push(sql`(${place}::integer, ${later}::integer, ${type}::text, ${subject}::text, ${payload}::bytea)`);
+  }
+  const subjects = [...counts.keys()].sort().map((subject) => sql`(${subject}, ${counts.get(subject)}::integer)`);
+  return { subjects, rows };
 }
 
-/** By code units: every process must sort alike, whatever its language. */
-function bySubject(a: { subject: string }, b: { subject: string }): number {
-  return a.subject < b.subject ? -1 : 1;
+function list(parts: SQL[]): SQL {
+  return sql.join(parts, sql`, `);
 }

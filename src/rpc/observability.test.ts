@@ -33,7 +33,9 @@ describe("a system that is watched", () => {
     assert.equal(answer.status, 200);
     return String(answer.body);
   };
-  const seriesOf = (text: string) => text.split("\n").filter((line) => !line.startsWith("#")).length;
+  /** Without those of our methods: the services call each other meanwhile. */
+  const seriesOf = (text: string) =>
+    text.split("\n").filter((line) => !line.startsWith("#") && !line.includes('method="concierge.')).length;
 
   test("one trace goes from the client's call to the services that it needs, and into the log", async () => {
     // Nobody knows this one, so user asks access, and access asks auth.

@@ -35,7 +35,7 @@ describe("a system that is watched", () => {
   };
   /** Without those of our methods: the services call each other meanwhile. */
   const seriesOf = (text: string) =>
-    text.split("\n").filter((line) => !line.startsWith("#") && !line.includes('method="concierge.')).length;
+    text.split("\n").filter((line) => !line.startsWith("#") && !line.includes('method="/concierge.')).length;
 
   test("one trace goes from the client's call to the services that it needs, and into the log", async () => {
     // Nobody knows this one, so user asks access, and access asks auth.

@@ -47,6 +47,8 @@ export type Reason =
   | "BAD_CREDENTIALS"
   | "TOO_MANY_HASHES"
   | "ACCOUNT_NOT_FOUND"
+  | "SESSION_NOT_FOUND"
+  | "UNKNOWN_AUDIENCE"
   // access
   | "ROLE_NOT_FOUND"
   | "ROLE_EXISTS"

@@ -53,6 +53,7 @@ const sensitiveNames = [
   "key",
   "keys",
   "signingKeys",
+  "tokenKeys",
   "private_key",
   "set-cookie",
   "cookie",

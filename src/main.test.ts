@@ -74,13 +74,14 @@ describe("the process", () => {
     assert.equal(ended.code, ExitCode.config);
     assertPlain(ended);
     const lines = ended.stderr.trimEnd().split("\n");
-    assert.equal(lines[0], "concierge: configuration refused, 7 problems:");
+    assert.equal(lines[0], "concierge: configuration refused, 8 problems:");
     for (const name of [
       "CONCIERGE_ATUH_X is not a known variable",
       "CONCIERGE_INTERNAL_PORT:",
       "CONCIERGE_AUTH_DATABASE_URL is missing",
       "CONCIERGE_AUTH_SERVICE_KEYS is missing",
       "CONCIERGE_AUTH_SIGNING_KEYS is missing",
+      "CONCIERGE_AUTH_TOKEN_KEYS is missing",
       "CONCIERGE_NOTIFICATION_SENDER_SERVICE_KEYS is missing",
       "CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS is missing",
     ]) {

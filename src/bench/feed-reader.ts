@@ -58,9 +58,13 @@ async function readLog(feed: FeedLog, from: Place): Promise<void> {
     signal: new AbortController().signal,
   };
   for (let place = from; ; ) {
-    const { events, next } = await feed.read({ ...query, from: place });
-    note(events);
-    place = next;
+    try {
+      const { events, next } = await feed.read({ ...query, from: place });
+      note(events);
+      place = next;
+    } catch {
+      failures++;
+    }
   }
 }
 

@@ -7,7 +7,7 @@ import { ExitCode, StartupError } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { services } from "../services.ts";
 import { type GeneratedKind, weakSecrets } from "../testing/secret-cases.ts";
-import { createServiceKey, createSigningKeys, pairsOf } from "../token/key-making.ts";
+import { createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "../token/key-making.ts";
 import { configurationOf, databaseConfigurationOf, serviceShapes, servicesNamed } from "./configuration.ts";
 import { remindOfRisks } from "./serve.ts";
 
@@ -23,6 +23,7 @@ async function productionVariables(): Promise<Record<string, string>> {
     `postgres://${name}_${role}:${createServiceKey("a", "b", "service").secret}@127.0.0.1:5432/${name}`;
   const variables: Record<string, string> = {
     CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(await createSigningKeys("ES256")),
+    CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS: JSON.stringify(account),
   };
   for (const { name, hasDatabase } of services) {

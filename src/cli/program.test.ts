@@ -82,7 +82,7 @@ test("keys: made once, named by file; a new caller's key stands in both files", 
   const keys = join(await folderFor(t), "keys");
   const first = await runHere(["keys", "init", "--keys", keys]);
   assert.equal(first.code, ExitCode.ok);
-  assert.match(first.stdout, /^wrote access\.json, auth-signing\.json, auth\.json, .* in /);
+  assert.match(first.stdout, /^wrote access\.json, auth-signing\.json, auth-tokens\.json, auth\.json, .* in /);
   assert.equal((await stat(join(keys, "auth.json"))).mode & 0o777, 0o600);
   assert.equal((await runHere(["keys", "init", "--keys", keys])).stdout, `nothing was missing in ${keys}\n`);
   const added = await runHere(["keys", "add-caller", "billing", "--to", "auth", "--keys", keys]);
@@ -99,7 +99,7 @@ test("keys: a caller cannot take the name of a service, of the operator or of an
   const keys = join(await folderFor(t), "keys");
   await runHere(["keys", "init", "--keys", keys]);
   const signing = await readFile(join(keys, "auth-signing.json"), "utf8");
-  for (const name of ["auth", "operator", "auth-signing", "../billing", "Billing", "b", ""]) {
+  for (const name of ["auth", "operator", "auth-signing", "auth-tokens", "../billing", "Billing", "b", ""]) {
     const { code, stderr } = await runHere(["keys", "add-caller", name, "--to", "auth", "--keys", keys]);
     assert.equal(code, ExitCode.usage, name);
     assert.match(stderr, /cannot be a caller's name/);

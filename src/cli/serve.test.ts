@@ -27,6 +27,7 @@ const ring = (...keys: object[]) => JSON.stringify({ keys });
 const goodVariables = (mode: string) => ({
   CONCIERGE_MODE: mode,
   CONCIERGE_AUTH_SIGNING_KEYS: strongSecret("jwks"),
+  CONCIERGE_AUTH_TOKEN_KEYS: strongSecret("keys"),
   CONCIERGE_AUTH_DATABASE_URL: strongSecret("databaseUrl"),
   CONCIERGE_ACCESS_DATABASE_URL: strongSecret("databaseUrl"),
   CONCIERGE_USER_DATABASE_URL: strongSecret("databaseUrl"),

@@ -36,36 +36,54 @@ function json<T extends z.ZodType>(schema: T) {
   return parsed.pipe(schema) as unknown as z.ZodType<z.output<T>>;
 }
 
+const namedKey = {
+  kid: z.string("kid must be text").regex(/^[A-Za-z0-9._:/-]{1,128}$/, "kid must be 1 to 128 letters, digits or ._:/-"),
+  secret: z
+    .string("secret must be text")
+    .refine(isBase64url, "secret must be base64url without padding")
+    .refine(
+      (secret) => Buffer.from(secret, "base64url").length >= minKeyBytes,
+      `secret is shorter than ${minKeyBytes} bytes`,
+    ),
+};
+
 const partyName = /^[a-z][a-z0-9-]{0,62}$/;
 const serviceKey = z.strictObject(
   {
-    kid: z
-      .string("kid must be text")
-      .regex(/^[A-Za-z0-9._:/-]{1,128}$/, "kid must be 1 to 128 letters, digits or ._:/-"),
+    ...namedKey,
     caller: z.string("caller must be text").regex(partyName, "caller must be a name such as notification-sender"),
     callee: z.string("callee must be text").regex(partyName, "callee must be a name such as notification-sender"),
     kind: z.enum(["service", "backend", "operator"], "kind must be service, backend or operator"),
-    secret: z
-      .string("secret must be text")
-      .refine(isBase64url, "secret must be base64url without padding")
-      .refine(
-        (secret) => Buffer.from(secret, "base64url").length >= minKeyBytes,
-        `secret is shorter than ${minKeyBytes} bytes`,
-      ),
   },
   "must be an object with exactly kid, caller, callee, kind and secret",
 );
 /** One HMAC key of one caller-callee pair; two live keys of a pair (for rotation) differ in kid and secret. */
 export type ServiceKey = z.output<typeof serviceKey>;
 
-const serviceKeyRing = z
-  .strictObject({ keys: z.array(serviceKey, "must be {keys: [...]}").min(1, "has no key") }, "must be {keys: [...]}")
-  .superRefine(({ keys }, context) => {
-    const refuse = (message: string) => context.addIssue({ code: "custom", message });
-    if (new Set(keys.map((key) => key.kid)).size < keys.length) refuse("uses one kid for two keys");
-    if (new Set(keys.map((key) => key.secret)).size < keys.length) refuse("uses one secret for two keys");
-  });
+/** `{keys: [...]}` of at least one key, all different in name and secret. */
+function ringOf<T extends z.ZodType<NamedKey>>(key: T) {
+  return z
+    .strictObject({ keys: z.array(key, "must be {keys: [...]}").min(1, "has no key") }, "must be {keys: [...]}")
+    .superRefine(({ keys }, context) => {
+      const refuse = (message: string) => context.addIssue({ code: "custom", message });
+      if (new Set(keys.map(({ kid }) => kid)).size < keys.length) refuse("uses one kid for two keys");
+      if (new Set(keys.map(({ secret }) => secret)).size < keys.length) refuse("uses one secret for two keys");
+    });
+}
+
+/** A symmetric key by name. */
+export interface NamedKey {
+  kid: string;
+  /** At least 32 bytes, base64url. */
+  secret: string;
+}
+export interface KeyRing {
+  keys: NamedKey[];
+}
+
+const serviceKeyRing = ringOf(serviceKey);
 export type ServiceKeyRing = z.output<typeof serviceKeyRing>;
+const namedKeyRing = ringOf(z.strictObject(namedKey, "must be an object with exactly kid and secret"));
 
 const privateJwk = z
   .looseObject(
@@ -146,26 +164,23 @@ function databasePassword(value: string | undefined, owner: { service: string })
 /** The same key stands in the rings of its caller and of its callee: that is no double use. */
 function serviceKeyMaterial(ring: ServiceKeyRing | undefined): KeyMaterial[] {
   return (ring?.keys ?? []).map((key, index) => {
-    const bytes = Buffer.from(key.secret, "base64url");
     const identity = `service key ${JSON.stringify([key.kid, key.caller, key.callee, key.kind])}`;
-    const texts = [key.secret, bytes.toString("latin1")];
-    return { part: `key ${index + 1}`, bytes, texts, minBytes: minKeyBytes, identity };
+    return materialOf(key.secret, index, identity);
   });
 }
 
+function namedKeyMaterial(ring: KeyRing | undefined, owner: { name: string }): KeyMaterial[] {
+  return (ring?.keys ?? []).map((key, index) => materialOf(key.secret, index, `${owner.name} ${key.kid}`));
+}
+
 function jwksMaterial(jwks: KeySet | undefined, owner: { name: string }): KeyMaterial[] {
-  return (jwks?.keys ?? []).map((key, index) => {
-    const secret = key.d ?? "";
-    const bytes = Buffer.from(secret, "base64url");
-    const identity = `${owner.name} ${key.kid}`;
-    return {
-      part: `key ${index + 1}`,
-      bytes,
-      texts: [secret, bytes.toString("latin1")],
-      minBytes: minKeyBytes,
-      identity,
-    };
-  });
+  return (jwks?.keys ?? []).map((key, index) => materialOf(key.d ?? "", index, `${owner.name} ${key.kid}`));
+}
+
+function materialOf(secret: string, index: number, identity: string): KeyMaterial {
+  const bytes = Buffer.from(secret, "base64url");
+  const texts = [secret, bytes.toString("latin1")];
+  return { part: `key ${index + 1}`, bytes, texts, minBytes: minKeyBytes, identity };
 }
 
 function textMaterial(text: string | undefined, owner: { name: string }): KeyMaterial[] {
@@ -206,6 +221,13 @@ export const secret = {
       secret: "serviceKeys",
       keyMaterial: serviceKeyMaterial,
     };
+    return declare(variable, options);
+  },
+
+  /** A ring of symmetric keys, as JSON `{"keys": [{kid, secret}]}`. */
+  keys<O extends SecretOptions>(description: string, options?: O) {
+    const type = json(namedKeyRing);
+    const variable: Variable<KeyRing> = { type, description, secret: "keys", keyMaterial: namedKeyMaterial };
     return declare(variable, options);
   },
 

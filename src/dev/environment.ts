@@ -9,7 +9,15 @@ import type { ServiceKey } from "../config.ts";
 import { migrate, startError } from "../db/migrate.ts";
 import { type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
-import { initKeys, OPERATOR, readSecret, readServiceKeys, readSigningKeys, writeSecret } from "../token/key-folder.ts";
+import {
+  initKeys,
+  OPERATOR,
+  readSecret,
+  readServiceKeys,
+  readSigningKeys,
+  readTokenKeys,
+  writeSecret,
+} from "../token/key-folder.ts";
 import { allDone } from "./all-done.ts";
 import { createServiceAccount, identityOf, type ServiceAccountKey, startPushStandIn } from "./push-stand-in.ts";
 import { systemVariables } from "./variables.ts";
@@ -74,6 +82,7 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
       databases,
       serviceKeys,
       signingKeys: await readSigningKeys(keysFolder),
+      tokenKeys: await readTokenKeys(keysFolder),
       push: { credentials: JSON.stringify(state.serviceAccount), endpoint: push.url },
     }),
     operatorKeys: serviceKeys.filter(({ kind }) => kind === "operator"),

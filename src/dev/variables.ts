@@ -2,8 +2,7 @@
  * The environment of a whole system, made from its parts: what development, the demo and the test kit give to the same
  * loadConfig() that production uses.
  */
-import type { ServiceKey } from "../config.ts";
-import { snakeCase } from "../config.ts";
+import { type KeyRing, type ServiceKey, snakeCase } from "../config.ts";
 import type { DatabaseUrls } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
 import type { KeySet } from "../token/signing-keys.ts";
@@ -15,6 +14,7 @@ export interface SystemParts {
   /** Every service key there is; each service gets those of its own pairs. */
   serviceKeys: ServiceKey[];
   signingKeys: KeySet;
+  tokenKeys: KeyRing;
   push: { credentials: string; endpoint: string };
 }
 
@@ -22,6 +22,7 @@ export interface SystemParts {
 export function systemVariables(parts: SystemParts): Record<string, string> {
   const variables: Record<string, string> = {
     CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(parts.signingKeys),
+    CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(parts.tokenKeys),
     CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS: parts.push.credentials,
     CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: parts.push.endpoint,
   };

@@ -11,7 +11,7 @@ import type { ServiceKey } from "../config.ts";
 import { connect, databaseOf, withDatabase } from "../db/connection.ts";
 import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
 import { startFaultProxy } from "../testing/fault-proxy.ts";
-import { createServiceKey, createSigningKeys } from "../token/key-making.ts";
+import { createServiceKey, createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
 import { Goals } from "./figures.ts";
 import type { Replica } from "./revocation-auth.ts";
@@ -100,6 +100,7 @@ async function open(goals: Goals, opened: AsyncDisposableStack): Promise<Setting
     CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
     CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
     CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(keys),
+    CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });

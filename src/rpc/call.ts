@@ -79,18 +79,37 @@ export function queryOf(target: string): URLSearchParams {
   return new URL(target, "http://host").searchParams;
 }
 
-/** What a domain function gets of a call: who asks, how long it may take. */
+/** What a domain function gets of a call: who asks, from where, how long it may take. */
 export interface CallScope {
   caller: Caller;
+  origin: Origin;
   trace: CallTrace;
   signal: AbortSignal;
   /** Milliseconds that are left. */
   timeoutMs(): number | undefined;
 }
 
+/** Where a call came from. What the client says of itself proves nothing. */
+export interface Origin {
+  requestId: string;
+  /** IP address; that of the client where a trusted proxy names it. */
+  address: string;
+  /** At most 200 printable characters; may be empty. */
+  userAgent: string;
+}
+
+const MAX_USER_AGENT_LENGTH = 200;
+
 export function scopeOf(context: HandlerContext): CallScope {
-  const { caller, trace } = callOf(context.values);
-  return { caller, trace, signal: context.signal, timeoutMs: context.timeoutMs };
+  const { caller, trace, requestId, peer, rawHeaders } = callOf(context.values);
+  const origin = { requestId, address: peer.address, userAgent: userAgentOf(rawHeaders) };
+  return { caller, origin, trace, signal: context.signal, timeoutMs: context.timeoutMs };
+}
+
+function userAgentOf(rawHeaders: string[]): string {
+  const index = rawHeaders.findIndex((text, at) => at % 2 === 0 && text.toLowerCase() === "user-agent");
+  const sent = index < 0 ? "" : rawHeaders[index + 1]!;
+  return sent.replaceAll(/[^\x20-\x7e]/g, "").slice(0, MAX_USER_AGENT_LENGTH);
 }
 
 /** What a call of another service gets of this one: the same end, the time that is left now, and its trace. */
@@ -98,7 +117,8 @@ export function onward({ signal, timeoutMs, trace }: CallScope): CallOptions {
   return { signal, timeoutMs: timeoutMs(), contextValues: createContextValues().set(traceKey, trace) };
 }
 
-type Person = Extract<Caller, { kind: "user" }>;
+/** Somebody with a live session. */
+export type Person = Extract<Caller, { kind: "user" }>;
 type KeyHolder = Extract<Caller, { name: string }>;
 
 /** The person who calls. The access rule let only persons in, so anything else is a fault of ours. */

@@ -15,14 +15,16 @@ import { FeedLog } from "../feed/log.ts";
 import { eventReaders } from "../feed/readers.ts";
 import { createLogger } from "../log.ts";
 import { type Call, type CallScope, callKey } from "../rpc/call.ts";
-import { registerUser } from "../services/auth/accounts.ts";
+import { register } from "../services/auth/accounts.ts";
 import { sessionEnded } from "../services/auth/events.ts";
 import { authHandlers } from "../services/auth/handlers.ts";
+import { login } from "../services/auth/logins.ts";
 import { createPasswords } from "../services/auth/passwords.ts";
+import { RefreshKeys } from "../services/auth/refresh-tokens.ts";
 import type { AuthContext } from "../services/auth/service.ts";
-import { createSessionQuery, login, logout } from "../services/auth/sessions.ts";
+import { createSessionQuery, logout } from "../services/auth/sessions.ts";
 import { createAccessTokenVerifier } from "../token/access-token.ts";
-import { createSigningKeys } from "../token/key-making.ts";
+import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import { fixedKeyRing } from "../token/key-ring.ts";
 import { createSigner } from "../token/signing-keys.ts";
 import { createTestClock } from "./clock.ts";
@@ -62,10 +64,16 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
     passwords: await createPasswords({ minLength: 8, queueLength: 64 }),
     signer: createSigner(keys),
-    isLive: createSessionQuery(db),
+    isLive: createSessionQuery(db, sessionSeconds),
+    refreshKeys: new RefreshKeys(createTokenKeys()),
+    sessionIdleSeconds: sessionSeconds,
+    sessionsPerUser: 1_000,
+    audiences: [],
   };
-  const scope = { signal: AbortSignal.timeout(60_000) } as CallScope;
-  await registerUser(auth, scope, { email: EMAIL, password: PASSWORD, firstName: "", lastName: "", locale: "" });
+  const origin = { requestId: "", address: "127.0.0.1", userAgent: "" };
+  const scope = { caller: { kind: "anonymous" }, origin, signal: AbortSignal.timeout(60_000) } as unknown as CallScope;
+  const names = { firstName: "", lastName: "", locale: "", stageName: "" };
+  await register(auth, scope, { kind: "user", email: EMAIL, password: PASSWORD, ...names });
   const verify = createAccessTokenVerifier(fixedKeyRing(keys), { issuer: ISSUER, clock });
   const resources = opened.move();
   return {
@@ -73,7 +81,11 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     ...clientsOf(auth, feedLog),
     /** Logs in; the claims are those of the access token. */
     async login() {
-      const { accessToken, refreshToken } = await login(auth, scope, { email: EMAIL, password: PASSWORD });
+      const { accessToken, refreshToken } = await login(auth, scope, {
+        email: EMAIL,
+        password: PASSWORD,
+        audience: "",
+      });
       const verified = verify(accessToken);
       if (!verified.ok) throw new Error(verified.why);
       return { refreshToken, claims: verified.claims };
@@ -99,7 +111,8 @@ function clientsOf(auth: AuthContext, feedLog: FeedLog) {
   const served = { log: feedLog, readers, isStarted: () => true, following: () => Promise.resolve([]) };
   const implementations = [...authHandlers(auth), feedHandlers(new Map([["auth", served]]))];
   const asUser: Interceptor = (next) => (request) => {
-    request.contextValues.set(callKey, { caller: { kind: "service", name: "user", callee: "auth" } } as Call);
+    const caller = { kind: "service", name: "user", callee: "auth" };
+    request.contextValues.set(callKey, { caller, peer: { address: "" }, rawHeaders: [] as string[] } as Call);
     return next(request);
   };
   const onTheWay: Interceptor = (next) => (request) => {

@@ -4,7 +4,7 @@ import { systemVariables } from "../dev/variables.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services } from "../services.ts";
 import { OPERATOR } from "../token/key-folder.ts";
-import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "../token/key-making.ts";
+import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "../token/key-making.ts";
 import { type TestDatabase, testDatabase } from "./cluster.ts";
 
 export interface TestEnvironment extends AsyncDisposable {
@@ -30,6 +30,7 @@ export async function testEnvironment(definitions: ServiceDefinition[], endpoint
     databases,
     serviceKeys: [...pairs, ...operator],
     signingKeys: await createSigningKeys("ES256"),
+    tokenKeys: createTokenKeys(),
     push: { credentials: JSON.stringify(await serviceAccount), endpoint: endpoint ?? "" },
   });
   const resources = opened.move();

@@ -23,6 +23,9 @@ const ring = (...secrets: string[]) =>
     }),
   });
 
+const namedKeys = (...secrets: string[]) =>
+  JSON.stringify({ keys: secrets.map((secret) => ({ kid: randomBytes(6).toString("hex"), secret })) });
+
 /** A private P-256 key as a JWK, with any member replaced. */
 export function privateJwk(changes: Record<string, unknown> = {}): Record<string, unknown> {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -39,6 +42,8 @@ export function strongSecret(kind: GeneratedKind): string {
       return databaseUrl(randomBytes(18).toString("base64url"));
     case "serviceKeys":
       return ring(randomBytes(32).toString("base64url"));
+    case "keys":
+      return namedKeys(randomBytes(32).toString("base64url"));
     case "jwks":
       return jwks(privateJwk());
     case "text":
@@ -71,16 +76,9 @@ export function weakSecrets(kind: GeneratedKind): { what: string; value: string 
         { what: "the user name as password", value: "postgres://notification_sender:notification_sender@[::1]/x" },
       ];
     case "serviceKeys":
-      return [
-        { what: "a sample key", value: ring(encoded("changeme-changeme-changeme-changeme")) },
-        { what: "a short key", value: ring(randomBytes(31).toString("base64url")) },
-        { what: "one byte repeated", value: ring(Buffer.alloc(32, 7).toString("base64url")) },
-        {
-          what: "bytes in order",
-          value: ring(Buffer.from(Array.from({ length: 32 }, (_, i) => i)).toString("base64url")),
-        },
-        { what: "one secret twice", value: ring(...Array<string>(2).fill(randomBytes(32).toString("base64url"))) },
-      ];
+      return weakRings(ring);
+    case "keys":
+      return weakRings(namedKeys);
     case "jwks": {
       const key = privateJwk();
       return [
@@ -104,4 +102,15 @@ export function weakSecrets(kind: GeneratedKind): { what: string; value: string 
         { what: "letters in order", value: "abcdefghijklmnopqrstuvwxyz0123456789" },
       ];
   }
+}
+
+function weakRings(ringOf: (...secrets: string[]) => string): { what: string; value: string }[] {
+  const inOrder = Buffer.from(Array.from({ length: 32 }, (_, index) => index));
+  return [
+    { what: "a sample key", value: ringOf(encoded("changeme-changeme-changeme-changeme")) },
+    { what: "a short key", value: ringOf(randomBytes(31).toString("base64url")) },
+    { what: "one byte repeated", value: ringOf(Buffer.alloc(32, 7).toString("base64url")) },
+    { what: "bytes in order", value: ringOf(inOrder.toString("base64url")) },
+    { what: "one secret twice", value: ringOf(...Array<string>(2).fill(randomBytes(32).toString("base64url"))) },
+  ];
 }

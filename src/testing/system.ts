@@ -26,7 +26,7 @@ import { createLogger } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services as allServices } from "../services.ts";
-import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "../token/key-making.ts";
+import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
 import { createTestClock, type TestClock } from "./clock.ts";
 import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
@@ -98,7 +98,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   const databases = await openDatabases(definitions, opened);
   const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
   const signingKeys = await createSigningKeys("ES256");
-  const parts = { definitions: allServices, databases, serviceKeys, signingKeys, push };
+  const parts = { definitions: allServices, databases, serviceKeys, signingKeys, tokenKeys: createTokenKeys(), push };
   const { startReplica, logLines } = replicasOf(definitions, clock, {
     CONCIERGE_MODE: "development",
     CONCIERGE_PUBLIC_PORT: "0",

@@ -40,12 +40,17 @@ export interface AccessTokenOptions {
 }
 
 /** Signs a token for a live session. `expiresAt` in seconds since 1970. */
-export function signAccessToken(signer: Signer, { issuer, clock }: AccessTokenOptions, claims: AccessClaims): string {
+export function signAccessToken(
+  signer: Signer,
+  { issuer, clock }: AccessTokenOptions,
+  claims: AccessClaims,
+  audience = AUDIENCE,
+): string {
   return formatCompact(
     { alg: signer.alg, typ: TYPE, kid: signer.kid },
     {
       iss: issuer,
-      aud: AUDIENCE,
+      aud: audience,
       sub: claims.userId,
       sid: claims.sessionId,
       gen: claims.generation,

@@ -13,7 +13,7 @@ import { access } from "../services/access/service.ts";
 import { auth } from "../services/auth/service.ts";
 import { services } from "../services.ts";
 import { startTestSystem } from "../testing/system.ts";
-import { addCaller, initKeys, OPERATOR, readServiceKeys, readSigningKeys } from "./key-folder.ts";
+import { addCaller, initKeys, OPERATOR, readServiceKeys, readSigningKeys, readTokenKeys } from "./key-folder.ts";
 import { calleesOf, pairsOf } from "./key-making.ts";
 
 /** A folder's name in which nothing is yet, and in the end nothing again. */
@@ -59,6 +59,7 @@ describe("the folder of keys", () => {
     const secrets = [...inFiles.values()].map(([place]) => place!.secret);
     assert.equal(new Set(secrets).size, secrets.length, "two pairs share a secret");
     assert.equal((await readSigningKeys(folder)).keys.length, 1);
+    assert.equal((await readTokenKeys(folder)).keys.length, 1);
   });
 
   test("the folder and its files are the owner's alone", async () => {

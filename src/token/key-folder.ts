@@ -1,28 +1,29 @@
 /**
  * Keys as files, one for each party, readable by their owner only: `<party>.json` holds the service keys of a service, of
- * the operator or of a foreign caller, `auth-signing.json` the private keys of access tokens. A pair's key stands in both
- * parties' files and nowhere else.
+ * the operator or of a foreign caller, `auth-signing.json` the private keys of access tokens, `auth-tokens.json` those that other
+ * tokens are derived with. A pair's key stands in both parties' files and nowhere else.
  */
 import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
-import type { ServiceKey } from "../config.ts";
+import type { KeyRing, ServiceKey } from "../config.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
-import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "./key-making.ts";
+import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "./key-making.ts";
 import type { KeySet, SigningAlgorithm } from "./signing-keys.ts";
 
 const SIGNING_FILE = "auth-signing.json";
+const TOKEN_FILE = "auth-tokens.json";
 /** The party that `concierge call` and `concierge token` sign as. */
 export const OPERATOR = "operator";
 
 /** True for a name whose file is another thing than a foreign caller's keys. */
 export function isReservedParty(name: string): boolean {
-  return name === OPERATOR || `${name}.json` === SIGNING_FILE;
+  return name === OPERATOR || [SIGNING_FILE, TOKEN_FILE].includes(`${name}.json`);
 }
 
 /**
- * Makes every key that is missing: each pair of the contract, the operator's for each callee, and the signing keys. Keys
- * that are there stay, so it may be run again after an update. Returns the files that were written.
+ * Makes every key that is missing: each pair of the contract, the operator's for each callee, and auth's own. Keys that are
+ * there stay, so it may be run again after an update. Returns the files that were written.
  */
 export async function initKeys(
   folder: string,
@@ -40,9 +41,13 @@ export async function initKeys(
     if (has(await readServiceKeys(folder, caller)) && has(await readServiceKeys(folder, callee))) continue;
     for (const file of await addKey(folder, createServiceKey(caller, callee, kind))) written.add(file);
   }
-  if (!(await readSecret(join(folder, SIGNING_FILE)))) {
-    await writeSecret(join(folder, SIGNING_FILE), await createSigningKeys(alg));
-    written.add(SIGNING_FILE);
+  for (const [file, make] of [
+    [SIGNING_FILE, () => createSigningKeys(alg)],
+    [TOKEN_FILE, createTokenKeys],
+  ] as const) {
+    if (await readSecret(join(folder, file))) continue;
+    await writeSecret(join(folder, file), await make());
+    written.add(file);
   }
   return [...written].sort();
 }
@@ -60,8 +65,17 @@ export async function readServiceKeys(folder: string, party: string): Promise<Se
 
 /** The private signing keys. */
 export async function readSigningKeys(folder: string): Promise<KeySet> {
-  const keys = (await readSecret(join(folder, SIGNING_FILE))) as KeySet | undefined;
-  if (!keys) throw new StartupError(`there are no signing keys in ${folder}: run \`concierge keys init\` first`);
+  return (await readKeys(folder, SIGNING_FILE)) as KeySet;
+}
+
+/** The keys that refresh tokens and mailed tokens are derived with. */
+export async function readTokenKeys(folder: string): Promise<KeyRing> {
+  return (await readKeys(folder, TOKEN_FILE)) as KeyRing;
+}
+
+async function readKeys(folder: string, file: string): Promise<unknown> {
+  const keys = await readSecret(join(folder, file));
+  if (!keys) throw new StartupError(`there is no ${file} in ${folder}: run \`concierge keys init\` first`);
   return keys;
 }
 

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { calculateJwkThumbprint, exportJWK, generateKeyPair } from "jose";
-import type { ServiceKey } from "../config.ts";
+import type { KeyRing, ServiceKey } from "../config.ts";
 import { readingServices } from "../feed/readers.ts";
 import { accessRule, sideOf } from "../rpc/access.ts";
 import type { ServiceDefinition } from "../service.ts";
@@ -16,6 +16,11 @@ const SECRET_BYTES = 32;
 export function createServiceKey(caller: string, callee: string, kind: ServiceKey["kind"]): ServiceKey {
   const kid = `${caller}-${callee}-${randomBytes(6).toString("hex")}`;
   return { kid, caller, callee, kind, secret: randomBytes(SECRET_BYTES).toString("base64url") };
+}
+
+/** A ring with one new key, to derive tokens with. */
+export function createTokenKeys(): KeyRing {
+  return { keys: [{ kid: randomBytes(6).toString("hex"), secret: randomBytes(SECRET_BYTES).toString("base64url") }] };
 }
 
 /** Every pair of services of which the first may call the second or read its feed, as the contract says. */

@@ -7,6 +7,7 @@ import { constraintOf } from "../../db/errors.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import { audit } from "./audit.ts";
 import { accountRegistered } from "./events.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
@@ -19,19 +20,23 @@ export function emailKeyOf(email: string): string {
 }
 
 export interface NewAccount {
+  kind: Account["kind"];
   email: string;
   password: string;
   firstName: string;
   lastName: string;
   locale: string;
+  /** Empty but for artists. */
+  stageName: string;
 }
 
 /** Makes an account with a password and returns its id. Account, credential and event are stored together or not at all. */
-export async function registerUser(
+export async function register(
   { db, passwords }: Pick<AuthContext, "db" | "passwords">,
-  { signal }: CallScope,
-  { email, password, firstName, lastName, locale }: NewAccount,
+  scope: CallScope,
+  { kind, email, password, firstName, lastName, locale, stageName }: NewAccount,
 ): Promise<string> {
+  const { signal } = scope;
   const emailKey = emailKeyOf(email);
   // Before the costly hash; the constraint still decides between two at once.
   const [taken] = await during(db, signal)
@@ -45,12 +50,14 @@ export async function registerUser(
     await transaction(
       db,
       async (tx) => {
-        const values = { id, email, emailKey, firstName, lastName, locale };
-        const [account] = await tx.insert(accounts).values(values).returning({ createdAt: accounts.createdAt });
+        const details = { kind, email, emailKey, firstName, lastName, locale, stageName };
+        const [account] = await tx
+          .insert(accounts)
+          .values({ id, ...details })
+          .returning();
         await tx.insert(credentials).values({ accountId: id, passwordHash });
-        await emit(tx, [
-          accountRegistered({ userId: id, email, firstName, lastName, locale, createdAt: account!.createdAt }),
-        ]);
+        await emit(tx, [accountRegistered(account!)]);
+        await audit(tx, scope, { action: "account_registered", accountId: id });
       },
       { signal },
     );
@@ -64,8 +71,13 @@ export async function registerUser(
 /** The account with this id. */
 export async function getAccount(db: Db, userId: string): Promise<Account> {
   const [account] = await db.select().from(accounts).where(eq(accounts.id, userId));
-  if (!account) throw fail(Code.NotFound, "ACCOUNT_NOT_FOUND", "there is no such account");
+  if (!account || account.status === "deleted") throw accountNotFound();
   return account;
+}
+
+/** The refusal of an id that belongs to nobody. */
+export function accountNotFound() {
+  return fail(Code.NotFound, "ACCOUNT_NOT_FOUND", "there is no such account");
 }
 
 function emailTaken() {

@@ -27,7 +27,8 @@ describe("auth", () => {
   let system: TestSystem;
 
   before(async () => {
-    system = await startTestService(auth);
+    const variables = { CONCIERGE_AUTH_SESSION_IDLE_SECONDS: String(60 * 86_400) };
+    system = await startTestService(auth, { variables });
     await system.server.ready;
   });
 

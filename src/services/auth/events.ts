@@ -1,22 +1,29 @@
 /** What auth publishes. An account is a subject, with all of its sessions; ids are as the database writes them. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
   AccountRegisteredSchema,
   SessionEndedSchema,
   SessionStartedSchema,
 } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { event, type OutboxEvent } from "../../feed/emit.ts";
+import type { Account } from "./accounts.ts";
 
-export function accountRegistered(account: {
-  userId: string;
-  email: string;
-  firstName: string;
-  lastName: string;
-  locale: string;
-  createdAt: Date;
-}): OutboxEvent {
-  const fact = { ...account, createdAt: timestampFromDate(account.createdAt) };
-  return event(AccountRegisteredSchema, `account/${account.userId}`, fact);
+export function accountRegistered(account: Account): OutboxEvent {
+  const { id: userId, email, firstName, lastName, locale, stageName } = account;
+  const fact = { userId, email, firstName, lastName, locale, stageName, kind: accountKind(account) };
+  const createdAt = timestampFromDate(account.createdAt);
+  return event(AccountRegisteredSchema, `account/${userId}`, { ...fact, createdAt });
+}
+
+/** The kind of an account as the contract has it. */
+export function accountKind({ kind }: Account): AccountKind {
+  switch (kind) {
+    case "user":
+      return AccountKind.USER;
+    case "artist":
+      return AccountKind.ARTIST;
+  }
 }
 
 export function sessionStarted(session: { sessionId: string; userId: string }): OutboxEvent {

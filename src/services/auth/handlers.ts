@@ -1,46 +1,107 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { AccountStatus, AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
-import { scopeOf } from "../../rpc/call.ts";
+import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
-import { getAccount, registerUser } from "./accounts.ts";
+import { disableAccount, enableAccount, endUserSessions } from "./account-status.ts";
+import { type Account, getAccount, register } from "./accounts.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
+import { accountKind } from "./events.ts";
+import { login } from "./logins.ts";
+import { changePassword } from "./password-changes.ts";
+import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
-import { login, logout } from "./sessions.ts";
+import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
 
 export function authHandlers(auth: AuthContext) {
+  return [publicHandlers(auth), internalHandlers(auth)];
+}
+
+function publicHandlers(auth: AuthContext) {
+  const { db } = auth;
+  return implement(AuthService, {
+    async registerUser(request, context) {
+      return { userId: await register(auth, scopeOf(context), { ...request, kind: "user", stageName: "" }) };
+    },
+    async registerArtist(request, context) {
+      return { userId: await register(auth, scopeOf(context), { ...request, kind: "artist" }) };
+    },
+    async login(request, context) {
+      return packTokens(await login(auth, scopeOf(context), request));
+    },
+    async refreshToken(request, context) {
+      return packTokens(await refresh(auth, scopeOf(context), request));
+    },
+    async logout({ refreshToken }, context) {
+      await logout(db, scopeOf(context), refreshToken);
+      return {};
+    },
+    async listSessions(_, context) {
+      const sessions = await listSessions(auth, scopeOf(context), userOf(context));
+      return {
+        sessions: sessions.map(({ id: sessionId, userAgent, address, createdAt, lastUsedAt, expiresAt, current }) => ({
+          ...{ sessionId, userAgent, address, current },
+          createdAt: timestampFromDate(createdAt),
+          lastUsedAt: timestampFromDate(lastUsedAt),
+          expiresAt: timestampFromDate(expiresAt),
+        })),
+      };
+    },
+    async endSession({ sessionId }, context) {
+      await endSession(db, scopeOf(context), userOf(context), sessionId);
+      return {};
+    },
+    async endOtherSessions(_, context) {
+      return { ended: await endOtherSessions(db, scopeOf(context), userOf(context)) };
+    },
+    async changePassword(request, context) {
+      return packTokens(await changePassword(auth, scopeOf(context), userOf(context), request));
+    },
+  });
+}
+
+function internalHandlers(auth: AuthContext) {
   const { db, isLive } = auth;
-  return [
-    implement(AuthService, {
-      async registerUser(request, context) {
-        return { userId: await registerUser(auth, scopeOf(context), request) };
-      },
-      async login(request, context) {
-        const { accessTokenExpiresAt, ...session } = await login(auth, scopeOf(context), request);
-        return { ...session, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
-      },
-      async logout({ refreshToken }, context) {
-        await logout(db, scopeOf(context), refreshToken);
-        return {};
-      },
-    }),
-    implement(AuthInternalService, {
-      async getAccount({ userId }, { signal }) {
-        const { id, email, firstName, lastName, locale, createdAt } = await getAccount(during(db, signal), userId);
-        return { account: { userId: id, email, firstName, lastName, locale, createdAt: timestampFromDate(createdAt) } };
-      },
-      async checkSession({ sessionId, generation }, { signal }) {
-        return { live: await isLive(sessionId, generation, signal) };
-      },
-      async listEndedSessions(request, { signal }) {
-        const { sessions, nextPageToken, start, settledPosition } = await listEndedSessions(auth, signal, request);
-        const packed = sessions.map(({ sessionId, tokensExpireAt }) => ({
-          sessionId,
-          tokensExpireAt: timestampFromDate(tokensExpireAt),
-        }));
-        return { sessions: packed, nextPageToken, start, settledPosition };
-      },
-    }),
-  ];
+  return implement(AuthInternalService, {
+    async getAccount({ userId }, { signal }) {
+      return { account: packAccount(await getAccount(during(db, signal), userId)) };
+    },
+    async checkSession({ sessionId, generation }, { signal }) {
+      return { live: await isLive(sessionId, generation, signal) };
+    },
+    async listEndedSessions(request, { signal }) {
+      const { sessions, nextPageToken, start, settledPosition } = await listEndedSessions(auth, signal, request);
+      const packed = sessions.map(({ sessionId, tokensExpireAt }) => ({
+        sessionId,
+        tokensExpireAt: timestampFromDate(tokensExpireAt),
+      }));
+      return { sessions: packed, nextPageToken, start, settledPosition };
+    },
+    async endUserSessions({ userId }, context) {
+      return { ended: await endUserSessions(db, scopeOf(context), userId) };
+    },
+    async disableAccount({ userId }, context) {
+      await disableAccount(db, scopeOf(context), userId);
+      return {};
+    },
+    async enableAccount({ userId }, context) {
+      await enableAccount(db, scopeOf(context), userId);
+      return {};
+    },
+  });
+}
+
+function packTokens({ accessTokenExpiresAt, ...tokens }: Tokens) {
+  return { ...tokens, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
+}
+
+function packAccount(account: Account) {
+  const { id: userId, email, firstName, lastName, locale, stageName, createdAt, status } = account;
+  return {
+    ...{ userId, email, firstName, lastName, locale, stageName },
+    createdAt: timestampFromDate(createdAt),
+    kind: accountKind(account),
+    status: status === "active" ? AccountStatus.ACTIVE : AccountStatus.DISABLED,
+  };
 }

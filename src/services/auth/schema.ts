@@ -1,11 +1,19 @@
 /** Tables of auth. */
-import { isNotNull } from "drizzle-orm";
-import { index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { isNotNull, isNull } from "drizzle-orm";
+import { bigint, index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { bytea, now, time } from "../../db/columns.ts";
 
 /** A person. */
 export const accounts = pgTable("accounts", {
   id: uuid("id").primaryKey(),
+  /** What sort of person registered; it never changes. */
+  kind: text("kind", { enum: ["user", "artist"] })
+    .notNull()
+    .default("user"),
+  /** Only an active account has sessions. A deleted one keeps its id and nothing that tells of the person. */
+  status: text("status", { enum: ["active", "disabled", "deleted"] })
+    .notNull()
+    .default("active"),
   /** As it was given. */
   email: text("email").notNull(),
   /** The form that is compared: lower case, normal form C. */
@@ -13,6 +21,8 @@ export const accounts = pgTable("accounts", {
   firstName: text("first_name").notNull(),
   lastName: text("last_name").notNull(),
   locale: text("locale").notNull(),
+  /** Name that an artist registered with; empty for others. */
+  stageName: text("stage_name").notNull().default(""),
   /**
    * Raised to end all of the account's sessions at once; carried by tokens as `gen`. Those who decide alone go by SessionEnded only:
    * who raises it publishes that of every live session, in the same transaction.
@@ -26,11 +36,23 @@ export const credentials = pgTable("credentials", {
   accountId: uuid("account_id")
     .primaryKey()
     .references(() => accounts.id, { onDelete: "cascade" }),
-  /** PHC string, argon2id. */
+  /** PHC string, argon2id; or bcrypt's, as it was imported, until the next login. */
   passwordHash: text("password_hash").notNull(),
   /** Raised with every new password, so that a login in flight with the old one starts no session. */
   version: integer("version").notNull().default(1),
 });
+
+/** Why a session ended before its time. */
+export const END_REASONS = [
+  "logout",
+  "ended_by_user",
+  "ended_by_administrator",
+  "password_changed",
+  "account_disabled",
+  "account_deleted",
+  "refresh_token_reused",
+  "too_many_sessions",
+] as const;
 
 /** One login, until it ends. */
 export const sessions = pgTable(
@@ -42,19 +64,26 @@ export const sessions = pgTable(
       .references(() => accounts.id, { onDelete: "cascade" }),
     /** The account's generation when the session started. */
     generation: integer("generation").notNull(),
+    /** The client, as it calls itself; may be empty. */
+    userAgent: text("user_agent").notNull().default(""),
+    /** IP address of the last login or refresh. */
+    address: text("address").notNull().default(""),
     createdAt: time("created_at").notNull().default(now),
+    /** The last login or refresh. */
+    lastUsedAt: time("last_used_at").notNull().default(now),
     expiresAt: time("expires_at").notNull(),
     endedAt: time("ended_at"),
+    endReason: text("end_reason", { enum: END_REASONS }),
     /** End of the last access token that was made for it: until then those who decide alone must know that it has ended. */
     tokensExpireAt: time("tokens_expire_at").notNull(),
   },
   (table) => [
-    index("sessions_account").on(table.accountId),
+    index("sessions_live").on(table.accountId, table.createdAt).where(isNull(table.endedAt)),
     index("sessions_ended").on(table.tokensExpireAt).where(isNotNull(table.endedAt)),
   ],
 );
 
-/** The refresh tokens of a session, by number; only the newest unused one counts. */
+/** The refresh tokens of a session, by number: each is used once, and gives the next one. */
 export const refreshTokens = pgTable(
   "refresh_tokens",
   {
@@ -65,6 +94,34 @@ export const refreshTokens = pgTable(
     /** SHA-256; the token itself is nowhere. */
     tokenHash: bytea("token_hash").notNull().unique("refresh_tokens_hash"),
     createdAt: time("created_at").notNull().default(now),
+    usedAt: time("used_at"),
+    /** SHA-256 of the key under which its use may be repeated, if the client gave one. */
+    idempotencyKeyHash: bytea("idempotency_key_hash"),
+    /** Name of the key that it was derived with; null for the first one, which is random. */
+    keyId: text("key_id"),
   },
   (table) => [primaryKey({ columns: [table.sessionId, table.number] })],
+);
+
+/** What happened to accounts and who did it. Nobody may change or delete a row but retention. */
+export const auditLog = pgTable(
+  "audit_log",
+  {
+    id: bigint("id", { mode: "bigint" }).primaryKey().generatedAlwaysAsIdentity(),
+    at: time("at").notNull().default(now),
+    /** What happened, such as "login". */
+    action: text("action").notNull(),
+    outcome: text("outcome", { enum: ["success", "refused"] }).notNull(),
+    /** Why it was refused, or why it was done; may be empty. */
+    reason: text("reason").notNull(),
+    /** Whom it is about, if that is known. */
+    accountId: uuid("account_id"),
+    sessionId: uuid("session_id"),
+    /** Who did it, such as "user <id>" or "operator <name>"; "anonymous" before a login. */
+    actor: text("actor").notNull(),
+    address: text("address").notNull(),
+    userAgent: text("user_agent").notNull(),
+    requestId: text("request_id").notNull(),
+  },
+  (table) => [index("audit_log_account").on(table.accountId, table.id), index("audit_log_at").on(table.at)],
 );

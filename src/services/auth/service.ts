@@ -12,6 +12,7 @@ import { createSigner, publicKeySet, type Signer } from "../../token/signing-key
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
+import { RefreshKeys } from "./refresh-tokens.ts";
 import { createSessionQuery } from "./sessions.ts";
 
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
@@ -21,8 +22,13 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   passwords: Passwords;
   signer: Signer;
   isLive: SessionQuestion;
+  refreshKeys: RefreshKeys;
   accessTokenSeconds: number;
   sessionSeconds: number;
+  sessionIdleSeconds: number;
+  sessionsPerUser: number;
+  /** For which access tokens are made beside our own services. */
+  audiences: string[];
 }
 
 export const auth = defineService({
@@ -33,11 +39,11 @@ export const auth = defineService({
   events: file_concierge_auth_v1_auth_events,
   peers: {},
   async start({ config, mode, issuer, clock, db, feed }) {
-    const { signingKeys, accessTokenSeconds, sessionSeconds, hashQueueLength } = config;
+    const { signingKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const minLength = config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode];
     const passwords = await createPasswords({ minLength, queueLength: hashQueueLength });
     const signer = createSigner(signingKeys);
-    const isLive = createSessionQuery(db);
+    const isLive = createSessionQuery(db, sessionIdleSeconds);
     const jwks = publicKeySet(signingKeys);
     return {
       implementations: authHandlers({
@@ -48,8 +54,12 @@ export const auth = defineService({
         passwords,
         signer,
         isLive,
+        refreshKeys: new RefreshKeys(config.tokenKeys),
         accessTokenSeconds,
         sessionSeconds,
+        sessionIdleSeconds,
+        sessionsPerUser: config.sessionsPerUser,
+        audiences: config.audiences,
       }),
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),

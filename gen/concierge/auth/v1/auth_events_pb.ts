@@ -6,6 +6,8 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { AccountKind } from "./account_kind_pb.ts";
+import { file_concierge_auth_v1_account_kind } from "./account_kind_pb.ts";
 import { file_concierge_options_v1_readers } from "../../options/v1/readers_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
@@ -15,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_events.proto.
  */
 export const file_concierge_auth_v1_auth_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEirgEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOhKatRgOCgZhY2Nlc3MKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * An account was made. Subject: `account/<user_id>`.
@@ -64,6 +66,20 @@ export type AccountRegistered = Message<"concierge.auth.v1.AccountRegistered"> &
    * @generated from field: google.protobuf.Timestamp created_at = 6;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * What sort of person registered.
+   *
+   * @generated from field: concierge.auth.v1.AccountKind kind = 7;
+   */
+  kind: AccountKind;
+
+  /**
+   * Name that an artist registered with; empty for others.
+   *
+   * @generated from field: string stage_name = 8;
+   */
+  stageName: string;
 };
 
 /**

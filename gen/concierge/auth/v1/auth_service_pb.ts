@@ -4,21 +4,23 @@
 
 // Accounts, credentials and sessions.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { AccountKind } from "./account_kind_pb.ts";
+import { file_concierge_auth_v1_account_kind } from "./account_kind_pb.ts";
 import type { Cursor } from "../../feed/v1/feed_service_pb.ts";
 import { file_concierge_feed_v1_feed_service } from "../../feed/v1/feed_service_pb.ts";
 import { file_concierge_options_v1_access } from "../../options/v1/access_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIkcKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKeAQoNTG9naW5SZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIjIKDUxvZ291dFJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABCIQCg5Mb2dvdXRSZXNwb25zZSIuChFHZXRBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASJBChJHZXRBY2NvdW50UmVzcG9uc2USKwoHYWNjb3VudBgBIAEoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnQikAEKB0FjY291bnQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCRISCgpmaXJzdF9uYW1lGAMgASgJEhEKCWxhc3RfbmFtZRgEIAEoCRIOCgZsb2NhbGUYBSABKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiqwEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAypAIKC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAMsgDChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSIyChVEaXNhYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWRGlzYWJsZUFjY291bnRSZXNwb25zZSIxChRFbmFibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVFbmFibGVBY2NvdW50UmVzcG9uc2UiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiqwEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIytQcKC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAEm0KDlJlZ2lzdGVyQXJ0aXN0EiguY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAEmcKDFJlZnJlc2hUb2tlbhImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAEmoKDExpc3RTZXNzaW9ucxImLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIJkAIBirUYAhIAEmQKCkVuZFNlc3Npb24SJC5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXNwb25zZSIJkAICirUYAhIAEnYKEEVuZE90aGVyU2Vzc2lvbnMSKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXNwb25zZSIJkAICirUYAhIAEm0KDkNoYW5nZVBhc3N3b3JkEiguY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXNwb25zZSIGirUYAhIAMqoGChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEncKD0VuZFVzZXJTZXNzaW9ucxIpLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QaKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXNwb25zZSINkAICirUYBhoEEAEYARJ0Cg5EaXNhYmxlQWNjb3VudBIoLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -91,6 +93,83 @@ export const RegisterUserResponseSchema: GenMessage<RegisterUserResponse> = /*@_
   messageDesc(file_concierge_auth_v1_auth_service, 1);
 
 /**
+ * An artist's details and password.
+ *
+ * @generated from message concierge.auth.v1.RegisterArtistRequest
+ */
+export type RegisterArtistRequest = Message<"concierge.auth.v1.RegisterArtistRequest"> & {
+  /**
+   * Address to log in with, at most 254 bytes. Compared without regard to case.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * At least 15 code points (8 in development mode; configurable) and at most 1,024 bytes, in Unicode's normal form C.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * Given name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string first_name = 3;
+   */
+  firstName: string;
+
+  /**
+   * Family name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string last_name = 4;
+   */
+  lastName: string;
+
+  /**
+   * Preferred language as a BCP 47 tag such as "en" or "pt-BR"; may be empty.
+   *
+   * @generated from field: string locale = 5;
+   */
+  locale: string;
+
+  /**
+   * Name that the artist is known by, 1 to 100 code points.
+   *
+   * @generated from field: string stage_name = 6;
+   */
+  stageName: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RegisterArtistRequest.
+ * Use `create(RegisterArtistRequestSchema)` to create a new message.
+ */
+export const RegisterArtistRequestSchema: GenMessage<RegisterArtistRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 2);
+
+/**
+ * The new account.
+ *
+ * @generated from message concierge.auth.v1.RegisterArtistResponse
+ */
+export type RegisterArtistResponse = Message<"concierge.auth.v1.RegisterArtistResponse"> & {
+  /**
+   * UUID of the account; it is the `sub` of the artist's access tokens.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RegisterArtistResponse.
+ * Use `create(RegisterArtistResponseSchema)` to create a new message.
+ */
+export const RegisterArtistResponseSchema: GenMessage<RegisterArtistResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 3);
+
+/**
  * What a person logs in with.
  *
  * @generated from message concierge.auth.v1.LoginRequest
@@ -109,6 +188,14 @@ export type LoginRequest = Message<"concierge.auth.v1.LoginRequest"> & {
    * @generated from field: string password = 2;
    */
   password: string;
+
+  /**
+   * Whom the access token is for (its `aud`): one of the installation's audiences (CONCIERGE_AUTH_AUDIENCES), or empty for
+   * Concierge's own services.
+   *
+   * @generated from field: string audience = 3;
+   */
+  audience: string;
 };
 
 /**
@@ -116,7 +203,7 @@ export type LoginRequest = Message<"concierge.auth.v1.LoginRequest"> & {
  * Use `create(LoginRequestSchema)` to create a new message.
  */
 export const LoginRequestSchema: GenMessage<LoginRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 2);
+  messageDesc(file_concierge_auth_v1_auth_service, 4);
 
 /**
  * A started session.
@@ -146,7 +233,7 @@ export type LoginResponse = Message<"concierge.auth.v1.LoginResponse"> & {
   accessTokenExpiresAt?: Timestamp | undefined;
 
   /**
-   * Opaque secret that stands for the session; Logout takes it.
+   * Opaque secret that stands for the session; RefreshToken and Logout take it.
    *
    * @generated from field: string refresh_token = 4;
    */
@@ -165,7 +252,92 @@ export type LoginResponse = Message<"concierge.auth.v1.LoginResponse"> & {
  * Use `create(LoginResponseSchema)` to create a new message.
  */
 export const LoginResponseSchema: GenMessage<LoginResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 3);
+  messageDesc(file_concierge_auth_v1_auth_service, 5);
+
+/**
+ * What to refresh a session with.
+ *
+ * @generated from message concierge.auth.v1.RefreshTokenRequest
+ */
+export type RefreshTokenRequest = Message<"concierge.auth.v1.RefreshTokenRequest"> & {
+  /**
+   * The newest refresh token of the session.
+   *
+   * @generated from field: string refresh_token = 1;
+   */
+  refreshToken: string;
+
+  /**
+   * A random text of 16 to 128 characters, stored beside the refresh token before it is sent: with it the same call may be made again
+   * when its answer was lost. Without one, it may not.
+   *
+   * @generated from field: string idempotency_key = 2;
+   */
+  idempotencyKey: string;
+
+  /**
+   * As in LoginRequest.
+   *
+   * @generated from field: string audience = 3;
+   */
+  audience: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RefreshTokenRequest.
+ * Use `create(RefreshTokenRequestSchema)` to create a new message.
+ */
+export const RefreshTokenRequestSchema: GenMessage<RefreshTokenRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 6);
+
+/**
+ * New tokens of the session.
+ *
+ * @generated from message concierge.auth.v1.RefreshTokenResponse
+ */
+export type RefreshTokenResponse = Message<"concierge.auth.v1.RefreshTokenResponse"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Signed JWT (`typ: at+jwt`) to send as `authorization: Bearer <token>`.
+   *
+   * @generated from field: string access_token = 2;
+   */
+  accessToken: string;
+
+  /**
+   * When the access token stops being accepted.
+   *
+   * @generated from field: google.protobuf.Timestamp access_token_expires_at = 3;
+   */
+  accessTokenExpiresAt?: Timestamp | undefined;
+
+  /**
+   * The next refresh token.
+   *
+   * @generated from field: string refresh_token = 4;
+   */
+  refreshToken: string;
+
+  /**
+   * UUID of the session.
+   *
+   * @generated from field: string session_id = 5;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RefreshTokenResponse.
+ * Use `create(RefreshTokenResponseSchema)` to create a new message.
+ */
+export const RefreshTokenResponseSchema: GenMessage<RefreshTokenResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 7);
 
 /**
  * Which session to end.
@@ -174,7 +346,7 @@ export const LoginResponseSchema: GenMessage<LoginResponse> = /*@__PURE__*/
  */
 export type LogoutRequest = Message<"concierge.auth.v1.LogoutRequest"> & {
   /**
-   * The refresh token that Login gave.
+   * The newest refresh token of the session.
    *
    * @generated from field: string refresh_token = 1;
    */
@@ -186,7 +358,7 @@ export type LogoutRequest = Message<"concierge.auth.v1.LogoutRequest"> & {
  * Use `create(LogoutRequestSchema)` to create a new message.
  */
 export const LogoutRequestSchema: GenMessage<LogoutRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 4);
+  messageDesc(file_concierge_auth_v1_auth_service, 8);
 
 /**
  * The session has ended.
@@ -201,7 +373,255 @@ export type LogoutResponse = Message<"concierge.auth.v1.LogoutResponse"> & {
  * Use `create(LogoutResponseSchema)` to create a new message.
  */
 export const LogoutResponseSchema: GenMessage<LogoutResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 5);
+  messageDesc(file_concierge_auth_v1_auth_service, 9);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.auth.v1.ListSessionsRequest
+ */
+export type ListSessionsRequest = Message<"concierge.auth.v1.ListSessionsRequest"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListSessionsRequest.
+ * Use `create(ListSessionsRequestSchema)` to create a new message.
+ */
+export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 10);
+
+/**
+ * The caller's live sessions.
+ *
+ * @generated from message concierge.auth.v1.ListSessionsResponse
+ */
+export type ListSessionsResponse = Message<"concierge.auth.v1.ListSessionsResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated concierge.auth.v1.Session sessions = 1;
+   */
+  sessions: Session[];
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListSessionsResponse.
+ * Use `create(ListSessionsResponseSchema)` to create a new message.
+ */
+export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 11);
+
+/**
+ * One login, as its owner sees it.
+ *
+ * @generated from message concierge.auth.v1.Session
+ */
+export type Session = Message<"concierge.auth.v1.Session"> & {
+  /**
+   * UUID of the session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * What the client calls itself (`user-agent`); may be empty. It proves nothing.
+   *
+   * @generated from field: string user_agent = 2;
+   */
+  userAgent: string;
+
+  /**
+   * IP address of the last login or refresh.
+   *
+   * @generated from field: string address = 3;
+   */
+  address: string;
+
+  /**
+   * When it began.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 4;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * The last login or refresh.
+   *
+   * @generated from field: google.protobuf.Timestamp last_used_at = 5;
+   */
+  lastUsedAt?: Timestamp | undefined;
+
+  /**
+   * When it ends, if it is refreshed until then.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 6;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * True for the session that calls.
+   *
+   * @generated from field: bool current = 7;
+   */
+  current: boolean;
+};
+
+/**
+ * Describes the message concierge.auth.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 12);
+
+/**
+ * Which session to end.
+ *
+ * @generated from message concierge.auth.v1.EndSessionRequest
+ */
+export type EndSessionRequest = Message<"concierge.auth.v1.EndSessionRequest"> & {
+  /**
+   * UUID of the session.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndSessionRequest.
+ * Use `create(EndSessionRequestSchema)` to create a new message.
+ */
+export const EndSessionRequestSchema: GenMessage<EndSessionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 13);
+
+/**
+ * The session has ended.
+ *
+ * @generated from message concierge.auth.v1.EndSessionResponse
+ */
+export type EndSessionResponse = Message<"concierge.auth.v1.EndSessionResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndSessionResponse.
+ * Use `create(EndSessionResponseSchema)` to create a new message.
+ */
+export const EndSessionResponseSchema: GenMessage<EndSessionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 14);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.auth.v1.EndOtherSessionsRequest
+ */
+export type EndOtherSessionsRequest = Message<"concierge.auth.v1.EndOtherSessionsRequest"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndOtherSessionsRequest.
+ * Use `create(EndOtherSessionsRequestSchema)` to create a new message.
+ */
+export const EndOtherSessionsRequestSchema: GenMessage<EndOtherSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 15);
+
+/**
+ * The other sessions have ended.
+ *
+ * @generated from message concierge.auth.v1.EndOtherSessionsResponse
+ */
+export type EndOtherSessionsResponse = Message<"concierge.auth.v1.EndOtherSessionsResponse"> & {
+  /**
+   * How many were live.
+   *
+   * @generated from field: uint32 ended = 1;
+   */
+  ended: number;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndOtherSessionsResponse.
+ * Use `create(EndOtherSessionsResponseSchema)` to create a new message.
+ */
+export const EndOtherSessionsResponseSchema: GenMessage<EndOtherSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 16);
+
+/**
+ * The old password and the new one.
+ *
+ * @generated from message concierge.auth.v1.ChangePasswordRequest
+ */
+export type ChangePasswordRequest = Message<"concierge.auth.v1.ChangePasswordRequest"> & {
+  /**
+   * At most 1,024 bytes.
+   *
+   * @generated from field: string current_password = 1;
+   */
+  currentPassword: string;
+
+  /**
+   * As in RegisterUserRequest.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangePasswordRequest.
+ * Use `create(ChangePasswordRequestSchema)` to create a new message.
+ */
+export const ChangePasswordRequestSchema: GenMessage<ChangePasswordRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 17);
+
+/**
+ * The new session.
+ *
+ * @generated from message concierge.auth.v1.ChangePasswordResponse
+ */
+export type ChangePasswordResponse = Message<"concierge.auth.v1.ChangePasswordResponse"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Signed JWT (`typ: at+jwt`) to send as `authorization: Bearer <token>`.
+   *
+   * @generated from field: string access_token = 2;
+   */
+  accessToken: string;
+
+  /**
+   * When the access token stops being accepted.
+   *
+   * @generated from field: google.protobuf.Timestamp access_token_expires_at = 3;
+   */
+  accessTokenExpiresAt?: Timestamp | undefined;
+
+  /**
+   * Opaque secret that stands for the session.
+   *
+   * @generated from field: string refresh_token = 4;
+   */
+  refreshToken: string;
+
+  /**
+   * UUID of the session.
+   *
+   * @generated from field: string session_id = 5;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangePasswordResponse.
+ * Use `create(ChangePasswordResponseSchema)` to create a new message.
+ */
+export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 18);
 
 /**
  * Which account.
@@ -222,7 +642,7 @@ export type GetAccountRequest = Message<"concierge.auth.v1.GetAccountRequest"> &
  * Use `create(GetAccountRequestSchema)` to create a new message.
  */
 export const GetAccountRequestSchema: GenMessage<GetAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 6);
+  messageDesc(file_concierge_auth_v1_auth_service, 19);
 
 /**
  * One account.
@@ -243,7 +663,7 @@ export type GetAccountResponse = Message<"concierge.auth.v1.GetAccountResponse">
  * Use `create(GetAccountResponseSchema)` to create a new message.
  */
 export const GetAccountResponseSchema: GenMessage<GetAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 7);
+  messageDesc(file_concierge_auth_v1_auth_service, 20);
 
 /**
  * What auth knows of a person.
@@ -292,6 +712,27 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
    * @generated from field: google.protobuf.Timestamp created_at = 6;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * What sort of person registered.
+   *
+   * @generated from field: concierge.auth.v1.AccountKind kind = 7;
+   */
+  kind: AccountKind;
+
+  /**
+   * Name that an artist registered with; empty for others.
+   *
+   * @generated from field: string stage_name = 8;
+   */
+  stageName: string;
+
+  /**
+   * Whether it may be used.
+   *
+   * @generated from field: concierge.auth.v1.AccountStatus status = 9;
+   */
+  status: AccountStatus;
 };
 
 /**
@@ -299,7 +740,121 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
  * Use `create(AccountSchema)` to create a new message.
  */
 export const AccountSchema: GenMessage<Account> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 8);
+  messageDesc(file_concierge_auth_v1_auth_service, 21);
+
+/**
+ * Whose sessions to end.
+ *
+ * @generated from message concierge.auth.v1.EndUserSessionsRequest
+ */
+export type EndUserSessionsRequest = Message<"concierge.auth.v1.EndUserSessionsRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndUserSessionsRequest.
+ * Use `create(EndUserSessionsRequestSchema)` to create a new message.
+ */
+export const EndUserSessionsRequestSchema: GenMessage<EndUserSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 22);
+
+/**
+ * All sessions of the account have ended.
+ *
+ * @generated from message concierge.auth.v1.EndUserSessionsResponse
+ */
+export type EndUserSessionsResponse = Message<"concierge.auth.v1.EndUserSessionsResponse"> & {
+  /**
+   * How many were live.
+   *
+   * @generated from field: uint32 ended = 1;
+   */
+  ended: number;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EndUserSessionsResponse.
+ * Use `create(EndUserSessionsResponseSchema)` to create a new message.
+ */
+export const EndUserSessionsResponseSchema: GenMessage<EndUserSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 23);
+
+/**
+ * Which account to disable.
+ *
+ * @generated from message concierge.auth.v1.DisableAccountRequest
+ */
+export type DisableAccountRequest = Message<"concierge.auth.v1.DisableAccountRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.DisableAccountRequest.
+ * Use `create(DisableAccountRequestSchema)` to create a new message.
+ */
+export const DisableAccountRequestSchema: GenMessage<DisableAccountRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 24);
+
+/**
+ * The account is disabled.
+ *
+ * @generated from message concierge.auth.v1.DisableAccountResponse
+ */
+export type DisableAccountResponse = Message<"concierge.auth.v1.DisableAccountResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.DisableAccountResponse.
+ * Use `create(DisableAccountResponseSchema)` to create a new message.
+ */
+export const DisableAccountResponseSchema: GenMessage<DisableAccountResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 25);
+
+/**
+ * Which account to enable.
+ *
+ * @generated from message concierge.auth.v1.EnableAccountRequest
+ */
+export type EnableAccountRequest = Message<"concierge.auth.v1.EnableAccountRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.EnableAccountRequest.
+ * Use `create(EnableAccountRequestSchema)` to create a new message.
+ */
+export const EnableAccountRequestSchema: GenMessage<EnableAccountRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 26);
+
+/**
+ * The account is enabled.
+ *
+ * @generated from message concierge.auth.v1.EnableAccountResponse
+ */
+export type EnableAccountResponse = Message<"concierge.auth.v1.EnableAccountResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.EnableAccountResponse.
+ * Use `create(EnableAccountResponseSchema)` to create a new message.
+ */
+export const EnableAccountResponseSchema: GenMessage<EnableAccountResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 27);
 
 /**
  * A session and the generation that a token carries, from the claims `sid` and `gen`.
@@ -327,7 +882,7 @@ export type CheckSessionRequest = Message<"concierge.auth.v1.CheckSessionRequest
  * Use `create(CheckSessionRequestSchema)` to create a new message.
  */
 export const CheckSessionRequestSchema: GenMessage<CheckSessionRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 9);
+  messageDesc(file_concierge_auth_v1_auth_service, 28);
 
 /**
  * Whether the session may be used.
@@ -348,7 +903,7 @@ export type CheckSessionResponse = Message<"concierge.auth.v1.CheckSessionRespon
  * Use `create(CheckSessionResponseSchema)` to create a new message.
  */
 export const CheckSessionResponseSchema: GenMessage<CheckSessionResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 10);
+  messageDesc(file_concierge_auth_v1_auth_service, 29);
 
 /**
  * One page of them.
@@ -376,7 +931,7 @@ export type ListEndedSessionsRequest = Message<"concierge.auth.v1.ListEndedSessi
  * Use `create(ListEndedSessionsRequestSchema)` to create a new message.
  */
 export const ListEndedSessionsRequestSchema: GenMessage<ListEndedSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 11);
+  messageDesc(file_concierge_auth_v1_auth_service, 30);
 
 /**
  * Sessions that ended, and where to go on in auth's feed.
@@ -418,7 +973,7 @@ export type ListEndedSessionsResponse = Message<"concierge.auth.v1.ListEndedSess
  * Use `create(ListEndedSessionsResponseSchema)` to create a new message.
  */
 export const ListEndedSessionsResponseSchema: GenMessage<ListEndedSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 12);
+  messageDesc(file_concierge_auth_v1_auth_service, 31);
 
 /**
  * A session that may no longer be used.
@@ -446,7 +1001,48 @@ export type EndedSession = Message<"concierge.auth.v1.EndedSession"> & {
  * Use `create(EndedSessionSchema)` to create a new message.
  */
 export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 13);
+  messageDesc(file_concierge_auth_v1_auth_service, 32);
+
+/**
+ * What may become of an account.
+ *
+ * @generated from enum concierge.auth.v1.AccountStatus
+ */
+export const AccountStatus = {
+  /**
+   * Not told.
+   *
+   * @generated from enum value: ACCOUNT_STATUS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It may be used.
+   *
+   * @generated from enum value: ACCOUNT_STATUS_ACTIVE = 1;
+   */
+  ACTIVE: 1,
+
+  /**
+   * Nobody can log in until it is enabled again.
+   *
+   * @generated from enum value: ACCOUNT_STATUS_DISABLED = 2;
+   */
+  DISABLED: 2,
+} as const;
+
+/**
+ * What may become of an account.
+ *
+ * @generated from enum concierge.auth.v1.AccountStatus
+ */
+export type AccountStatus = (typeof AccountStatus)[keyof typeof AccountStatus] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.auth.v1.AccountStatus.
+ */
+export const AccountStatusSchema: GenEnum<AccountStatus> = /*@__PURE__*/
+  enumDesc(file_concierge_auth_v1_auth_service, 0);
 
 /**
  * What people do to get in and out. Served on the public listener.
@@ -469,6 +1065,18 @@ export const AuthService: GenService<{
     output: typeof RegisterUserResponseSchema;
   },
   /**
+   * Makes an account of an artist with a password. The caller is not logged in by it.
+   *
+   * Errors: those of RegisterUser.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.RegisterArtist
+   */
+  registerArtist: {
+    methodKind: "unary";
+    input: typeof RegisterArtistRequestSchema;
+    output: typeof RegisterArtistResponseSchema;
+  },
+  /**
    * Starts a session from e-mail and password.
    *
    * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password),
@@ -482,6 +1090,21 @@ export const AuthService: GenService<{
     output: typeof LoginResponseSchema;
   },
   /**
+   * Gives a new access token and the next refresh token for a refresh token, which is used up by it. Whoever uses one twice ends the
+   * session, since one of the two may be a thief; only with the same idempotency key, within 10 seconds and while the next token is
+   * unused, is the use repeated, with the same next token: for an answer that was lost.
+   *
+   * Errors: UNAUTHENTICATED (the token is unknown or used, or the session has ended), INVALID_ARGUMENT / UNKNOWN_AUDIENCE,
+   * RESOURCE_EXHAUSTED / RATE_LIMITED (60 times a minute and session).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.RefreshToken
+   */
+  refreshToken: {
+    methodKind: "unary";
+    input: typeof RefreshTokenRequestSchema;
+    output: typeof RefreshTokenResponseSchema;
+  },
+  /**
    * Ends the session that a refresh token belongs to. A token that is unknown or already ended is no error (RFC 7009).
    *
    * @generated from rpc concierge.auth.v1.AuthService.Logout
@@ -490,6 +1113,50 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof LogoutRequestSchema;
     output: typeof LogoutResponseSchema;
+  },
+  /**
+   * The caller's live sessions, the newest first.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ListSessions
+   */
+  listSessions: {
+    methodKind: "unary";
+    input: typeof ListSessionsRequestSchema;
+    output: typeof ListSessionsResponseSchema;
+  },
+  /**
+   * Ends one of the caller's sessions. One that has ended already is no error.
+   *
+   * Errors: NOT_FOUND / SESSION_NOT_FOUND (also for a session of somebody else).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.EndSession
+   */
+  endSession: {
+    methodKind: "unary";
+    input: typeof EndSessionRequestSchema;
+    output: typeof EndSessionResponseSchema;
+  },
+  /**
+   * Ends the caller's sessions but the one that calls.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.EndOtherSessions
+   */
+  endOtherSessions: {
+    methodKind: "unary";
+    input: typeof EndOtherSessionsRequestSchema;
+    output: typeof EndOtherSessionsResponseSchema;
+  },
+  /**
+   * Replaces the caller's password, ends all of the caller's sessions and starts a new one, whose tokens it answers.
+   *
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), those of RegisterUser about the new password.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ChangePassword
+   */
+  changePassword: {
+    methodKind: "unary";
+    input: typeof ChangePasswordRequestSchema;
+    output: typeof ChangePasswordResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
@@ -533,6 +1200,42 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof ListEndedSessionsRequestSchema;
     output: typeof ListEndedSessionsResponseSchema;
+  },
+  /**
+   * Ends all sessions of an account. Returns how many it ended.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.EndUserSessions
+   */
+  endUserSessions: {
+    methodKind: "unary";
+    input: typeof EndUserSessionsRequestSchema;
+    output: typeof EndUserSessionsResponseSchema;
+  },
+  /**
+   * Ends all sessions of an account and lets it start none. An account that is disabled already is no error.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.DisableAccount
+   */
+  disableAccount: {
+    methodKind: "unary";
+    input: typeof DisableAccountRequestSchema;
+    output: typeof DisableAccountResponseSchema;
+  },
+  /**
+   * Lets a disabled account log in again. An account that is not disabled is no error.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.EnableAccount
+   */
+  enableAccount: {
+    methodKind: "unary";
+    input: typeof EnableAccountRequestSchema;
+    output: typeof EnableAccountResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

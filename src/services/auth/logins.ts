@@ -1,0 +1,94 @@
+/** Logins: from e-mail and password to a session. */
+import { eq, sql } from "drizzle-orm";
+import type { Tx } from "../../db/database.ts";
+import { during, transaction } from "../../db/database.ts";
+import { Code, fail } from "../../errors.ts";
+import { emit } from "../../feed/emit.ts";
+import type { CallScope } from "../../rpc/call.ts";
+import { audienceOf } from "./access-tokens.ts";
+import { emailKeyOf } from "./accounts.ts";
+import { audit } from "./audit.ts";
+import { accounts, credentials } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
+import { startSession, type Tokens } from "./sessions.ts";
+
+/** A credential as it was read, before the hash was computed. */
+interface Credential {
+  userId: string;
+  passwordHash: string;
+  version: number;
+}
+
+/**
+ * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
+ * while this one was being checked all get the same answer.
+ */
+export async function login(
+  auth: AuthContext,
+  scope: CallScope,
+  { email, password, audience }: { email: string; password: string; audience: string },
+): Promise<Tokens> {
+  const { db, passwords } = auth;
+  const { signal } = scope;
+  const asked = audienceOf(auth, audience);
+  const [found] = await during(db, signal)
+    .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
+    .from(accounts)
+    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
+    .where(eq(accounts.emailKey, emailKeyOf(email)));
+  const fits = await passwords.verify(found?.passwordHash, password, signal);
+  if (!found || !fits) throw await refused(auth, scope, found);
+  const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
+  const tokens = await transaction(
+    db,
+    async (tx) => {
+      const account = await lockForLogin(tx, found);
+      if (!account) return undefined;
+      const { userId } = found;
+      const session = { userId, generation: account.generation, audience: asked };
+      const { tokens, events } = await startSession(tx, auth, scope, session);
+      await emit(tx, events);
+      await audit(tx, scope, { action: "login", accountId: userId, sessionId: tokens.sessionId });
+      if (newHash) await replaceHash(tx, scope, found, newHash);
+      return tokens;
+    },
+    { signal },
+  );
+  if (!tokens) throw await refused(auth, scope, found);
+  return tokens;
+}
+
+/**
+ * Locks the account and rechecks it and the credential, both in the state after the lock: whoever changes the password, disables the
+ * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too.
+ */
+async function lockForLogin(tx: Tx, { userId, version }: Credential): Promise<{ generation: number } | undefined> {
+  const [account] = await tx.execute<{ generation: number }>(sql`
+    select ${accounts.generation} as generation
+    from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
+    where ${accounts.id} = ${userId} and ${accounts.status} = 'active' and ${credentials.version} = ${version}
+    for no key update of ${accounts} for no key update of ${credentials}`);
+  return account;
+}
+
+/** Stores a stronger hash of the same password; the row is locked, at the version that was verified. */
+async function replaceHash(tx: Tx, scope: CallScope, { userId }: Credential, passwordHash: string): Promise<void> {
+  await tx.update(credentials).set({ passwordHash }).where(eq(credentials.accountId, userId));
+  await audit(tx, scope, { action: "password_rehashed", accountId: userId });
+}
+
+async function refused({ db }: AuthContext, scope: CallScope, found: Credential | undefined) {
+  const reason = "bad_credentials";
+  await audit(during(db, scope.signal), scope, {
+    action: "login",
+    outcome: "refused",
+    reason,
+    accountId: found?.userId,
+  });
+  return badCredentials();
+}
+
+/** The refusal of a wrong password, whatever is wrong. */
+export function badCredentials() {
+  return fail(Code.Unauthenticated, "BAD_CREDENTIALS", "e-mail or password is wrong");
+}

@@ -87,7 +87,7 @@ export function fail(
   const error = withReason(new ConnectError(message, code, undefined, undefined, options.cause), reason);
   fitForClients.add(error);
   if (options.retryAfterMs !== undefined) {
-    const value = create(RetryInfoSchema, { retryDelay: durationFromMs(options.retryAfterMs) });
+    const value = create(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(options.retryAfterMs)) });
     error.details.push({ desc: RetryInfoSchema, value });
   }
   return error;

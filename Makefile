@@ -17,7 +17,7 @@ CONFORMANCE := v1.0.5
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/feed check format gen \
+.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/feed check format gen \
 	proto/breaking db/generate migrate migrate/down keys certs clean drift
 
 help: ## Print this list
@@ -156,6 +156,9 @@ prove/overload: $(INSTALLED) .proto-deps ## Send twice what the server can do, t
 
 prove/revocation: $(INSTALLED) .proto-deps ## Log out, and see how soon each process refuses, also when others stand still (3 minutes; FULL=1: 10)
 	@node src/prove/revocation.ts
+
+prove/refresh: $(INSTALLED) .proto-deps ## Race refreshes, logins and kills against each other (2 minutes; FULL=1: 100,000 races); SEED=... repeats a run
+	@node src/prove/refresh.ts
 
 prove/feed: $(INSTALLED) .proto-deps ## Kill a feed's processes 100 times (4 minutes; FULL=1: 1,000); SEED=... repeats a run
 	@node src/prove/feed.ts

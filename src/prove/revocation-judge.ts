@@ -1,7 +1,7 @@
 /** What verifiers answered, set against when sessions were ended: how long somebody was let in, and what was said instead. */
 import { quantile } from "../bench/figures.ts";
+import type { Revocation } from "./auth-sessions.ts";
 import type { Goals } from "./figures.ts";
-import type { Revocation } from "./revocation-sessions.ts";
 import type { Report, Run } from "./revocation-verifier.ts";
 
 /** Past this, nobody is let in. */

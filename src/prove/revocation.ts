@@ -8,17 +8,15 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Sql } from "postgres";
 import { machineLine } from "../bench/figures.ts";
 import type { ServiceKey } from "../config.ts";
-import { connect, databaseOf, withDatabase } from "../db/connection.ts";
-import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
 import { startFaultProxy } from "../testing/fault-proxy.ts";
-import { createServiceKey, createSigningKeys, createTokenKeys } from "../token/key-making.ts";
+import { createServiceKey } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
+import { endAt, ISSUER, type Logout, logoutAt, makeSessions, type Session } from "./auth-sessions.ts";
+import { type AuthReplica, openAuthSetting } from "./auth-setting.ts";
 import { Goals } from "./figures.ts";
-import type { Replica } from "./revocation-auth.ts";
 import { nowMs } from "./revocation-clock.ts";
 import { holdSnapshot, keepDumping, publishMany, stopFor, stopPostgresFor, waitedMs } from "./revocation-faults.ts";
 import { isSettled, judgeFault, judgeHealth, type Trial } from "./revocation-judge.ts";
-import { endAt, ISSUER, type Logout, logoutAt, makeSessions, type Session } from "./revocation-sessions.ts";
 import type { Report } from "./revocation-verifier.ts";
 import { startWorker, type Worker } from "./workers.ts";
 
@@ -51,7 +49,7 @@ interface Setting {
   databaseUrl: string;
   sql: Sql;
   /** Two replicas. */
-  auths: (Replica & { worker: Worker; logout: Logout })[];
+  auths: (AuthReplica & { logout: Logout })[];
   verifiers: { worker: Worker; key: ServiceKey; authUrl: string | undefined }[];
 }
 
@@ -89,33 +87,13 @@ function isWanted(name: string): boolean {
 }
 
 async function open(goals: Goals, opened: AsyncDisposableStack): Promise<Setting> {
-  // Of our own, whatever else there is: it will be stopped.
-  const { adminUrl } = opened.use(await startTestCluster());
-  process.env[CLUSTER_VARIABLE] = adminUrl;
-  const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "auth"]));
-  const keys = await createSigningKeys("ES256");
   const serviceKeys = CALLERS.map((caller) => createServiceKey(caller, "auth", "service"));
-  const variables = {
-    CONCIERGE_ISSUER: ISSUER,
-    CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
-    CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
-    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(keys),
-    CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
-    CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
-  };
-  const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
-  opened.defer(() => sql.end({ timeout: 1 }));
-  const auths = await Promise.all(
-    [0, 1].map(async () => {
-      const worker = opened.use(startWorker("revocation-auth"));
-      const replica = await worker.call<Replica>("start", variables);
-      return { worker, ...replica, logout: logoutAt(replica.publicUrl, opened) };
-    }),
-  );
+  const { keys, databaseUrl, sql, replicas } = await openAuthSetting(serviceKeys, opened);
+  const auths = replicas.map((replica) => ({ ...replica, logout: logoutAt(replica.publicUrl, opened) }));
   const verifiers = serviceKeys.map((key) => {
     return { worker: opened.use(startWorker("revocation-verifier")), key, authUrl: undefined };
   });
-  return { goals, keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, auths, verifiers };
+  return { goals, keys, databaseUrl, sql, auths, verifiers };
 }
 
 /** The same that is judged afterwards, while code is compiled. */

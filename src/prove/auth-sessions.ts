@@ -21,8 +21,15 @@ const TRY_AGAIN_MS = 50;
 const MOST_OPEN = 50;
 
 export interface Session {
+  userId: string;
+  sessionId: string;
   accessToken: string;
   refreshToken: string;
+}
+
+/** The address of an account that was made here. */
+export function emailOf({ userId }: Session): string {
+  return `${userId}@example.com`;
 }
 
 /** When a session was ended: the call of Logout was sent, and answered. */

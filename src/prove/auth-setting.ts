@@ -1,0 +1,55 @@
+/** What proofs about auth run on: a PostgreSQL of their own, and two replicas of auth in production mode over one database. */
+import type { Sql } from "postgres";
+import type { ServiceKey } from "../config.ts";
+import { connect, databaseOf, withDatabase } from "../db/connection.ts";
+import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
+import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
+import type { KeySet } from "../token/signing-keys.ts";
+import type { Replica } from "./auth-replica.ts";
+import { ISSUER } from "./auth-sessions.ts";
+import { startWorker, type Worker } from "./workers.ts";
+
+export interface AuthReplica extends Replica {
+  worker: Worker;
+}
+
+export interface AuthSetting {
+  keys: KeySet;
+  /** Owner's, and superuser's. */
+  databaseUrl: string;
+  /** Of the owner. */
+  sql: Sql;
+  replicas: [AuthReplica, AuthReplica];
+  /** Another process over the same database. */
+  startReplica(): Promise<AuthReplica>;
+}
+
+/** Opens it; `opened` closes it. */
+export async function openAuthSetting(
+  serviceKeys: ServiceKey[],
+  opened: AsyncDisposableStack,
+  changes: Record<string, string> = {},
+): Promise<AuthSetting> {
+  // Of our own, whatever else there is: it may be stopped.
+  const { adminUrl } = opened.use(await startTestCluster());
+  process.env[CLUSTER_VARIABLE] = adminUrl;
+  const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "auth"]));
+  const keys = await createSigningKeys("ES256");
+  const variables = {
+    CONCIERGE_ISSUER: ISSUER,
+    CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
+    CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
+    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(keys),
+    CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
+    CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
+    ...changes,
+  };
+  const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
+  opened.defer(() => sql.end({ timeout: 1 }));
+  const startReplica = async () => {
+    const worker = opened.use(startWorker("auth-replica"));
+    return { worker, ...(await worker.call<Replica>("start", variables)) };
+  };
+  const replicas: [AuthReplica, AuthReplica] = [await startReplica(), await startReplica()];
+  return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, replicas, startReplica };
+}

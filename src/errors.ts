@@ -49,6 +49,9 @@ export type Reason =
   | "ACCOUNT_NOT_FOUND"
   | "SESSION_NOT_FOUND"
   | "UNKNOWN_AUDIENCE"
+  | "SIGNING_KEY_NOT_FOUND"
+  | "LAST_SIGNING_KEY"
+  | "NO_SIGNING_KEY"
   // access
   | "ROLE_NOT_FOUND"
   | "ROLE_EXISTS"

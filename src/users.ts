@@ -32,13 +32,15 @@ export function usersOfAuth(definition: ServiceDefinition, connections: PeerConn
   const auth = connections.get("auth");
   if (!auth) throw new StartupError(`${definition.name} has methods for users but does not name auth as a peer`);
   const clients = { auth: auth.client(AuthInternalService), feed: auth.client(FeedInternalService) };
+  const keyRing = remoteKeyRing(new URL("/.well-known/jwks.json", peerUrlOf("auth", options)).href, clock, peerCa);
   let watch: SessionWatch | undefined;
   return {
-    keyRing: remoteKeyRing(new URL("/.well-known/jwks.json", peerUrlOf("auth", options)).href, clock, peerCa),
+    keyRing,
     checkSession: (claims, whenStale, leadMs) => watch!.check(claims, whenStale, leadMs),
     onSessionEnded: (sessionId, listener) => watch!.onEnded(sessionId, listener),
     followSessions() {
-      watch = followSessions({ ...clients, clock, log, allowStale, onStale });
+      const onKeyRemoved = (kid: string) => keyRing.remove(kid);
+      watch = followSessions({ ...clients, clock, log, allowStale, onStale, onKeyRemoved });
       return watch;
     },
   };

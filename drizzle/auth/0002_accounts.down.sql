@@ -1,3 +1,5 @@
+DROP TABLE "removed_keys";
+--> statement-breakpoint
 DROP TABLE "audit_log";
 --> statement-breakpoint
 DROP INDEX "sessions_live";

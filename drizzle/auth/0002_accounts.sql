@@ -12,6 +12,11 @@ CREATE TABLE "audit_log" (
 	"request_id" text NOT NULL
 );
 --> statement-breakpoint
+CREATE TABLE "removed_keys" (
+	"key_id" text PRIMARY KEY NOT NULL,
+	"removed_at" timestamp with time zone DEFAULT concierge_now() NOT NULL
+);
+--> statement-breakpoint
 DROP INDEX "sessions_account";--> statement-breakpoint
 ALTER TABLE "accounts" ADD COLUMN "kind" text DEFAULT 'user' NOT NULL;--> statement-breakpoint
 ALTER TABLE "accounts" ADD COLUMN "status" text DEFAULT 'active' NOT NULL;--> statement-breakpoint

@@ -1,7 +1,7 @@
 /** `concierge keys ...`: makes the keys that services know each other by, and those that sign access tokens. */
 import { ExitCode, StartupError } from "../errors.ts";
 import { services } from "../services.ts";
-import { addCaller, initKeys, isReservedParty } from "../token/key-folder.ts";
+import { addCaller, changeSigningKeys, initKeys, isReservedParty, type KeyStep } from "../token/key-folder.ts";
 import { calleesOf } from "../token/key-making.ts";
 import type { SigningAlgorithm } from "../token/signing-keys.ts";
 import type { Host } from "./host.ts";
@@ -10,9 +10,25 @@ const ALGORITHMS: SigningAlgorithm[] = ["ES256", "EdDSA", "RS256"];
 const CALLER_NAME = /^[a-z][a-z0-9-]{1,62}$/;
 
 export async function makeKeys(host: Host, folder: string, algorithm: string): Promise<void> {
-  const alg = ALGORITHMS.find((candidate) => candidate === algorithm);
+  report(host, folder, await initKeys(folder, services, algorithmOf(algorithm)));
+}
+
+/** What is to be done after each step. Verifiers fetch the published keys once a minute. */
+const NEXT: Record<KeyStep, string> = {
+  publish: "restart auth, one process after the other; a minute later, activate it",
+  activate: "restart auth again; when the last token of the old key has expired (five minutes), retire it",
+  retire: "restart auth once more; what the old keys have signed is refused from then on",
+};
+
+export async function rotateKeys(host: Host, folder: string, step: KeyStep, algorithm: string): Promise<void> {
+  const [signing, ...others] = await changeSigningKeys(folder, step, algorithmOf(algorithm));
+  host.print(`signs: ${signing}\n${others.map((kid) => `published: ${kid}\n`).join("")}next: ${NEXT[step]}\n`);
+}
+
+function algorithmOf(name: string): SigningAlgorithm {
+  const alg = ALGORITHMS.find((candidate) => candidate === name);
   if (!alg) throw new StartupError(`the algorithm must be one of ${ALGORITHMS.join(", ")}`, ExitCode.usage);
-  report(host, folder, await initKeys(folder, services, alg));
+  return alg;
 }
 
 export async function addForeignCaller(host: Host, folder: string, name: string, callee: string): Promise<void> {

@@ -95,6 +95,25 @@ test("keys: made once, named by file; a new caller's key stands in both files", 
   for (const { stdout, stderr } of [first, added]) assert.ok(!`${stdout}${stderr}`.includes(secret));
 });
 
+test("keys: rotating publishes a key, lets it sign, and retires the old one; each step says what comes next", async (t) => {
+  const keys = join(await folderFor(t), "keys");
+  await runHere(["keys", "init", "--keys", keys]);
+  const kids = async () => {
+    const set = JSON.parse(await readFile(join(keys, "auth-signing.json"), "utf8")) as { keys: { kid: string }[] };
+    return set.keys.map(({ kid }) => kid);
+  };
+  const [old] = await kids();
+  const rotate = async (step: string) => (await runHere(["keys", "rotate", step, "--keys", keys])).stdout;
+  assert.match(await rotate("publish"), /next: restart auth, .* activate/);
+  const [signing, newest] = await kids();
+  assert.equal(signing, old);
+  assert.match(await rotate("activate"), /retire/);
+  assert.deepEqual(await kids(), [newest, old]);
+  assert.match(await rotate("retire"), /refused from then on/);
+  assert.deepEqual(await kids(), [newest]);
+  assert.equal((await stat(join(keys, "auth-signing.json"))).mode & 0o777, 0o600);
+});
+
 test("keys: a caller cannot take the name of a service, of the operator or of another file", async (t) => {
   const keys = join(await folderFor(t), "keys");
   await runHere(["keys", "init", "--keys", keys]);

@@ -2,7 +2,7 @@
  * The command line: every command with its arguments. What a command does is in the file of its name, which is loaded when
  * the command runs: most commands need a small part of the program only.
  */
-import { Command, Option } from "commander";
+import { Argument, Command, Option } from "commander";
 import { OPERATOR } from "../token/key-folder.ts";
 import { DEFAULT_FOLDER } from "./development.ts";
 import type { Host } from "./host.ts";
@@ -90,6 +90,15 @@ function addKeys(program: Command, host: Host): void {
     .addOption(keysOption())
     .option("--algorithm <name>", "of access tokens: ES256, EdDSA or RS256", "ES256")
     .action(async (settings) => (await import("./keys.ts")).makeKeys(host, settings.keys, settings.algorithm));
+  keys
+    .command("rotate")
+    .description("take a step of changing the signing key, and say what comes next")
+    .addArgument(new Argument("<step>", "in this order").choices(["publish", "activate", "retire"]))
+    .addOption(keysOption())
+    .option("--algorithm <name>", "of a new key: ES256, EdDSA or RS256", "ES256")
+    .action(async (step, settings) =>
+      (await import("./keys.ts")).rotateKeys(host, settings.keys, step, settings.algorithm),
+    );
   keys
     .command("add-caller")
     .description(

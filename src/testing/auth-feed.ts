@@ -19,6 +19,7 @@ import { register } from "../services/auth/accounts.ts";
 import { sessionEnded } from "../services/auth/events.ts";
 import { authHandlers } from "../services/auth/handlers.ts";
 import { login } from "../services/auth/logins.ts";
+import { OwnKeys } from "../services/auth/own-keys.ts";
 import { createPasswords } from "../services/auth/passwords.ts";
 import { RefreshKeys } from "../services/auth/refresh-tokens.ts";
 import type { AuthContext } from "../services/auth/service.ts";
@@ -26,7 +27,6 @@ import { createSessionQuery, logout } from "../services/auth/sessions.ts";
 import { createAccessTokenVerifier } from "../token/access-token.ts";
 import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import { fixedKeyRing } from "../token/key-ring.ts";
-import { createSigner } from "../token/signing-keys.ts";
 import { createTestClock } from "./clock.ts";
 import { testDatabase } from "./cluster.ts";
 
@@ -63,7 +63,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
   const auth: AuthContext = {
     ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
     passwords: await createPasswords({ minLength: 8, queueLength: 64 }),
-    signer: createSigner(keys),
+    ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
     refreshKeys: new RefreshKeys(createTokenKeys()),
     sessionIdleSeconds: sessionSeconds,

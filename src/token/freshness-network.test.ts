@@ -31,7 +31,7 @@ describe("a service that reaches auth over a network", () => {
     const key = system.keyOf("user", "auth");
     const connection = opened.use(connectService({ baseUrl: proxy.url, key, clock: system.clock }));
     const clients = { feed: connection.client(FeedInternalService), auth: connection.client(AuthInternalService) };
-    watch = opened.use(followSessions({ ...clients, clock: systemClock, log, allowStale: false }));
+    watch = opened.use(followSessions({ ...clients, clock: systemClock, log, allowStale: false, onKeyRemoved() {} }));
     await watch.caughtUp;
   });
 

@@ -15,7 +15,7 @@ const away = () => Promise.reject(new ConnectError("away", Code.Unavailable));
 const unknown = () => Promise.reject(new ConnectError("unauthenticated", Code.Unauthenticated));
 
 function watchOf({ feed, auth, clock, log }: Auth, options: Partial<FollowSessionsOptions> = {}) {
-  return followSessions({ feed, auth, clock, log, allowStale: false, ...options });
+  return followSessions({ feed, auth, clock, log, allowStale: false, onKeyRemoved() {}, ...options });
 }
 
 /** Cuts the feed, and waits until what was on its way is over; knowledge is as old as the clock says from then on. */

@@ -7,7 +7,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
-import { SessionEndedSchema } from "../../gen/concierge/auth/v1/auth_events_pb.ts";
+import { SessionEndedSchema, SigningKeyRemovedSchema } from "../../gen/concierge/auth/v1/auth_events_pb.ts";
 import type { AuthInternalService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import type { Event, FeedInternalService } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
@@ -33,6 +33,8 @@ export interface FollowSessionsOptions {
   allowStale: boolean;
   /** Called for each call that goes on so. */
   onStale?(): void;
+  /** Told each signing key that was removed, by its `kid`; maybe more than once. */
+  onKeyRemoved(kid: string): void;
 }
 
 export interface SessionWatch extends AsyncDisposable {
@@ -51,14 +53,14 @@ export interface SessionWatch extends AsyncDisposable {
 
 /** Starts to follow auth's sessions. Disposing stops it. */
 export function followSessions(options: FollowSessionsOptions): SessionWatch {
-  const { feed, auth, clock, log } = options;
+  const { feed, clock, log } = options;
   const ended = new EndedSessions(clock);
   const follower = startLiveFollower({
     source: "auth",
-    types: [SessionEndedSchema],
+    types: [SessionEndedSchema, SigningKeyRemovedSchema],
     client: feed,
-    begin: (signal) => listEnded(auth, ended, signal),
-    onEvents: (events) => events.forEach((event) => void holdEvent(event, ended)),
+    begin: (signal) => listEnded(options, ended, signal),
+    onEvents: (events) => events.forEach((event) => void heed(event, ended, options)),
     clock,
     log,
   });
@@ -82,7 +84,7 @@ export function followSessions(options: FollowSessionsOptions): SessionWatch {
 
 /** Adds all that ended lately to what is held; the feed is followed from where the first page stood. */
 async function listEnded(
-  auth: Client<typeof AuthInternalService>,
+  { auth, onKeyRemoved }: FollowSessionsOptions,
   ended: EndedSessions,
   signal: AbortSignal,
 ): Promise<Beginning> {
@@ -93,15 +95,20 @@ async function listEnded(
     if (!page.start) throw new Error("auth does not say where its feed goes on");
     beginning ??= { start: page.start, settledPosition: page.settledPosition };
     for (const { sessionId, tokensExpireAt } of page.sessions) ended.hold(sessionId, msOf(tokensExpireAt));
+    page.removedKeyIds.forEach(onKeyRemoved);
     pageToken = page.nextPageToken;
   } while (pageToken !== "");
   return beginning;
 }
 
 /** One that cannot be read stops the follower, and with it all freshness: nothing is passed over. */
-function holdEvent({ payload }: Event, ended: EndedSessions): void {
-  const { sessionId, tokensExpireAt } = fromBinary(SessionEndedSchema, payload);
-  ended.hold(sessionId, msOf(tokensExpireAt));
+function heed({ type, payload }: Event, ended: EndedSessions, { onKeyRemoved }: FollowSessionsOptions): void {
+  if (type === SigningKeyRemovedSchema.typeName) {
+    onKeyRemoved(fromBinary(SigningKeyRemovedSchema, payload).keyId);
+  } else {
+    const { sessionId, tokensExpireAt } = fromBinary(SessionEndedSchema, payload);
+    ended.hold(sessionId, msOf(tokensExpireAt));
+  }
 }
 
 function msOf(time: Timestamp | undefined): number | undefined {

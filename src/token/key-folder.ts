@@ -9,7 +9,7 @@ import type { KeyRing, ServiceKey } from "../config.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "./key-making.ts";
-import type { KeySet, SigningAlgorithm } from "./signing-keys.ts";
+import type { KeySet, SetKey, SigningAlgorithm } from "./signing-keys.ts";
 
 const SIGNING_FILE = "auth-signing.json";
 const TOKEN_FILE = "auth-tokens.json";
@@ -61,6 +61,30 @@ export async function addCaller(folder: string, caller: string, callee: string):
 export async function readServiceKeys(folder: string, party: string): Promise<ServiceKey[]> {
   const ring = (await readSecret(join(folder, `${party}.json`))) as { keys: ServiceKey[] } | undefined;
   return ring?.keys ?? [];
+}
+
+/**
+ * A step of changing the signing key. Each is taken by auth when it is started again: `publish` adds a key that everybody may know
+ * before it signs, `activate` lets the newest one sign, `retire` drops all others. Returns the names of the keys, the signing one first.
+ */
+export type KeyStep = "publish" | "activate" | "retire";
+
+export async function changeSigningKeys(folder: string, step: KeyStep, alg: SigningAlgorithm): Promise<string[]> {
+  const { keys } = await readSigningKeys(folder);
+  const changed = await stepOf(keys, step, alg);
+  await writeSecret(join(folder, SIGNING_FILE), { keys: changed });
+  return changed.map(({ kid }) => kid);
+}
+
+async function stepOf(keys: SetKey[], step: KeyStep, alg: SigningAlgorithm): Promise<SetKey[]> {
+  switch (step) {
+    case "publish":
+      return [...keys, ...(await createSigningKeys(alg)).keys];
+    case "activate":
+      return [...keys.slice(-1), ...keys.slice(0, -1)];
+    case "retire":
+      return keys.slice(0, 1);
+  }
 }
 
 /** The private signing keys. */

@@ -1,6 +1,5 @@
 /**
- * The public keys that access tokens are verified with. auth's own ring is fixed; everybody else's follows auth's JWKS:
- * fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
+ * The public keys that access tokens are verified with. auth has its own; everybody else's ring follows auth's JWKS: fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
  * flood of invented ids costs auth nothing.
  */
 import http from "node:http";
@@ -22,7 +21,13 @@ export interface KeyRing {
   refresh(): Promise<void>;
 }
 
-/** A ring that never changes: auth's own. */
+/** A ring from which single keys may be taken. */
+export interface RemoteKeyRing extends KeyRing {
+  /** For ever, whatever is published: until every process of auth knows of it, one may still publish the key. */
+  remove(kid: string): void;
+}
+
+/** A ring that never changes. */
 export function fixedKeyRing(set: KeySet): KeyRing {
   const keys = byId(set);
   return {
@@ -34,7 +39,8 @@ export function fixedKeyRing(set: KeySet): KeyRing {
 }
 
 /** A ring that follows the JWKS at `url`. `ca` (PEM) certifies its server, instead of the well-known authorities. */
-export function remoteKeyRing(url: string, clock: Clock, ca?: string): KeyRing {
+export function remoteKeyRing(url: string, clock: Clock, ca?: string): RemoteKeyRing {
+  const removed = new Set<string>();
   let keys: Map<string, VerificationKey> | undefined;
   let published = "";
   let generation = 0;
@@ -45,6 +51,7 @@ export function remoteKeyRing(url: string, clock: Clock, ca?: string): KeyRing {
     const text = await fetchText(url, ca);
     if (text === published) return;
     keys = byId(JSON.parse(text) as KeySet);
+    for (const kid of removed) keys.delete(kid);
     published = text;
     generation += 1;
   }
@@ -62,6 +69,10 @@ export function remoteKeyRing(url: string, clock: Clock, ca?: string): KeyRing {
     },
     find: (kid) => keys?.get(kid),
     refresh,
+    remove(kid) {
+      removed.add(kid);
+      if (keys?.delete(kid)) generation += 1;
+    },
     async lookAgain() {
       if (fetching) return fetching.catch(() => {});
       if (clock.monotonic() - lookedAt < UNKNOWN_KEY_INTERVAL_MS) return;

@@ -10,14 +10,14 @@ export interface AccessToken {
 
 /** Signs one. `endSeconds`: the session's end, in seconds since 1970. */
 export function issueAccessToken(
-  auth: Pick<AuthContext, "signer" | "issuer" | "clock">,
+  auth: Pick<AuthContext, "ownKeys" | "issuer" | "clock">,
   claims: Omit<AccessClaims, "expiresAt">,
   { audience, endSeconds, tokenSeconds }: { audience: string; endSeconds: number; tokenSeconds: number },
 ): AccessToken {
   // Whoever decides about a token without asking us goes by its end alone.
   const expiresAt = Math.min(Math.floor(auth.clock.now() / 1_000) + tokenSeconds, endSeconds);
   return {
-    accessToken: signAccessToken(auth.signer, auth, { ...claims, expiresAt }, audience),
+    accessToken: signAccessToken(auth.ownKeys.signer, auth, { ...claims, expiresAt }, audience),
     accessTokenExpiresAt: new Date(expiresAt * 1_000),
   };
 }

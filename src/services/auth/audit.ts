@@ -16,7 +16,8 @@ export type AuditAction =
   | "password_rehashed"
   | "session_ended"
   | "sessions_ended"
-  | "refresh_token_reused";
+  | "refresh_token_reused"
+  | "signing_key_removed";
 
 export interface AuditEntry {
   action: AuditAction;

@@ -7,7 +7,7 @@ import { validate as isUuid } from "uuid";
 import { Code, fail } from "../../errors.ts";
 import type { Place } from "../../feed/tail.ts";
 import { TOLERANCE_SECONDS } from "../../token/compact.ts";
-import { sessions } from "./schema.ts";
+import { removedKeys, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
 const LARGEST_PAGE = 10_000;
@@ -21,6 +21,8 @@ export interface EndedSessionsPage {
   /** Where to follow the feed from, and the position to pass before everything is known. */
   start: Place;
   settledPosition: bigint;
+  /** Of the signing keys that were removed, on every page. */
+  removedKeyIds: string[];
 }
 
 /** One page of them. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
@@ -33,18 +35,21 @@ export async function listEndedSessions(
   const isAfter = input.pageToken === "" ? undefined : gt(sessions.id, readPageToken(input.pageToken));
   const counts = sql`concierge_now() - make_interval(secs => ${LONGER_SECONDS})`;
   const { result, start, settled } = await feed.snapshot(
-    (tx) =>
-      tx
+    async (tx) => ({
+      ended: await tx
         .select({ sessionId: sessions.id, tokensExpireAt: sessions.tokensExpireAt })
         .from(sessions)
         .where(and(isNotNull(sessions.endedAt), gt(sessions.tokensExpireAt, counts), isAfter))
         .orderBy(asc(sessions.id))
         .limit(pageSize + 1),
+      removed: await tx.select({ keyId: removedKeys.keyId }).from(removedKeys),
+    }),
     { signal },
   );
-  const page = result.slice(0, pageSize);
-  const nextPageToken = result.length > pageSize ? pageTokenOf(page.at(-1)!.sessionId) : "";
-  return { sessions: page, nextPageToken, start, settledPosition: settled };
+  const page = result.ended.slice(0, pageSize);
+  const nextPageToken = result.ended.length > pageSize ? pageTokenOf(page.at(-1)!.sessionId) : "";
+  const removedKeyIds = result.removed.map(({ keyId }) => keyId);
+  return { sessions: page, nextPageToken, start, settledPosition: settled, removedKeyIds };
 }
 
 function pageTokenOf(lastId: string): string {

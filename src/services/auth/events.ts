@@ -5,6 +5,7 @@ import {
   AccountRegisteredSchema,
   SessionEndedSchema,
   SessionStartedSchema,
+  SigningKeyRemovedSchema,
 } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { event, type OutboxEvent } from "../../feed/emit.ts";
 import type { Account } from "./accounts.ts";
@@ -38,4 +39,8 @@ export function sessionEnded(session: { sessionId: string; userId: string; token
     userId,
     tokensExpireAt: timestampFromDate(tokensExpireAt),
   });
+}
+
+export function signingKeyRemoved(keyId: string): OutboxEvent {
+  return event(SigningKeyRemovedSchema, `key/${keyId}`, { keyId });
 }

@@ -9,6 +9,7 @@ import { type Account, getAccount, register } from "./accounts.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { login } from "./logins.ts";
+import { removeSigningKey } from "./own-keys.ts";
 import { changePassword } from "./password-changes.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
@@ -71,15 +72,19 @@ function internalHandlers(auth: AuthContext) {
       return { live: await isLive(sessionId, generation, signal) };
     },
     async listEndedSessions(request, { signal }) {
-      const { sessions, nextPageToken, start, settledPosition } = await listEndedSessions(auth, signal, request);
+      const { sessions, ...page } = await listEndedSessions(auth, signal, request);
       const packed = sessions.map(({ sessionId, tokensExpireAt }) => ({
         sessionId,
         tokensExpireAt: timestampFromDate(tokensExpireAt),
       }));
-      return { sessions: packed, nextPageToken, start, settledPosition };
+      return { sessions: packed, ...page };
     },
     async endUserSessions({ userId }, context) {
       return { ended: await endUserSessions(db, scopeOf(context), userId) };
+    },
+    async removeSigningKey({ keyId }, context) {
+      await removeSigningKey(auth, scopeOf(context), keyId);
+      return {};
     },
     async disableAccount({ userId }, context) {
       await disableAccount(db, scopeOf(context), userId);

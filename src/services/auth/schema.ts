@@ -103,6 +103,12 @@ export const refreshTokens = pgTable(
   (table) => [primaryKey({ columns: [table.sessionId, table.number] })],
 );
 
+/** Signing keys that were removed in an emergency, by their `kid`: they are good for nothing, whatever is configured. */
+export const removedKeys = pgTable("removed_keys", {
+  keyId: text("key_id").primaryKey(),
+  removedAt: time("removed_at").notNull().default(now),
+});
+
 /** What happened to accounts and who did it. Nobody may change or delete a row but retention. */
 export const auditLog = pgTable(
   "audit_log",

@@ -6,11 +6,10 @@ import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
-import { fixedKeyRing } from "../../token/key-ring.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
-import { createSigner, publicKeySet, type Signer } from "../../token/signing-keys.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
+import { OwnKeys } from "./own-keys.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
 import { RefreshKeys } from "./refresh-tokens.ts";
 import { createSessionQuery } from "./sessions.ts";
@@ -20,7 +19,7 @@ const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
 /** What auth's code works with. */
 export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issuer" | "clock"> {
   passwords: Passwords;
-  signer: Signer;
+  ownKeys: OwnKeys;
   isLive: SessionQuestion;
   refreshKeys: RefreshKeys;
   accessTokenSeconds: number;
@@ -42,9 +41,8 @@ export const auth = defineService({
     const { signingKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const minLength = config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode];
     const passwords = await createPasswords({ minLength, queueLength: hashQueueLength });
-    const signer = createSigner(signingKeys);
+    const ownKeys = new OwnKeys(signingKeys, db);
     const isLive = createSessionQuery(db, sessionIdleSeconds);
-    const jwks = publicKeySet(signingKeys);
     return {
       implementations: authHandlers({
         db,
@@ -52,7 +50,7 @@ export const auth = defineService({
         issuer,
         clock,
         passwords,
-        signer,
+        ownKeys,
         isLive,
         refreshKeys: new RefreshKeys(config.tokenKeys),
         accessTokenSeconds,
@@ -62,8 +60,10 @@ export const auth = defineService({
         audiences: config.audiences,
       }),
       plain: {
-        "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),
+        "/.well-known/jwks.json": (_, response) =>
+          answerJson(response, 200, ownKeys.published, { "cache-control": "max-age=60" }),
       },
+      jobs: [{ name: "watch removed keys", everyMs: 1_000, run: (signal) => ownKeys.follow(feed, signal) }],
       gauges: [
         {
           name: "queue_length",
@@ -72,7 +72,7 @@ export const auth = defineService({
           read: passwords.queueLength,
         },
       ],
-      users: { keyRing: fixedKeyRing(signingKeys), checkSession: createSessionCheck(isLive) },
+      users: { keyRing: ownKeys, checkSession: createSessionCheck(isLive) },
     };
   },
 });

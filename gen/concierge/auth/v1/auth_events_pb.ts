@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_events.proto.
  */
 export const file_concierge_auth_v1_auth_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABIlAKEVNpZ25pbmdLZXlSZW1vdmVkEg4KBmtleV9pZBgBIAEoCTormrUYJwoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQAWIGcHJvdG8z", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * An account was made. Subject: `account/<user_id>`.
@@ -151,4 +151,25 @@ export type SessionEnded = Message<"concierge.auth.v1.SessionEnded"> & {
  */
 export const SessionEndedSchema: GenMessage<SessionEnded> = /*@__PURE__*/
   messageDesc(file_concierge_auth_v1_auth_events, 2);
+
+/**
+ * A signing key was removed in an emergency: no token that it has signed counts any more. Subject: `key/<key_id>`.
+ *
+ * @generated from message concierge.auth.v1.SigningKeyRemoved
+ */
+export type SigningKeyRemoved = Message<"concierge.auth.v1.SigningKeyRemoved"> & {
+  /**
+   * The key's `kid`.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.SigningKeyRemoved.
+ * Use `create(SigningKeyRemovedSchema)` to create a new message.
+ */
+export const SigningKeyRemovedSchema: GenMessage<SigningKeyRemoved> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_events, 3);
 

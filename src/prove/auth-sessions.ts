@@ -1,6 +1,6 @@
 /**
  * Sessions for a proof, put into auth's database as a login leaves them but without its password hash, and their ends, which
- * are real calls of Logout.
+ * are real calls.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -32,7 +32,7 @@ export function emailOf({ userId }: Session): string {
   return `${userId}@example.com`;
 }
 
-/** When a session was ended: the call of Logout was sent, and answered. */
+/** When a session was ended: the call that does it was sent, and answered. */
 export interface Revocation {
   sentMs: number;
   answeredMs: number;
@@ -66,22 +66,24 @@ export async function makeSessions(sql: Sql, keys: KeySet, count: number): Promi
   return made;
 }
 
-/** Calls Logout at one replica of auth. */
-export type Logout = (session: Session) => Promise<Revocation>;
+/** Ends a session, and says when. */
+export type End = (session: Session) => Promise<Revocation>;
 
-/**
- * Calls over one connection, which `opened` closes. A call that fails is made again until it is answered: only then its session
- * has ended for certain.
- */
-export function logoutAt(publicUrl: string, opened: AsyncDisposableStack): Logout {
+/** Calls Logout over one connection, which `opened` closes. */
+export function logoutAt(publicUrl: string, opened: AsyncDisposableStack): End {
   const sessionManager = new Http2SessionManager(publicUrl);
   opened.defer(() => sessionManager.abort());
   const transport = createConnectTransport({ baseUrl: publicUrl, httpVersion: "2", sessionManager });
   const auth = createClient(AuthService, transport);
-  return async ({ refreshToken }) => {
+  return untilAnswered(({ refreshToken }) => auth.logout({ refreshToken }));
+}
+
+/** Makes a call that fails again until it is answered: only then its session has ended for certain. */
+export function untilAnswered(call: (session: Session) => Promise<unknown>): End {
+  return async (session) => {
     const sentMs = nowMs();
     for (;;) {
-      const isDone = await auth.logout({ refreshToken }).then(
+      const isDone = await call(session).then(
         () => true,
         () => false,
       );
@@ -92,13 +94,13 @@ export function logoutAt(publicUrl: string, opened: AsyncDisposableStack): Logou
 }
 
 /** Ends sessions at their times; later when so many calls are open, as a machine that is too slow only gets slower by more. */
-export async function endAt(sessions: Session[], dueMs: number[], logout: Logout): Promise<Revocation[]> {
+export async function endAt(sessions: Session[], dueMs: number[], end: End): Promise<Revocation[]> {
   const open = new Set<Promise<Revocation>>();
   const ended: Promise<Revocation>[] = [];
   for (const [index, session] of sessions.entries()) {
     await delay(Math.max(0, dueMs[index]! - nowMs()));
     while (open.size >= MOST_OPEN) await Promise.race(open);
-    const ending = logout(session);
+    const ending = end(session);
     ended.push(ending);
     open.add(ending);
     void ending.finally(() => open.delete(ending));

@@ -14,21 +14,22 @@ export interface AuthReplica extends Replica {
 }
 
 export interface AuthSetting {
+  /** The first one signs. */
   keys: KeySet;
   /** Owner's, and superuser's. */
   databaseUrl: string;
   /** Of the owner. */
   sql: Sql;
   replicas: [AuthReplica, AuthReplica];
-  /** Another process over the same database. */
-  startReplica(): Promise<AuthReplica>;
+  /** Another process over the same database, at the places of one that was killed if it is told. */
+  startReplica(killed?: Replica): Promise<AuthReplica>;
 }
 
 /** Opens it; `opened` closes it. */
 export async function openAuthSetting(
   serviceKeys: ServiceKey[],
   opened: AsyncDisposableStack,
-  changes: Record<string, string> = {},
+  { moreKeys = { keys: [] } }: { moreKeys?: KeySet } = {},
 ): Promise<AuthSetting> {
   // Of our own, whatever else there is: it may be stopped.
   const { adminUrl } = opened.use(await startTestCluster());
@@ -39,17 +40,22 @@ export async function openAuthSetting(
     CONCIERGE_ISSUER: ISSUER,
     CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
     CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
-    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify(keys),
+    CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify({ keys: [...keys.keys, ...moreKeys.keys] }),
     CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
-    ...changes,
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
   opened.defer(() => sql.end({ timeout: 1 }));
-  const startReplica = async () => {
+  const startReplica = async (killed?: Replica) => {
     const worker = opened.use(startWorker("auth-replica"));
-    return { worker, ...(await worker.call<Replica>("start", variables)) };
+    return { worker, ...(await worker.call<Replica>("start", { ...variables, ...portsOf(killed) })) };
   };
   const replicas: [AuthReplica, AuthReplica] = [await startReplica(), await startReplica()];
   return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, replicas, startReplica };
+}
+
+function portsOf(replica: Replica | undefined): Record<string, string> {
+  if (!replica) return {};
+  const { publicUrl, internalUrl } = replica;
+  return { CONCIERGE_PUBLIC_PORT: new URL(publicUrl).port, CONCIERGE_INTERNAL_PORT: new URL(internalUrl).port };
 }

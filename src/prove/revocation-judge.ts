@@ -61,6 +61,17 @@ export function judgeHealth(goals: Goals, trial: Trial, verifications: number, q
   goals.atMost(name("verification RPCs"), questions, 0);
 }
 
+/** Ends of other kinds: as logouts, where all is well. */
+export function judgeEnds(goals: Goals, trial: Trial): void {
+  const seen = observationsOf(trial);
+  const name = (what: string) => `R-CON-02 ${trial.name}: ${what}`;
+  const ms = seen.map(({ refusedMs }) => refusedMs);
+  goals.info(`${name(`${seen.length} observations, ms`)} p50 ${quantile(ms, 0.5).toFixed(1)}`);
+  goals.atMost(name("to refusal p99 ms"), quantile(ms, 0.99), HEALTHY_P99_MS);
+  goals.atMost(name("to refusal worst ms"), quantile(ms, 1), HEALTHY_WORST_MS);
+  judgeErrors(goals, name, trial, seen);
+}
+
 export function judgeFault(goals: Goals, trial: FaultTrial): void {
   const seen = observationsOf(trial);
   const name = (what: string) => `R-CON-02 ${trial.name}: ${what}`;

@@ -92,8 +92,10 @@ function ask(session: Observed): void {
   const askedMs = nowMs();
   const verified = verify(session.accessToken);
   if (!verified.ok) {
-    failures.add(`token: ${verified.why}`);
-    note(session, "failed", askedMs);
+    // A key that was removed; anything else is a fault.
+    const isRefused = verified.why === "unknown_kid";
+    if (!isRefused) failures.add(`token: ${verified.why}`);
+    note(session, isRefused ? "refused" : "failed", askedMs);
     return;
   }
   const live = check(verified.claims, "closed");

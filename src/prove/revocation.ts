@@ -5,32 +5,38 @@
  * FULL=1 goes through the faults five times, with a million dead rows (10 minutes). ONLY=<part of a name> takes some of them.
  */
 import { setTimeout as delay } from "node:timers/promises";
-import type { Sql } from "postgres";
 import { machineLine } from "../bench/figures.ts";
-import type { ServiceKey } from "../config.ts";
 import { startFaultProxy } from "../testing/fault-proxy.ts";
-import { createServiceKey } from "../token/key-making.ts";
-import type { KeySet } from "../token/signing-keys.ts";
-import { endAt, ISSUER, type Logout, logoutAt, makeSessions, type Session } from "./auth-sessions.ts";
-import { type AuthReplica, openAuthSetting } from "./auth-setting.ts";
+import { type End, endAt, makeSessions } from "./auth-sessions.ts";
 import { Goals } from "./figures.ts";
 import { nowMs } from "./revocation-clock.ts";
-import { holdSnapshot, keepDumping, publishMany, stopFor, stopPostgresFor, waitedMs } from "./revocation-faults.ts";
-import { isSettled, judgeFault, judgeHealth, type Trial } from "./revocation-judge.ts";
-import type { Report } from "./revocation-verifier.ts";
-import { startWorker, type Worker } from "./workers.ts";
+import { proveKeyRemoval, proveKills, proveOtherEnds } from "./revocation-ends.ts";
+import { holdSnapshot, keepDumping, publishMany, stopFor, stopPostgresFor } from "./revocation-faults.ts";
+import { judgeFault, judgeHealth } from "./revocation-judge.ts";
+import {
+  follow,
+  openSetting,
+  questionsOf,
+  reportsOf,
+  type Setting,
+  settle,
+  verificationsOf,
+  waitedByAll,
+  watch,
+} from "./revocation-setting.ts";
 
 const { FULL, ONLY } = process.env;
 const ROUNDS = FULL ? 5 : 1;
 const DEAD_ROWS = FULL ? 1_000_000 : 100_000;
 const LOGOUTS = 2_000;
+const OTHER_ENDS = 500;
+const KILLED_LOGOUTS = 10_000;
 /** Before anything is judged, as a process does that has run for a minute. */
 const WARM_UP_LOGOUTS = 500;
 const LOGOUT_EVERY_MS = 10;
 /** A session is asked about for so long before its logout. */
 const WATCHED_BEFORE_MS = 100;
 const LIVE_SESSIONS = 10;
-const CALLERS = ["access", "greeter", "notification", "user"];
 /** Logouts up to the beginning of a fault, and during it. */
 const BEFORE = { count: 30, everyMs: 20 };
 /** Late enough that what was asked before it has been answered without them. */
@@ -38,28 +44,14 @@ const DURING = { count: 20, everyMs: 100, afterMs: 1_200 };
 /** A verifier that stands still for less than what is fresh, and for more. */
 const VERIFIER_STOPS_MS = [4_000, 5_000, 6_000, 7_000];
 const FAULT_MS = 7_000;
-const SETTLED_MS = 15_000;
-const LOOK_MS = 200;
-
-/** Everything that runs. */
-interface Setting {
-  goals: Goals;
-  keys: KeySet;
-  /** Owner's, and superuser's. */
-  databaseUrl: string;
-  sql: Sql;
-  /** Two replicas. */
-  auths: (AuthReplica & { logout: Logout })[];
-  verifiers: { worker: Worker; key: ServiceKey; authUrl: string | undefined }[];
-}
 
 interface Fault {
   name: string;
   /** Which auth each verifier follows. */
   authUrls: string[];
   /** Where people log out before it and, if they can, during it. */
-  before: Logout;
-  during?: Logout;
+  before: End;
+  during?: End;
   begin(): Promise<{ over: Promise<unknown> }>;
   /** Verifiers that hear of nothing, and the one that stands still. */
   cutOff: number[];
@@ -70,13 +62,16 @@ async function main(): Promise<number> {
   const goals = new Goals("P7");
   goals.info(machineLine());
   await using opened = new AsyncDisposableStack();
-  const setting = await open(goals, opened);
+  const setting = await openSetting(goals, opened);
   await warmUp(setting);
   if (isWanted("healthy")) await proveHealthy(setting, "healthy");
   if (isWanted("snapshot")) await proveWithSnapshot(setting);
+  if (isWanted("other ends")) await proveOtherEnds(setting, OTHER_ENDS);
+  if (isWanted("kills")) await proveKills(setting, opened, KILLED_LOGOUTS);
   for (let round = 0; round < ROUNDS; round++) {
     for (const fault of await faultsOf(setting, opened)) if (isWanted(fault.name)) await proveFault(setting, fault);
   }
+  if (isWanted("key removal")) await proveKeyRemoval(setting);
   // The count that has to be 0 above is one that grows when auth is asked.
   if (!ONLY) goals.atLeast("R-CON-02 after faults: verification RPCs", await questionsOf(setting), 1);
   return goals.missed === 0 ? 0 : 1;
@@ -84,16 +79,6 @@ async function main(): Promise<number> {
 
 function isWanted(name: string): boolean {
   return !ONLY || name.includes(ONLY);
-}
-
-async function open(goals: Goals, opened: AsyncDisposableStack): Promise<Setting> {
-  const serviceKeys = CALLERS.map((caller) => createServiceKey(caller, "auth", "service"));
-  const { keys, databaseUrl, sql, replicas } = await openAuthSetting(serviceKeys, opened);
-  const auths = replicas.map((replica) => ({ ...replica, logout: logoutAt(replica.publicUrl, opened) }));
-  const verifiers = serviceKeys.map((key) => {
-    return { worker: opened.use(startWorker("revocation-verifier")), key, authUrl: undefined };
-  });
-  return { goals, keys, databaseUrl, sql, auths, verifiers };
 }
 
 /** The same that is judged afterwards, while code is compiled. */
@@ -230,50 +215,6 @@ async function proveFault(setting: Setting, fault: Fault): Promise<void> {
   const revocations = [...(await endedEarly), ...(await endedLate), ...live];
   const trial = await settle(setting, { name, revocations, reports: [] });
   judgeFault(setting.goals, { ...trial, overMs, cutOff, stopped });
-}
-
-/** Makes each verifier follow the auth at its URL, unless it does already. */
-async function follow({ verifiers }: Setting, authUrls: string[]): Promise<void> {
-  const changed = verifiers.map(async (verifier, index) => {
-    const authUrl = authUrls[index]!;
-    if (verifier.authUrl === authUrl) return;
-    await verifier.worker.call("follow", { key: verifier.key, authUrl, issuer: ISSUER });
-    verifier.authUrl = authUrl;
-  });
-  await Promise.all(changed);
-}
-
-async function watch({ verifiers }: Setting, sessions: Session[], fromMs: (index: number) => number): Promise<void> {
-  const watched = sessions.map(({ accessToken }, index) => ({ accessToken, fromMs: fromMs(index) }));
-  await Promise.all(verifiers.map(({ worker }) => worker.call("watch", watched)));
-}
-
-/** Waits until every verifier answers as it must in the end, but not for ever: what is missing shows in the figures. */
-async function settle(setting: Setting, trial: Trial): Promise<Trial> {
-  const patience = AbortSignal.timeout(SETTLED_MS);
-  for (;;) {
-    const settled = { ...trial, reports: await reportsOf(setting) };
-    if (patience.aborted || isSettled(settled)) return settled;
-    await delay(LOOK_MS);
-  }
-}
-
-function reportsOf({ verifiers }: Setting): Promise<Report[]> {
-  return Promise.all(verifiers.map(({ worker }) => worker.call<Report>("report")));
-}
-
-function waitedByAll({ auths, verifiers }: Setting): number {
-  const workers = [...auths, ...verifiers].map(({ worker }) => worker);
-  return workers.reduce((sum, { pid }) => sum + waitedMs(pid), 0);
-}
-
-function verificationsOf(reports: Report[]): number {
-  return reports.reduce((sum, { verifications }) => sum + verifications, 0);
-}
-
-async function questionsOf({ auths }: Setting): Promise<number> {
-  const counts = await Promise.all(auths.map(({ worker }) => worker.call<number>("questions")));
-  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 process.exitCode = await main();

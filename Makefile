@@ -11,13 +11,16 @@ CHROMIUM ?= /usr/bin/chromium
 # The pooler of test/engines.
 PGBOUNCER ?= /usr/sbin/pgbouncer
 
+# The reference of bench/auth.
+PGBENCH ?= /usr/bin/pgbench
+
 # The version of Connect's conformance suite.
 CONFORMANCE := v1.0.5
 
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/feed check format gen \
+.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/feed check format gen \
 	proto/breaking db/generate migrate migrate/down keys certs clean drift
 
 help: ## Print this list
@@ -83,6 +86,15 @@ conformance: $(INSTALLED) .concierge/conformance ## Run Connect's conformance su
 # It reports, it does not fail: a goal that is short is for whoever reads it.
 bench/rpc: $(INSTALLED) .proto-deps ## Report a call's cost beside grpc-js and others (4 minutes; QUICK=1 for one)
 	@node src/bench/rpc.ts $(if $(QUICK),--quick)
+
+bench/auth: $(INSTALLED) .proto-deps $(PGBENCH) ## Measure tokens, logins and refreshes beside their references (2 minutes); ONLY=tokens, logins or refreshes
+	@node src/bench/auth.ts
+
+$(PGBENCH):
+	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install postgresql" >&2; exit 1; }
+	@echo "There is no $@. Installing Debian's package: apt-get install postgresql"
+	apt-get update
+	apt-get install --yes --no-install-recommends postgresql
 
 bench/feed: $(INSTALLED) .proto-deps ## Report what the change feed costs writers and readers (10 minutes; QUICK=1 for four)
 	@node src/bench/feed.ts

@@ -3,7 +3,7 @@
  * may have been stolen, so the family ends; only who repeats a lost call with the same idempotency key, soon, and before the
  * next token was used, gets that one again.
  */
-import { eq, sql } from "drizzle-orm";
+import { and, eq, type SQL, sql } from "drizzle-orm";
 import { type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
@@ -20,22 +20,19 @@ const REPEAT_SECONDS = 10;
 /** Most uses in a minute, of one family. */
 const MOST_PER_MINUTE = 60;
 
-interface Family {
+/** A refresh token with its family, all of which is locked. */
+interface Presented {
   sessionId: string;
   userId: string;
   generation: number;
+  /** Whether the session and its account may be used. */
   isLive: boolean;
   authenticatedAt: number;
   endSeconds: number;
-}
-
-interface Use {
   number: number;
   isUsed: boolean;
-  /** It may be repeated: used lately, with this idempotency key, and the next one is unused. */
-  mayRepeat: boolean;
-  /** Of the next one; null where there is none. */
-  nextKeyId: string | null;
+  /** It was used lately, with the same idempotency key. */
+  isRepeated: boolean;
   /** Milliseconds until the family may be refreshed again; 0 if it may. */
   waitMs: number;
 }
@@ -54,19 +51,17 @@ export async function refresh(auth: AuthContext, scope: CallScope, input: Refres
   const tokens = await transaction(
     db,
     async (tx) => {
-      const family = await lockFamily(tx, auth, input.refreshToken);
-      if (!family?.isLive) return undefined;
-      const use = await findUse(tx, family, input);
-      if (use.isUsed && !(use.mayRepeat && refreshKeys.has(use.nextKeyId!))) return endFamily(tx, scope, family);
+      const presented = await lock(tx, auth, input);
+      if (!presented?.isLive) return undefined;
+      const { number, isUsed, waitMs, userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
+      const keyId = isUsed ? await keyToRepeat(tx, auth, presented) : refreshKeys.newest;
+      if (keyId === undefined) return endFamily(tx, scope, presented);
       // Told within the transaction: nothing was changed.
-      if (!use.isUsed && use.waitMs > 0) throw tooOften(use.waitMs);
-      const keyId = use.isUsed ? use.nextKeyId! : refreshKeys.newest;
-      const next = refreshKeys.next(keyId, family.sessionId, use.number + 1, input.refreshToken);
+      if (!isUsed && waitMs > 0) throw tooOften(waitMs);
+      const next = refreshKeys.next(keyId, sessionId, number + 1, input.refreshToken);
       const tokenSeconds = Math.min(auth.accessTokenSeconds, auth.sessionIdleSeconds);
-      if (!use.isUsed)
-        await useUp(tx, { family, number: use.number, next, keyId, idempotencyKey: input.idempotencyKey });
-      await touch(tx, scope, family, tokenSeconds);
-      const { userId, sessionId, generation, authenticatedAt, endSeconds } = family;
+      const use = isUsed ? sql`` : useUp(presented, { next, keyId, idempotencyKey: input.idempotencyKey });
+      await tx.execute(sql`${use} ${touch(scope, presented, tokenSeconds)}`);
       const claims = { userId, sessionId, generation, authenticatedAt };
       const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds });
       return { userId, sessionId, refreshToken: next, ...issued };
@@ -77,63 +72,78 @@ export async function refresh(auth: AuthContext, scope: CallScope, input: Refres
   return tokens;
 }
 
-/** Locks the account and the session, in this order; what it says of them is from after the lock. */
-async function lockFamily(tx: Tx, auth: AuthContext, refreshToken: string): Promise<Family | undefined> {
-  const [family] = await tx.execute<{ [Key in keyof Family]: Family[Key] }>(sql`
+/**
+ * Locks the account, the session and the token, in this order. Whoever had to wait gets them as they are after that; only what
+ * limits the pace, of long ago, is as the statement found it.
+ */
+async function lock(tx: Tx, auth: AuthContext, input: RefreshInput): Promise<Presented | undefined> {
+  const { refreshToken, idempotencyKey } = input;
+  const [presented] = await tx.execute<{ [Key in keyof Presented]: Presented[Key] }>(sql`
     select ${sessions.id} as "sessionId", ${sessions.accountId} as "userId", ${sessions.generation} as generation,
       ${accounts.status} = 'active' and ${accounts.generation} = ${sessions.generation}
         and ${isLiveSession(auth.sessionIdleSeconds)} as "isLive",
       floor(extract(epoch from ${sessions.createdAt}))::float8 as "authenticatedAt",
-      floor(extract(epoch from ${sessions.expiresAt}))::float8 as "endSeconds"
+      floor(extract(epoch from ${sessions.expiresAt}))::float8 as "endSeconds",
+      ${refreshTokens.number} as number, ${refreshTokens.usedAt} is not null as "isUsed",
+      coalesce(${refreshTokens.idempotencyKeyHash} = ${keyHashOf(idempotencyKey)}::bytea
+        and ${refreshTokens.usedAt} > concierge_now() - make_interval(secs => ${REPEAT_SECONDS}), false) as "isRepeated",
+      greatest(0, coalesce(extract(epoch from earlier.used_at + interval '1 minute' - concierge_now()) * 1000, 0))::float8
+        as "waitMs"
     from ${refreshTokens}
       join ${sessions} on ${sessions.id} = ${refreshTokens.sessionId}
       join ${accounts} on ${accounts.id} = ${sessions.accountId}
+      left join ${refreshTokens} earlier
+        on earlier.session_id = ${sessions.id} and earlier.number = ${refreshTokens.number} - ${MOST_PER_MINUTE}
     where ${refreshTokens.tokenHash} = ${hashOf(refreshToken)}
-    for share of ${accounts} for no key update of ${sessions}`);
-  return family;
+    for share of ${accounts} for no key update of ${sessions} for no key update of ${refreshTokens}`);
+  return presented;
 }
 
-/** In a statement after the lock, which sees what the one before has done. */
-async function findUse(tx: Tx, { sessionId }: Family, { refreshToken, idempotencyKey }: RefreshInput): Promise<Use> {
-  const keyHash = idempotencyKey === "" ? null : hashOf(idempotencyKey);
-  const [use] = await tx.execute<{ [Key in keyof Use]: Use[Key] }>(sql`
-    select t.number, t.used_at is not null as "isUsed",
-      coalesce(t.idempotency_key_hash = ${keyHash}::bytea and n.used_at is null
-        and t.used_at > concierge_now() - make_interval(secs => ${REPEAT_SECONDS}), false) as "mayRepeat",
-      n.key_id as "nextKeyId",
-      greatest(0, coalesce(extract(epoch from earlier.used_at + interval '1 minute' - concierge_now()) * 1000, 0))::float8
-        as "waitMs"
-    from ${refreshTokens} t
-      left join ${refreshTokens} n on n.session_id = t.session_id and n.number = t.number + 1
-      left join ${refreshTokens} earlier on earlier.session_id = t.session_id and earlier.number = t.number - ${MOST_PER_MINUTE}
-    where t.session_id = ${sessionId} and t.token_hash = ${hashOf(refreshToken)}`);
-  return use!;
-}
-
-async function useUp(
+/**
+ * The key that the next token was derived with, if the use may be repeated. In a statement after the lock, which sees the next token
+ * of whoever was faster.
+ */
+async function keyToRepeat(
   tx: Tx,
-  use: { family: Family; number: number; next: string; keyId: string; idempotencyKey: string },
-): Promise<void> {
-  const { family, number, next, keyId, idempotencyKey } = use;
-  const keyHash = idempotencyKey === "" ? null : hashOf(idempotencyKey);
-  await tx.execute(sql`
+  { refreshKeys }: AuthContext,
+  { sessionId, number, isRepeated }: Presented,
+): Promise<string | undefined> {
+  if (!isRepeated) return undefined;
+  const [next] = await tx
+    .select({ keyId: refreshTokens.keyId, usedAt: refreshTokens.usedAt })
+    .from(refreshTokens)
+    .where(and(eq(refreshTokens.sessionId, sessionId), eq(refreshTokens.number, number + 1)));
+  if (!next?.keyId || next.usedAt !== null) return undefined;
+  return refreshKeys.has(next.keyId) ? next.keyId : undefined;
+}
+
+/** The token is used, and the next one is there. */
+function useUp(
+  { sessionId, number }: Presented,
+  { next, keyId, idempotencyKey }: { next: string; keyId: string; idempotencyKey: string },
+): SQL {
+  return sql`
     with used as (
-      update ${refreshTokens} set used_at = concierge_now(), idempotency_key_hash = ${keyHash}::bytea
-      where session_id = ${family.sessionId} and number = ${number}
-    )
-    insert into ${refreshTokens} (session_id, number, token_hash, key_id)
-    values (${family.sessionId}, ${number + 1}, ${hashOf(next)}, ${keyId})`);
+      update ${refreshTokens} set used_at = concierge_now(), idempotency_key_hash = ${keyHashOf(idempotencyKey)}::bytea
+      where session_id = ${sessionId} and number = ${number}
+    ), next as (
+      insert into ${refreshTokens} (session_id, number, token_hash, key_id)
+      values (${sessionId}, ${number + 1}, ${hashOf(next)}, ${keyId})
+    )`;
 }
 
-async function touch(tx: Tx, { origin }: CallScope, { sessionId }: Family, tokenSeconds: number): Promise<void> {
-  const tokensExpireAt = sql`greatest(${sessions.tokensExpireAt}, concierge_now() + make_interval(secs => ${tokenSeconds}))`;
-  await tx
-    .update(sessions)
-    .set({ lastUsedAt: sql`concierge_now()`, tokensExpireAt, address: origin.address, userAgent: origin.userAgent })
-    .where(eq(sessions.id, sessionId));
+function touch({ origin }: CallScope, { sessionId }: Presented, tokenSeconds: number): SQL {
+  return sql`
+    update ${sessions} set last_used_at = concierge_now(), address = ${origin.address}, user_agent = ${origin.userAgent},
+      tokens_expire_at = greatest(tokens_expire_at, concierge_now() + make_interval(secs => ${tokenSeconds}))
+    where id = ${sessionId}`;
 }
 
-async function endFamily(tx: Tx, scope: CallScope, { sessionId, userId }: Family): Promise<undefined> {
+function keyHashOf(idempotencyKey: string): Buffer | null {
+  return idempotencyKey === "" ? null : hashOf(idempotencyKey);
+}
+
+async function endFamily(tx: Tx, scope: CallScope, { sessionId, userId }: Presented): Promise<undefined> {
   await emit(tx, await endSessions(tx, eq(sessions.id, sessionId), "refresh_token_reused"));
   const refused = { action: "refresh_token_reused", outcome: "refused", accountId: userId, sessionId } as const;
   await audit(tx, scope, refused);

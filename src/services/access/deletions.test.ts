@@ -1,13 +1,14 @@
 /** Deleted accounts against a real database: their roles are gone, and nobody gives them one again. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { asc } from "drizzle-orm";
+import { asc, sql } from "drizzle-orm";
 import { openDatabase, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import { feedOutbox } from "../../feed/schema.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { testDatabase } from "../../testing/cluster.ts";
-import { rememberAccount, requireAccount } from "./accounts.ts";
+import { until } from "../../testing/until.ts";
+import { lockAccount, rememberAccount, requireAccount } from "./accounts.ts";
 import { assignRole, removeAccount } from "./assignments.ts";
 import { knownAccounts, roleAssignments, roles } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
@@ -56,9 +57,31 @@ test("a deleted account has no role and gets none, in whatever order its events 
   assert.deepEqual(types, ["RoleAssigned", "RoleUnassigned"]);
 });
 
+test("a deletion waits for a role that is being given, and takes it", async () => {
+  await using access = await openAccess();
+  const { db, register, remove } = access;
+  const userId = crypto.randomUUID();
+  await register(userId);
+  const given = Promise.withResolvers<void>();
+  const giving = transaction(db, async (tx) => {
+    await lockAccount(tx, userId);
+    await tx.insert(roleAssignments).values({ userId, role: "support", assignedBy: "ann" });
+    await given.promise;
+  });
+  const removing = remove(userId);
+  await until("the deletion waits", async () => {
+    const waiting = await db.execute(sql`
+      select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`);
+    return waiting.length === 1;
+  });
+  given.resolve();
+  await Promise.all([giving, removing]);
+  assert.equal(await db.$count(roleAssignments), 0);
+});
+
 test("a role that is given while the account is being deleted does not stay", async () => {
   await using access = await openAccess();
-  for (let round = 0; round < 20; round++) {
+  for (let round = 0; round < 10; round++) {
     const userId = crypto.randomUUID();
     await access.register(userId);
     await Promise.all([access.assign(userId).catch(() => {}), access.remove(userId)]);

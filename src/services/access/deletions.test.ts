@@ -62,12 +62,15 @@ test("a deletion waits for a role that is being given, and takes it", async () =
   const { db, register, remove } = access;
   const userId = crypto.randomUUID();
   await register(userId);
+  const locked = Promise.withResolvers<void>();
   const given = Promise.withResolvers<void>();
   const giving = transaction(db, async (tx) => {
     await lockAccount(tx, userId);
     await tx.insert(roleAssignments).values({ userId, role: "support", assignedBy: "ann" });
+    locked.resolve();
     await given.promise;
   });
+  await locked.promise;
   const removing = remove(userId);
   await until("the deletion waits", async () => {
     const waiting = await db.execute(sql`

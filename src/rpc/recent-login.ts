@@ -6,7 +6,7 @@ import { callOf } from "./call.ts";
 
 const LONGEST_AGO_MS = 5 * 60_000;
 
-/** Refuses a person whose last login is more than five minutes ago; a refresh is none. UNAUTHENTICATED / REAUTHENTICATE. */
+/** Refuses a person who logged in more than five minutes ago; a refresh is no login. UNAUTHENTICATED / REAUTHENTICATE. */
 export function requireRecentLogin(context: HandlerContext, clock: Clock): void {
   const { claims } = callOf(context.values);
   if (!claims) throw new Error("a method for people was reached by somebody else");

@@ -1,6 +1,6 @@
 /**
  * Accounts: which ones there are is auth's to say. access remembers those that it has heard of in auth's feed, and asks auth only
- * for the others; so a known person's roles are told while auth is away. A deleted one is remembered, too, and exists no more.
+ * for the others; so a known person's roles are told while auth is away. A deleted one is remembered, as one that is not there.
  */
 import { eq, sql } from "drizzle-orm";
 import { type Db, during, type Tx } from "../../db/database.ts";
@@ -14,7 +14,7 @@ export async function rememberAccount(tx: Tx, userId: string): Promise<void> {
   await tx.insert(knownAccounts).values({ userId }).onConflictDoNothing();
 }
 
-/** Remembers that an account is deleted. Who waits in lockAccount() for it finds it gone; what such calls have done before is seen after. */
+/** Remembers that an account is deleted. Who comes to lockAccount() later finds it gone; who was there first is waited for. */
 export async function markDeleted(tx: Tx, userId: string): Promise<void> {
   const deletedAt = sql`concierge_now()`;
   await tx

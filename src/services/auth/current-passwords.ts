@@ -32,7 +32,7 @@ export async function checkCurrentPassword(
   throw badCredentials();
 }
 
-/** Locks the account and its credential if the account is active and the password still the same. UNAUTHENTICATED / BAD_CREDENTIALS. */
+/** Locks account and credential if the password is still the same and may be used. UNAUTHENTICATED / BAD_CREDENTIALS. */
 export async function lockChecked(tx: Tx, checked: CheckedPassword): Promise<void> {
   if (!(await lockCredential(tx, checked))) throw badCredentials();
 }

@@ -1,4 +1,4 @@
-/** Somebody who leaves for good, seen from every service: everything is gone soon, and nothing that is read again brings it back. */
+/** Somebody who leaves for good, seen from every service: everything is gone soon, and nothing brings it back. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";

@@ -1,4 +1,4 @@
-/** Deleting accounts, as auth does it: what is gone at once, what stays, and that nothing which is under way slips through. */
+/** Deleting accounts, as auth does it: what is gone at once, what stays, and that nothing under way slips through. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";

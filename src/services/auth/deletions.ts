@@ -1,6 +1,7 @@
 /**
- * Deleting an account, for good. What tells of the person goes in one transaction; what stays is a tombstone, an id with the times and the
- * kind, so that no such account is ever made again. The other services hear of it from the feed, and remove what they have.
+ * Deleting an account, for good. What tells of the person goes in one transaction; what stays is a tombstone: an id, a kind,
+ * and times. The audit log keeps what happened until its own end. The other services hear of it from the feed, and remove what
+ * they have.
  */
 import { eq } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";

@@ -8,7 +8,7 @@ import { auditLog, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
 /** Of sessions and of events: so the document stays below the 4 MiB that clients of gRPC take. */
-const MOST = 5_000;
+const MOST = 3_000;
 
 /** The JSON document of ExportMyData. */
 export async function exportAccount({ db }: AuthContext, scope: CallScope, { userId }: Person): Promise<string> {

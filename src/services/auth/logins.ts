@@ -60,7 +60,8 @@ export async function login(
 
 /**
  * Locks the account and rechecks it and the credential, both in the state after the lock: whoever changes the password, disables the
- * account or ends all of its sessions comes before this and is seen, or after it and ends a new session, too. Undefined if they changed.
+ * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too. Undefined for an
+ * account that is not active and for another version of the credential.
  */
 export async function lockCredential(
   tx: Tx,

@@ -1,6 +1,6 @@
 /**
- * Accounts, once they are deleted: nothing reaches the person any more and nothing that was said to them alone is kept. The ledger keeps its
- * rows, so that a sender which is about to tell of one finds it; they name an id that is nobody's.
+ * Accounts, once they are deleted: nothing reaches the person any more, and nothing that was said to them alone is kept. The
+ * ledger keeps its rows, so that a sender which is about to tell of one finds it; they name an id that is nobody's.
  */
 import { eq, inArray, isNull, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
@@ -10,8 +10,8 @@ import { notificationProcessed } from "./events.ts";
 import { deletedAccounts, devices, notifications, recipients } from "./schema.ts";
 
 /**
- * Keeps the caller's account from being deleted until the transaction ends. UNAUTHENTICATED if it was: a call may have been let in before
- * the end of its session was known. There is no row of a living account to lock, hence the advisory lock.
+ * Keeps the caller's account from being deleted until the transaction ends. UNAUTHENTICATED if it was: a call may have been let
+ * in before the end of its session was known. There is no row of a living account to lock, hence the advisory lock.
  */
 export async function lockAccount(tx: Tx, userId: string): Promise<void> {
   await tx.execute(sql`select pg_advisory_xact_lock_shared(hashtextextended(${userId}, 0))`);

@@ -21,7 +21,7 @@ export interface Device {
   token: string;
 }
 
-/** Registers the device, or moves it to this user; returns its id, the same for the same token. UNAUTHENTICATED for a deleted account. */
+/** Registers the device, or moves it to this user; returns its id, the same for the same token. UNAUTHENTICATED. */
 export async function registerDevice(
   db: Db,
   { signal }: Pick<CallScope, "signal">,

@@ -1,8 +1,8 @@
 /**
  * Profiles: who people are. The event of a registration makes the profile; a read that comes before it makes it from what auth
  * knows, so it works right after the registration whichever process has died in between. However many make it at once,
- * one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong to access and are asked
- * for at every read.
+ * one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong to access and are
+ * asked for at every read.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { and, eq, isNull, sql } from "drizzle-orm";
@@ -72,8 +72,8 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
 }
 
 /**
- * Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. Undefined for
- * one that is deleted.
+ * Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. There
+ * is no profile if it was deleted.
  */
 export async function storeProfile(
   tx: Tx,

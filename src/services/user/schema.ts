@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { pgTable, text, uuid } from "drizzle-orm/pg-core";
 import { time } from "../../db/columns.ts";
 
-/** A person as others see them; made from the account. Of a deleted one the row stays, without a word about the person. */
+/** A person as others see them; made from the account. Of a deleted one the row stays, and says nothing of the person. */
 export const profiles = pgTable("profiles", {
   /** The account's id. */
   userId: uuid("user_id").primaryKey(),

@@ -90,8 +90,8 @@ export const AccountRegisteredSchema: GenMessage<AccountRegistered> = /*@__PURE_
   messageDesc(file_concierge_auth_v1_auth_events, 0);
 
 /**
- * An account was deleted: whoever stores anything about the person removes it. No account is ever made with this id again, but events
- * of before may still be read after this one. Subject: `account/<user_id>`.
+ * An account was deleted: whoever stores anything about the person removes it. No account is ever made with this id again, but
+ * whoever reads the feed again from its begin reads of the account once more. Subject: `account/<user_id>`.
  *
  * @generated from message concierge.auth.v1.AccountDeleted
  */

@@ -681,7 +681,7 @@ export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__P
  */
 export type ExportMyDataResponse = Message<"concierge.auth.v1.ExportMyDataResponse"> & {
   /**
-   * JSON: an object with `account`, `sessions` and `securityEvents`, of the latter two the newest 5,000. Secrets are not in it.
+   * JSON: an object with `account`, `sessions` and `securityEvents`; of the latter two the newest 3,000. No secret is in it.
    *
    * @generated from field: string document = 1;
    */
@@ -1267,10 +1267,11 @@ export const AuthService: GenService<{
     output: typeof ChangePasswordResponseSchema;
   },
   /**
-   * Deletes the caller's account, for good: it ends all of its sessions, and everything that tells of the person is removed here at
-   * once, and in the other services as soon as they hear of it. The e-mail address is free again.
+   * Deletes the caller's account, for good: all of its sessions end, and everything that tells of the person is removed, here
+   * at once and in the other services as soon as they hear of it. The e-mail address is free again.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry
+   * later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.DeleteMyAccount
    */

@@ -243,8 +243,8 @@ export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__P
  */
 export type ExportMyDataResponse = Message<"concierge.notification.v1.ExportMyDataResponse"> & {
   /**
-   * JSON: an object with `devices`, in the first part only, or with `notifications`, at most 500. Of a device's registration token it has
-   * the last eight characters.
+   * JSON: an object with `devices` in the first part, and with `notifications`, at most 500, in each of the others. Of a
+   * device's registration token it has the last eight characters.
    *
    * @generated from field: string document = 1;
    */

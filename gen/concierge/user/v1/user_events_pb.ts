@@ -74,7 +74,8 @@ export const UserCreatedSchema: GenMessage<UserCreated> = /*@__PURE__*/
   messageDesc(file_concierge_user_v1_user_events, 0);
 
 /**
- * A person's account was deleted, and with it the profile, whatever its kind. It never comes back. Subject: `user/<user_id>`.
+ * A person's account was deleted, and with it the profile, whatever its kind. It never comes back. Subject:
+ * `user/<user_id>`.
  *
  * @generated from message concierge.user.v1.UserDeleted
  */

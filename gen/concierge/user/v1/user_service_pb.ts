@@ -216,8 +216,8 @@ export const UserService: GenService<{
   /**
    * What user stores about the caller, as a document to keep.
    *
-   * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago), UNAVAILABLE / DEPENDENCY_UNAVAILABLE
-   * (auth or access cannot be asked).
+   * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago), UNAVAILABLE /
+   * DEPENDENCY_UNAVAILABLE (auth or access cannot be asked).
    *
    * @generated from rpc concierge.user.v1.UserService.ExportMyData
    */

@@ -27,6 +27,7 @@ export type Reason =
   | "CALLER_NOT_ALLOWED"
   | "AUTH_STALE"
   | "TOKEN_EXPIRED"
+  | "REAUTHENTICATE"
   // faults
   | "INTERNAL"
   | "UNAVAILABLE"

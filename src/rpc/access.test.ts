@@ -105,10 +105,22 @@ concierge.access.v1.AccessInternalService/ListRoles            internal  backend
 concierge.access.v1.AccessInternalService/UnassignRole         internal  backends operators
 concierge.access.v1.AccessService/GetMyRoles                   public    a person with a live session
 concierge.auth.v1.AuthInternalService/CheckSession             internal  access greeter notification user backends operators
+concierge.auth.v1.AuthInternalService/DeleteAccount            internal  backends operators
+concierge.auth.v1.AuthInternalService/DisableAccount           internal  backends operators
+concierge.auth.v1.AuthInternalService/EnableAccount            internal  backends operators
+concierge.auth.v1.AuthInternalService/EndUserSessions          internal  backends operators
 concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
 concierge.auth.v1.AuthInternalService/ListEndedSessions        internal  access greeter notification user backends operators
+concierge.auth.v1.AuthService/ChangePassword                   public    a person with a live session
+concierge.auth.v1.AuthService/DeleteMyAccount                  public    a person with a live session
+concierge.auth.v1.AuthService/EndOtherSessions                 public    a person with a live session
+concierge.auth.v1.AuthService/EndSession                       public    a person with a live session
+concierge.auth.v1.AuthService/ExportMyData                     public    a person with a live session
+concierge.auth.v1.AuthService/ListSessions                     public    a person with a live session
 concierge.auth.v1.AuthService/Login                            public    anybody
 concierge.auth.v1.AuthService/Logout                           public    anybody
+concierge.auth.v1.AuthService/RefreshToken                     public    anybody
+concierge.auth.v1.AuthService/RegisterArtist                   public    anybody
 concierge.auth.v1.AuthService/RegisterUser                     public    anybody
 concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session, until its token expires
 concierge.greeter.v1.GreeterService/SayHelloBidirectional      public    a person with a live session
@@ -118,10 +130,12 @@ concierge.notification.v1.NotificationInternalService/Claim    internal  notific
 concierge.notification.v1.NotificationInternalService/CreateNotification internal  backends operators
 concierge.notification.v1.NotificationInternalService/ListUnprocessed internal  backends operators
 concierge.notification.v1.NotificationInternalService/MarkProcessed internal  notification-sender backends operators
+concierge.notification.v1.NotificationService/ExportMyData     public    a person with a live session
 concierge.notification.v1.NotificationService/ListMyNotifications public    a person with a live session
 concierge.notification.v1.NotificationService/MarkReceived     public    a person with a live session
 concierge.notification.v1.NotificationService/RegisterDevice   public    a person with a live session
 concierge.user.v1.UserInternalService/GetUser                  internal  backends operators
+concierge.user.v1.UserService/ExportMyData                     public    a person with a live session
 concierge.user.v1.UserService/GetMe                            public    a person with a live session, until its token expires
 `;
 

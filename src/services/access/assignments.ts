@@ -3,11 +3,11 @@
  * and doing either twice changes nothing and tells nobody. Only accounts that exist are given roles (accounts.ts).
  */
 import { and, eq } from "drizzle-orm";
-import { type Db, during, transaction } from "../../db/database.ts";
+import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
-import { emit } from "../../feed/emit.ts";
+import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import { type CallScope, keyHolderOf } from "../../rpc/call.ts";
-import { requireAccount } from "./accounts.ts";
+import { lockAccount, markDeleted, requireAccount } from "./accounts.ts";
 import { roleAssigned, roleUnassigned } from "./events.ts";
 import { ACCOUNT_ROLE, isBuiltIn, isMadeRole } from "./roles.ts";
 import { roleAssignments } from "./schema.ts";
@@ -54,6 +54,7 @@ export async function assignRole(
   await transaction(
     db,
     async (tx) => {
+      await lockAccount(tx, userId);
       const values = { userId, role, assignedBy };
       const [given] = await tx.insert(roleAssignments).values(values).onConflictDoNothing().returning(assignment);
       if (given) await emit(tx, [roleAssigned(given)]);
@@ -76,6 +77,13 @@ export async function unassignRole(db: Db, { signal }: CallScope, { userId, role
     },
     { signal },
   );
+}
+
+/** Takes all roles from an account that is deleted, for good; returns what tells of it. */
+export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent[]> {
+  await markDeleted(tx, userId);
+  const taken = await tx.delete(roleAssignments).where(eq(roleAssignments.userId, userId)).returning(assignment);
+  return taken.map(roleUnassigned);
 }
 
 function refuseBuiltIn(role: string): void {

@@ -27,4 +27,6 @@ export const roleAssignments = pgTable(
 export const knownAccounts = pgTable("known_accounts", {
   userId: uuid("user_id").primaryKey(),
   since: time("since").notNull().default(now),
+  /** Set for good: no event that comes late makes the account known again. */
+  deletedAt: time("deleted_at"),
 });

@@ -9,8 +9,10 @@ import { auditLog } from "./schema.ts";
 /** Everything that is written down. */
 export type AuditAction =
   | "account_registered"
+  | "account_deleted"
   | "account_disabled"
   | "account_enabled"
+  | "data_exported"
   | "login"
   | "password_changed"
   | "password_rehashed"

@@ -2,6 +2,7 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
+  AccountDeletedSchema,
   AccountRegisteredSchema,
   SessionEndedSchema,
   SessionStartedSchema,
@@ -15,6 +16,11 @@ export function accountRegistered(account: Account): OutboxEvent {
   const fact = { userId, email, firstName, lastName, locale, stageName, kind: accountKind(account) };
   const createdAt = timestampFromDate(account.createdAt);
   return event(AccountRegisteredSchema, `account/${userId}`, { ...fact, createdAt });
+}
+
+/** `userId` as the database writes it. */
+export function accountDeleted(userId: string): OutboxEvent {
+  return event(AccountDeletedSchema, `account/${userId}`, { userId });
 }
 
 /** The kind of an account as the contract has it. */

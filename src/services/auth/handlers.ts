@@ -3,11 +3,14 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { AccountStatus, AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
+import { requireRecentLogin } from "../../rpc/recent-login.ts";
 import { implement } from "../../service.ts";
 import { disableAccount, enableAccount, endUserSessions } from "./account-status.ts";
 import { type Account, getAccount, register } from "./accounts.ts";
+import { deleteAccount, deleteMyAccount } from "./deletions.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
+import { exportAccount } from "./exports.ts";
 import { login } from "./logins.ts";
 import { removeSigningKey } from "./own-keys.ts";
 import { changePassword } from "./password-changes.ts";
@@ -59,6 +62,14 @@ function publicHandlers(auth: AuthContext) {
     async changePassword(request, context) {
       return packTokens(await changePassword(auth, scopeOf(context), userOf(context), request));
     },
+    async deleteMyAccount({ currentPassword }, context) {
+      await deleteMyAccount(auth, scopeOf(context), userOf(context), currentPassword);
+      return {};
+    },
+    async exportMyData(_, context) {
+      requireRecentLogin(context, auth.clock);
+      return { document: await exportAccount(auth, scopeOf(context), userOf(context)) };
+    },
   });
 }
 
@@ -92,6 +103,10 @@ function internalHandlers(auth: AuthContext) {
     },
     async enableAccount({ userId }, context) {
       await enableAccount(db, scopeOf(context), userId);
+      return {};
+    },
+    async deleteAccount({ userId }, context) {
+      await deleteAccount(db, scopeOf(context), userId);
       return {};
     },
   });

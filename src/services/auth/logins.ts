@@ -42,7 +42,7 @@ export async function login(
   const tokens = await transaction(
     db,
     async (tx) => {
-      const account = await lockForLogin(tx, found);
+      const account = await lockCredential(tx, found);
       if (!account) return undefined;
       const { userId } = found;
       const session = { userId, generation: account.generation, audience: asked };
@@ -60,9 +60,13 @@ export async function login(
 
 /**
  * Locks the account and rechecks it and the credential, both in the state after the lock: whoever changes the password, disables the
- * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too.
+ * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too. Undefined for an
+ * account that is not active and for another version of the credential.
  */
-async function lockForLogin(tx: Tx, { userId, version }: Credential): Promise<{ generation: number } | undefined> {
+export async function lockCredential(
+  tx: Tx,
+  { userId, version }: Pick<Credential, "userId" | "version">,
+): Promise<{ generation: number } | undefined> {
   const [account] = await tx.execute<{ generation: number }>(sql`
     select ${accounts.generation} as generation
     from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}

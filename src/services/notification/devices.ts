@@ -7,6 +7,7 @@ import { and, desc, eq, inArray, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import { lockAccount } from "./accounts.ts";
 import { devices } from "./schema.ts";
 
 /** More would only multiply pushes; a person who has more has left the older ones. */
@@ -20,7 +21,7 @@ export interface Device {
   token: string;
 }
 
-/** Registers the device, or moves it to this user; returns its id, the same for the same token. */
+/** Registers the device, or moves it to this user; returns its id, the same for the same token. UNAUTHENTICATED. */
 export async function registerDevice(
   db: Db,
   { signal }: Pick<CallScope, "signal">,
@@ -31,6 +32,7 @@ export async function registerDevice(
   return transaction(
     db,
     async (tx) => {
+      await lockAccount(tx, userId);
       const [device] = await tx
         .insert(devices)
         .values({ id: uuidv7(), userId, token, tokenHash, platform })

@@ -9,8 +9,10 @@ import {
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { during } from "../../db/database.ts";
 import { keyHolderOf, scopeOf, userOf } from "../../rpc/call.ts";
+import { requireRecentLogin } from "../../rpc/recent-login.ts";
 import { implement } from "../../service.ts";
 import { type Platform as DevicePlatform, registerDevice } from "./devices.ts";
+import { exportInbox } from "./exports.ts";
 import { claim, listUnprocessed } from "./leases.ts";
 import { createNotification, listInbox, markReceived } from "./notifications.ts";
 import { markProcessed, type Outcome as RecipientResult } from "./results.ts";
@@ -28,11 +30,11 @@ const OUTCOMES = new Map<Outcome, RecipientResult>([
   [Outcome.FAILED, "failed"],
 ]);
 
-export function notificationHandlers({ db }: NotificationContext) {
-  return [publicHandlers(db), internalHandlers(db)];
+export function notificationHandlers(notification: NotificationContext) {
+  return [publicHandlers(notification), internalHandlers(notification.db)];
 }
 
-function publicHandlers(db: NotificationContext["db"]) {
+function publicHandlers({ db, clock }: NotificationContext) {
   return implement(NotificationService, {
     async listMyNotifications({ pageSize, pageToken }, context) {
       const { userId } = userOf(context);
@@ -55,6 +57,11 @@ function publicHandlers(db: NotificationContext["db"]) {
       const { userId } = userOf(context);
       const input = { userId, token, platform: PLATFORMS.get(platform)! };
       return { deviceId: await registerDevice(db, scopeOf(context), input) };
+    },
+    async *exportMyData(_, context) {
+      requireRecentLogin(context, clock);
+      const documents = exportInbox(during(db, context.signal), userOf(context).userId);
+      for await (const document of documents) yield { document };
     },
   });
 }

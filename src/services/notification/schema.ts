@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { index, jsonb, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { now, time } from "../../db/columns.ts";
 
-/** What is said. Never changed once it is stored. */
+/** What is said. Never changed once it is stored, but emptied when nobody is left to whom it was said. */
 export const notifications = pgTable("notifications", {
   /** UUID v7: an inbox is read in the order of ids. */
   id: uuid("id").primaryKey(),
@@ -63,3 +63,9 @@ export const devices = pgTable(
   },
   (table) => [index("devices_user").on(table.userId)],
 );
+
+/** Accounts that are deleted, for good: whatever comes late for one of them is refused. */
+export const deletedAccounts = pgTable("deleted_accounts", {
+  userId: uuid("user_id").primaryKey(),
+  deletedAt: time("deleted_at").notNull().default(now),
+});

@@ -11,6 +11,7 @@ import {
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import { config } from "./config.ts";
+import { followers } from "./followers.ts";
 import { notificationHandlers } from "./handlers.ts";
 
 const peers = { auth: AuthInternalService };
@@ -24,5 +25,5 @@ export const notification = defineService({
   services: [NotificationService, NotificationInternalService],
   events: file_concierge_notification_v1_notification_events,
   peers,
-  start: (context) => ({ implementations: notificationHandlers(context) }),
+  start: (context) => ({ implementations: notificationHandlers(context), followers }),
 });

@@ -2,8 +2,9 @@
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { UserInternalService, UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
+import { requireRecentLogin } from "../../rpc/recent-login.ts";
 import { implement } from "../../service.ts";
-import { getMe, getUser, type User } from "./profiles.ts";
+import { exportProfile, getMe, getUser, type User } from "./profiles.ts";
 import type { UserContext } from "./service.ts";
 
 export function userHandlers(user: UserContext) {
@@ -11,6 +12,10 @@ export function userHandlers(user: UserContext) {
     implement(UserService, {
       async getMe(_, context) {
         return { user: packUser(await getMe(user, scopeOf(context), userOf(context).userId)) };
+      },
+      async exportMyData(_, context) {
+        requireRecentLogin(context, user.clock);
+        return { document: await exportProfile(user, scopeOf(context), userOf(context).userId) };
       },
     }),
     implement(UserInternalService, {

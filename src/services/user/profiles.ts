@@ -1,15 +1,16 @@
 /**
  * Profiles: who people are. The event of a registration makes the profile; a read that comes before it makes it from what auth
  * knows, so it works right after the registration whichever process has died in between. However many make it at once,
- * one row is made and one event tells of it. Roles belong to access and are asked for at every read.
+ * one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong to access and are
+ * asked for at every read.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { eq } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
-import { userCreated } from "./events.ts";
+import { userCreated, userDeleted } from "./events.ts";
 import { profiles } from "./schema.ts";
 import type { UserContext } from "./service.ts";
 
@@ -31,22 +32,25 @@ export async function getUser(context: UserContext, scope: CallScope, userId: st
   } catch (error) {
     const reason = reasonOf(error);
     if (reason !== "ACCOUNT_NOT_FOUND" && reason !== "USER_NOT_FOUND") throw error;
-    throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
+    throw userNotFound(error);
   }
 }
 
-/** The person who calls. Who has a live session has an account, so its absence is a fault and not an answer. */
+/** The person who calls. UNAUTHENTICATED for one whose account was deleted a moment ago: the session has ended, too. */
 export async function getMe(context: UserContext, scope: CallScope, userId: string): Promise<User> {
   try {
     return await getUser(context, scope, userId);
   } catch (error) {
     if (reasonOf(error) !== "USER_NOT_FOUND") throw error;
-    throw new Error("the account behind a live session was not found", { cause: error });
+    throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated", { cause: error });
   }
 }
 
 async function findProfile(db: Pick<Db, "select">, userId: string): Promise<Profile | undefined> {
-  const [profile] = await db.select().from(profiles).where(eq(profiles.userId, userId));
+  const [profile] = await db
+    .select()
+    .from(profiles)
+    .where(and(eq(profiles.userId, userId), isNull(profiles.deletedAt)));
   return profile;
 }
 
@@ -59,6 +63,7 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
     db,
     async (tx) => {
       const { profile, events } = await storeProfile(tx, values);
+      if (!profile) throw userNotFound();
       await emit(tx, events);
       return profile;
     },
@@ -66,15 +71,42 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
   );
 }
 
-/** Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. */
+/**
+ * Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. There
+ * is no profile if it was deleted.
+ */
 export async function storeProfile(
   tx: Tx,
-  values: Omit<Profile, "updatedAt">,
-): Promise<{ profile: Profile; events: OutboxEvent[] }> {
+  values: Omit<Profile, "updatedAt" | "deletedAt">,
+): Promise<{ profile: Profile | undefined; events: OutboxEvent[] }> {
   // Waits for another transaction that is making the same profile, and then makes none.
   const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
   if (made) return { profile: made, events: [userCreated(made)] };
-  const profile = await findProfile(tx, values.userId);
-  if (!profile) throw new Error("the profile was neither made nor found");
-  return { profile, events: [] };
+  return { profile: await findProfile(tx, values.userId), events: [] };
+}
+
+/** Deletes the profile, or sees to it that it is never made; returns what tells of it, unless that has been told. */
+export async function deleteProfile(tx: Tx, userId: string): Promise<OutboxEvent[]> {
+  const nothing = { email: "", firstName: "", lastName: "", locale: "" };
+  const now = sql`concierge_now()`;
+  const [deleted] = await tx
+    .insert(profiles)
+    .values({ ...nothing, userId, createdAt: now, deletedAt: now })
+    .onConflictDoUpdate({
+      target: profiles.userId,
+      set: { ...nothing, updatedAt: now, deletedAt: now },
+      setWhere: isNull(profiles.deletedAt),
+    })
+    .returning({ userId: profiles.userId });
+  return deleted ? [userDeleted(deleted.userId)] : [];
+}
+
+/** The JSON document of ExportMyData. */
+export async function exportProfile(context: UserContext, scope: CallScope, userId: string): Promise<string> {
+  const { roles, deletedAt: _, ...profile } = await getMe(context, scope, userId);
+  return JSON.stringify({ profile, roles });
+}
+
+function userNotFound(cause?: unknown) {
+  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause });
 }

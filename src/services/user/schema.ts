@@ -3,7 +3,7 @@ import { sql } from "drizzle-orm";
 import { pgTable, text, uuid } from "drizzle-orm/pg-core";
 import { time } from "../../db/columns.ts";
 
-/** A person as others see them; made from the account. */
+/** A person as others see them; made from the account. Of a deleted one the row stays, and says nothing of the person. */
 export const profiles = pgTable("profiles", {
   /** The account's id. */
   userId: uuid("user_id").primaryKey(),
@@ -15,4 +15,6 @@ export const profiles = pgTable("profiles", {
   /** When the account was made, by auth's clock. */
   createdAt: time("created_at").notNull(),
   updatedAt: time("updated_at").notNull().default(sql`concierge_now()`),
+  /** Set for good: no event that comes late and no read makes the profile again. */
+  deletedAt: time("deleted_at"),
 });

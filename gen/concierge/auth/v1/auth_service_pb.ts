@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSI1ChdSZW1vdmVTaWduaW5nS2V5UmVxdWVzdBIaCgZrZXlfaWQYASABKAlCCrpIB3IFEAEYgAEiGgoYUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSJUChNDaGVja1Nlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBEh8KCmdlbmVyYXRpb24YAiABKA1CC7pICCoGGP////8HIiQKFENoZWNrU2Vzc2lvblJlc3BvbnNlEgwKBGxpdmUYASABKAgiSwoYTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAyjIASLEAQoZTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZRIxCghzZXNzaW9ucxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkVuZGVkU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKAoFc3RhcnQYAyABKAsyGS5jb25jaWVyZ2UuZmVlZC52MS5DdXJzb3ISGAoQc2V0dGxlZF9wb3NpdGlvbhgEIAEoAxIXCg9yZW1vdmVkX2tleV9pZHMYBSADKAkiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIytQcKC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAEm0KDlJlZ2lzdGVyQXJ0aXN0EiguY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAEmcKDFJlZnJlc2hUb2tlbhImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAEmoKDExpc3RTZXNzaW9ucxImLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIJkAIBirUYAhIAEmQKCkVuZFNlc3Npb24SJC5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXNwb25zZSIJkAICirUYAhIAEnYKEEVuZE90aGVyU2Vzc2lvbnMSKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXNwb25zZSIJkAICirUYAhIAEm0KDkNoYW5nZVBhc3N3b3JkEiguY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXNwb25zZSIGirUYAhIAMqQHChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEncKD0VuZFVzZXJTZXNzaW9ucxIpLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QaKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXNwb25zZSINkAICirUYBhoEEAEYARJ0Cg5EaXNhYmxlQWNjb3VudBIoLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESeAoQUmVtb3ZlU2lnbmluZ0tleRIqLmNvbmNpZXJnZS5hdXRoLnYxLlJlbW92ZVNpZ25pbmdLZXlSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIguQAgKKtRgEGgIYARJxCg1FbmFibGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAFiBnByb3RvMw", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiPgoWRGVsZXRlTXlBY2NvdW50UmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIIhkKF0RlbGV0ZU15QWNjb3VudFJlc3BvbnNlIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSI1ChdSZW1vdmVTaWduaW5nS2V5UmVxdWVzdBIaCgZrZXlfaWQYASABKAlCCrpIB3IFEAEYgAEiGgoYUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSIxChREZWxldGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVEZWxldGVBY2NvdW50UmVzcG9uc2UiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEixAEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMSFwoPcmVtb3ZlZF9rZXlfaWRzGAUgAygJIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmcKDUFjY291bnRTdGF0dXMSHgoaQUNDT1VOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIZChVBQ0NPVU5UX1NUQVRVU19BQ1RJVkUQARIbChdBQ0NPVU5UX1NUQVRVU19ESVNBQkxFRBACMpAJCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJtCg5SZWdpc3RlckFydGlzdBIoLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJnCgxSZWZyZXNoVG9rZW4SJi5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKABJqCgxMaXN0U2Vzc2lvbnMSJi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJkCgpFbmRTZXNzaW9uEiQuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiCZACAoq1GAISABJ2ChBFbmRPdGhlclNlc3Npb25zEiouY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiCZACAoq1GAISABJtCg5DaGFuZ2VQYXNzd29yZBIoLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiBoq1GAISABJwCg9EZWxldGVNeUFjY291bnQSKS5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVNeUFjY291bnRSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVzcG9uc2UiBoq1GAISABJnCgxFeHBvcnRNeURhdGESJi5jb25jaWVyZ2UuYXV0aC52MS5FeHBvcnRNeURhdGFSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVzcG9uc2UiBoq1GAISADKXCAoTQXV0aEludGVybmFsU2VydmljZRJ2CgpHZXRBY2NvdW50EiQuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVzcG9uc2UiG5ACAYq1GBQaEgoGYWNjZXNzCgR1c2VyEAEYARKTAQoMQ2hlY2tTZXNzaW9uEiYuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARKiAQoRTGlzdEVuZGVkU2Vzc2lvbnMSKy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QaLC5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARJ3Cg9FbmRVc2VyU2Vzc2lvbnMSKS5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVzcG9uc2UiDZACAoq1GAYaBBABGAESdAoORGlzYWJsZUFjY291bnQSKC5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEngKEFJlbW92ZVNpZ25pbmdLZXkSKi5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLlJlbW92ZVNpZ25pbmdLZXlSZXNwb25zZSILkAICirUYBBoCGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnEKDURlbGV0ZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -624,6 +624,78 @@ export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = 
   messageDesc(file_concierge_auth_v1_auth_service, 18);
 
 /**
+ * The caller's password, so that nobody deletes an account with a token that was left lying about.
+ *
+ * @generated from message concierge.auth.v1.DeleteMyAccountRequest
+ */
+export type DeleteMyAccountRequest = Message<"concierge.auth.v1.DeleteMyAccountRequest"> & {
+  /**
+   * At most 1,024 bytes.
+   *
+   * @generated from field: string current_password = 1;
+   */
+  currentPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.DeleteMyAccountRequest.
+ * Use `create(DeleteMyAccountRequestSchema)` to create a new message.
+ */
+export const DeleteMyAccountRequestSchema: GenMessage<DeleteMyAccountRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 19);
+
+/**
+ * The account is deleted.
+ *
+ * @generated from message concierge.auth.v1.DeleteMyAccountResponse
+ */
+export type DeleteMyAccountResponse = Message<"concierge.auth.v1.DeleteMyAccountResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.DeleteMyAccountResponse.
+ * Use `create(DeleteMyAccountResponseSchema)` to create a new message.
+ */
+export const DeleteMyAccountResponseSchema: GenMessage<DeleteMyAccountResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 20);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.auth.v1.ExportMyDataRequest
+ */
+export type ExportMyDataRequest = Message<"concierge.auth.v1.ExportMyDataRequest"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ExportMyDataRequest.
+ * Use `create(ExportMyDataRequestSchema)` to create a new message.
+ */
+export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 21);
+
+/**
+ * What auth stores about the caller.
+ *
+ * @generated from message concierge.auth.v1.ExportMyDataResponse
+ */
+export type ExportMyDataResponse = Message<"concierge.auth.v1.ExportMyDataResponse"> & {
+  /**
+   * JSON: an object with `account`, `sessions` and `securityEvents`; of the latter two the newest 3,000. No secret is in it.
+   *
+   * @generated from field: string document = 1;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ExportMyDataResponse.
+ * Use `create(ExportMyDataResponseSchema)` to create a new message.
+ */
+export const ExportMyDataResponseSchema: GenMessage<ExportMyDataResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 22);
+
+/**
  * Which account.
  *
  * @generated from message concierge.auth.v1.GetAccountRequest
@@ -642,7 +714,7 @@ export type GetAccountRequest = Message<"concierge.auth.v1.GetAccountRequest"> &
  * Use `create(GetAccountRequestSchema)` to create a new message.
  */
 export const GetAccountRequestSchema: GenMessage<GetAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 19);
+  messageDesc(file_concierge_auth_v1_auth_service, 23);
 
 /**
  * One account.
@@ -663,7 +735,7 @@ export type GetAccountResponse = Message<"concierge.auth.v1.GetAccountResponse">
  * Use `create(GetAccountResponseSchema)` to create a new message.
  */
 export const GetAccountResponseSchema: GenMessage<GetAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 20);
+  messageDesc(file_concierge_auth_v1_auth_service, 24);
 
 /**
  * What auth knows of a person.
@@ -740,7 +812,7 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
  * Use `create(AccountSchema)` to create a new message.
  */
 export const AccountSchema: GenMessage<Account> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 21);
+  messageDesc(file_concierge_auth_v1_auth_service, 25);
 
 /**
  * Whose sessions to end.
@@ -761,7 +833,7 @@ export type EndUserSessionsRequest = Message<"concierge.auth.v1.EndUserSessionsR
  * Use `create(EndUserSessionsRequestSchema)` to create a new message.
  */
 export const EndUserSessionsRequestSchema: GenMessage<EndUserSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 22);
+  messageDesc(file_concierge_auth_v1_auth_service, 26);
 
 /**
  * All sessions of the account have ended.
@@ -782,7 +854,7 @@ export type EndUserSessionsResponse = Message<"concierge.auth.v1.EndUserSessions
  * Use `create(EndUserSessionsResponseSchema)` to create a new message.
  */
 export const EndUserSessionsResponseSchema: GenMessage<EndUserSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 23);
+  messageDesc(file_concierge_auth_v1_auth_service, 27);
 
 /**
  * Which key to remove.
@@ -803,7 +875,7 @@ export type RemoveSigningKeyRequest = Message<"concierge.auth.v1.RemoveSigningKe
  * Use `create(RemoveSigningKeyRequestSchema)` to create a new message.
  */
 export const RemoveSigningKeyRequestSchema: GenMessage<RemoveSigningKeyRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 24);
+  messageDesc(file_concierge_auth_v1_auth_service, 28);
 
 /**
  * The key is good for nothing any more.
@@ -818,7 +890,7 @@ export type RemoveSigningKeyResponse = Message<"concierge.auth.v1.RemoveSigningK
  * Use `create(RemoveSigningKeyResponseSchema)` to create a new message.
  */
 export const RemoveSigningKeyResponseSchema: GenMessage<RemoveSigningKeyResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 25);
+  messageDesc(file_concierge_auth_v1_auth_service, 29);
 
 /**
  * Which account to disable.
@@ -839,7 +911,7 @@ export type DisableAccountRequest = Message<"concierge.auth.v1.DisableAccountReq
  * Use `create(DisableAccountRequestSchema)` to create a new message.
  */
 export const DisableAccountRequestSchema: GenMessage<DisableAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 26);
+  messageDesc(file_concierge_auth_v1_auth_service, 30);
 
 /**
  * The account is disabled.
@@ -854,7 +926,7 @@ export type DisableAccountResponse = Message<"concierge.auth.v1.DisableAccountRe
  * Use `create(DisableAccountResponseSchema)` to create a new message.
  */
 export const DisableAccountResponseSchema: GenMessage<DisableAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 27);
+  messageDesc(file_concierge_auth_v1_auth_service, 31);
 
 /**
  * Which account to enable.
@@ -875,7 +947,7 @@ export type EnableAccountRequest = Message<"concierge.auth.v1.EnableAccountReque
  * Use `create(EnableAccountRequestSchema)` to create a new message.
  */
 export const EnableAccountRequestSchema: GenMessage<EnableAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 28);
+  messageDesc(file_concierge_auth_v1_auth_service, 32);
 
 /**
  * The account is enabled.
@@ -890,7 +962,43 @@ export type EnableAccountResponse = Message<"concierge.auth.v1.EnableAccountResp
  * Use `create(EnableAccountResponseSchema)` to create a new message.
  */
 export const EnableAccountResponseSchema: GenMessage<EnableAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 29);
+  messageDesc(file_concierge_auth_v1_auth_service, 33);
+
+/**
+ * Which account.
+ *
+ * @generated from message concierge.auth.v1.DeleteAccountRequest
+ */
+export type DeleteAccountRequest = Message<"concierge.auth.v1.DeleteAccountRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.DeleteAccountRequest.
+ * Use `create(DeleteAccountRequestSchema)` to create a new message.
+ */
+export const DeleteAccountRequestSchema: GenMessage<DeleteAccountRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 34);
+
+/**
+ * The account is deleted.
+ *
+ * @generated from message concierge.auth.v1.DeleteAccountResponse
+ */
+export type DeleteAccountResponse = Message<"concierge.auth.v1.DeleteAccountResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.DeleteAccountResponse.
+ * Use `create(DeleteAccountResponseSchema)` to create a new message.
+ */
+export const DeleteAccountResponseSchema: GenMessage<DeleteAccountResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 35);
 
 /**
  * A session and the generation that a token carries, from the claims `sid` and `gen`.
@@ -918,7 +1026,7 @@ export type CheckSessionRequest = Message<"concierge.auth.v1.CheckSessionRequest
  * Use `create(CheckSessionRequestSchema)` to create a new message.
  */
 export const CheckSessionRequestSchema: GenMessage<CheckSessionRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 30);
+  messageDesc(file_concierge_auth_v1_auth_service, 36);
 
 /**
  * Whether the session may be used.
@@ -939,7 +1047,7 @@ export type CheckSessionResponse = Message<"concierge.auth.v1.CheckSessionRespon
  * Use `create(CheckSessionResponseSchema)` to create a new message.
  */
 export const CheckSessionResponseSchema: GenMessage<CheckSessionResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 31);
+  messageDesc(file_concierge_auth_v1_auth_service, 37);
 
 /**
  * One page of them.
@@ -967,7 +1075,7 @@ export type ListEndedSessionsRequest = Message<"concierge.auth.v1.ListEndedSessi
  * Use `create(ListEndedSessionsRequestSchema)` to create a new message.
  */
 export const ListEndedSessionsRequestSchema: GenMessage<ListEndedSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 32);
+  messageDesc(file_concierge_auth_v1_auth_service, 38);
 
 /**
  * Sessions that ended, and where to go on in auth's feed.
@@ -1016,7 +1124,7 @@ export type ListEndedSessionsResponse = Message<"concierge.auth.v1.ListEndedSess
  * Use `create(ListEndedSessionsResponseSchema)` to create a new message.
  */
 export const ListEndedSessionsResponseSchema: GenMessage<ListEndedSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 33);
+  messageDesc(file_concierge_auth_v1_auth_service, 39);
 
 /**
  * A session that may no longer be used.
@@ -1044,7 +1152,7 @@ export type EndedSession = Message<"concierge.auth.v1.EndedSession"> & {
  * Use `create(EndedSessionSchema)` to create a new message.
  */
 export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 34);
+  messageDesc(file_concierge_auth_v1_auth_service, 40);
 
 /**
  * What may become of an account.
@@ -1201,6 +1309,32 @@ export const AuthService: GenService<{
     input: typeof ChangePasswordRequestSchema;
     output: typeof ChangePasswordResponseSchema;
   },
+  /**
+   * Deletes the caller's account, for good: all of its sessions end, and everything that tells of the person is removed, here
+   * at once and in the other services as soon as they hear of it. The e-mail address is free again.
+   *
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry
+   * later).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.DeleteMyAccount
+   */
+  deleteMyAccount: {
+    methodKind: "unary";
+    input: typeof DeleteMyAccountRequestSchema;
+    output: typeof DeleteMyAccountResponseSchema;
+  },
+  /**
+   * What auth stores about the caller, as a document to keep.
+   *
+   * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ExportMyData
+   */
+  exportMyData: {
+    methodKind: "unary";
+    input: typeof ExportMyDataRequestSchema;
+    output: typeof ExportMyDataResponseSchema;
+  },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
 
@@ -1293,6 +1427,18 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof EnableAccountRequestSchema;
     output: typeof EnableAccountResponseSchema;
+  },
+  /**
+   * Deletes an account, as DeleteMyAccount does. One that is deleted already is no error.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (there has never been one with this id).
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.DeleteAccount
+   */
+  deleteAccount: {
+    methodKind: "unary";
+    input: typeof DeleteAccountRequestSchema;
+    output: typeof DeleteAccountResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/notification/v1/notification_service.proto.
  */
 export const file_concierge_notification_v1_notification_service: GenFile = /*@__PURE__*/
-  fileDesc("CjRjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9zZXJ2aWNlLnByb3RvEhljb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxIlUKGkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIbCgpwYWdlX3Rva2VuGAIgASgJQge6SARyAhhkIngKG0xpc3RNeU5vdGlmaWNhdGlvbnNSZXNwb25zZRJACg1ub3RpZmljYXRpb25zGAEgAygLMikuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeU5vdGlmaWNhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilwIKDk15Tm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkEKBGRhdGEYBCADKAsyMy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk15Tm90aWZpY2F0aW9uLkRhdGFFbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNlaXZlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTTWFya1JlY2VpdmVkUmVxdWVzdBIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBIkcKFE1hcmtSZWNlaXZlZFJlc3BvbnNlEi8KC3JlY2VpdmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChVSZWdpc3RlckRldmljZVJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogCASQQoIcGxhdGZvcm0YAiABKA4yIy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlBsYXRmb3JtQgq6SAeCAQQQASAAIisKFlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2USEQoJZGV2aWNlX2lkGAEgASgJIsQCChlDcmVhdGVOb3RpZmljYXRpb25SZXF1ZXN0EhcKBXRpdGxlGAEgASgJQgi6SAVyAxjIARIYCgR0ZXh0GAIgASgJQgq6SAdyBRABKKAfEp4BCgRkYXRhGAMgAygLMj4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DcmVhdGVOb3RpZmljYXRpb25SZXF1ZXN0LkRhdGFFbnRyeUJQukhNmgFKECAiP3I9MhZeW2Etel1bYS16MC05X117MCw0OX0kWgRmcm9tWgxtZXNzYWdlX3R5cGVaD25vdGlmaWNhdGlvbl9pZCoFcgMogAgSJgoIdXNlcl9pZHMYBCADKAlCFLpIEZIBDggBEJBOGAEiBXIDsAEBGisKCURhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjUKGkNyZWF0ZU5vdGlmaWNhdGlvblJlc3BvbnNlEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCSIzChZMaXN0VW5wcm9jZXNzZWRSZXF1ZXN0EhkKBWxpbWl0GAEgASgFQgq6SAcaBRj0AygAImQKF0xpc3RVbnByb2Nlc3NlZFJlc3BvbnNlEkkKDW5vdGlmaWNhdGlvbnMYASADKAsyMi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlVucHJvY2Vzc2VkTm90aWZpY2F0aW9uItoBChdVbnByb2Nlc3NlZE5vdGlmaWNhdGlvbhIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEdGV4dBgDIAEoCRJKCgRkYXRhGAQgAygLMjwuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5VbnByb2Nlc3NlZE5vdGlmaWNhdGlvbi5EYXRhRW50cnkSEAoIdXNlcl9pZHMYBSADKAkaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEinQEKDENsYWltUmVxdWVzdBIZCgVsaW1pdBgBIAEoBUIKukgHGgUY9AMoABJyCg1sZWFzZV9zZWNvbmRzGAIgASgFQlu6SFi6AVUKE2xlYXNlX3NlY29uZHMucmFuZ2USFW11c3QgYmUgMCBvciA1IHRvIDMwMBondGhpcyA9PSAwIHx8ICh0aGlzID49IDUgJiYgdGhpcyA8PSAzMDApIqEBCg1DbGFpbVJlc3BvbnNlEhMKC2xlYXNlX3Rva2VuGAEgASgJEjQKEGxlYXNlX2V4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEkUKDW5vdGlmaWNhdGlvbnMYAyADKAsyLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNsYWltZWROb3RpZmljYXRpb24igQIKE0NsYWltZWROb3RpZmljYXRpb24SFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEg0KBXRpdGxlGAIgASgJEgwKBHRleHQYAyABKAkSRgoEZGF0YRgEIAMoCzI4LmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1lZE5vdGlmaWNhdGlvbi5EYXRhRW50cnkSPwoKcmVjaXBpZW50cxgFIAMoCzIrLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1lZFJlY2lwaWVudBorCglEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJeChBDbGFpbWVkUmVjaXBpZW50Eg8KB3VzZXJfaWQYASABKAkSOQoHZGV2aWNlcxgCIAMoCzIoLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1lZERldmljZSIxCg1DbGFpbWVkRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoCRINCgV0b2tlbhgCIAEoCSLZAQoUTWFya1Byb2Nlc3NlZFJlcXVlc3QSKgoQbm90aWZpY2F0aW9uX2lkcxgBIAMoCUIQukgNkgEKEPQDIgVyA7ABARIgCgtsZWFzZV90b2tlbhgCIAEoCUILukgI2AEBcgOwAQESSAoIb3V0Y29tZXMYAyADKAsyKy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlY2lwaWVudE91dGNvbWVCCbpIBpIBAxD0AxIpCg9kZWFkX2RldmljZV9pZHMYBCADKAlCELpIDZIBChCQTiIFcgOwAQEikQEKEFJlY2lwaWVudE91dGNvbWUSIQoPbm90aWZpY2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIZCgd1c2VyX2lkGAIgASgJQgi6SAVyA7ABARI/CgdvdXRjb21lGAMgASgOMiIuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5PdXRjb21lQgq6SAeCAQQQASAAIicKFU1hcmtQcm9jZXNzZWRSZXNwb25zZRIOCgZtYXJrZWQYASABKAUqXgoIUGxhdGZvcm0SGAoUUExBVEZPUk1fVU5TUEVDSUZJRUQQABIUChBQTEFURk9STV9BTkRST0lEEAESEAoMUExBVEZPUk1fSU9TEAISEAoMUExBVEZPUk1fV0VCEAMqXwoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASEAoMT1VUQ09NRV9TRU5UEAESFQoRT1VUQ09NRV9OT19ERVZJQ0UQAhISCg5PVVRDT01FX0ZBSUxFRBADMqYDChNOb3RpZmljYXRpb25TZXJ2aWNlEo8BChNMaXN0TXlOb3RpZmljYXRpb25zEjUuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0TXlOb3RpZmljYXRpb25zUmVxdWVzdBo2LmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdE15Tm90aWZpY2F0aW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASegoMTWFya1JlY2VpdmVkEi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NYXJrUmVjZWl2ZWRSZXF1ZXN0Gi8uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NYXJrUmVjZWl2ZWRSZXNwb25zZSIJkAICirUYAhIAEoABCg5SZWdpc3RlckRldmljZRIwLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuUmVnaXN0ZXJEZXZpY2VSZXF1ZXN0GjEuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZWdpc3RlckRldmljZVJlc3BvbnNlIgmQAgKKtRgCEgAyyAQKG05vdGlmaWNhdGlvbkludGVybmFsU2VydmljZRKNAQoSQ3JlYXRlTm90aWZpY2F0aW9uEjQuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DcmVhdGVOb3RpZmljYXRpb25SZXF1ZXN0GjUuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DcmVhdGVOb3RpZmljYXRpb25SZXNwb25zZSIKirUYBhoEEAEYARKEAQoPTGlzdFVucHJvY2Vzc2VkEjEuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0VW5wcm9jZXNzZWRSZXF1ZXN0GjIuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0VW5wcm9jZXNzZWRSZXNwb25zZSIKirUYBhoEEAEYARJ5CgVDbGFpbRInLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1SZXF1ZXN0GiguY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbVJlc3BvbnNlIh2KtRgZGhcKE25vdGlmaWNhdGlvbi1zZW5kZXIQARKWAQoNTWFya1Byb2Nlc3NlZBIvLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1Byb2Nlc3NlZFJlcXVlc3QaMC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtQcm9jZXNzZWRSZXNwb25zZSIikAICirUYGxoZChNub3RpZmljYXRpb24tc2VuZGVyEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CjRjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9zZXJ2aWNlLnByb3RvEhljb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxIlUKGkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIbCgpwYWdlX3Rva2VuGAIgASgJQge6SARyAhhkIngKG0xpc3RNeU5vdGlmaWNhdGlvbnNSZXNwb25zZRJACg1ub3RpZmljYXRpb25zGAEgAygLMikuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeU5vdGlmaWNhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilwIKDk15Tm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkEKBGRhdGEYBCADKAsyMy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk15Tm90aWZpY2F0aW9uLkRhdGFFbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNlaXZlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTTWFya1JlY2VpdmVkUmVxdWVzdBIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBIkcKFE1hcmtSZWNlaXZlZFJlc3BvbnNlEi8KC3JlY2VpdmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChVSZWdpc3RlckRldmljZVJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogCASQQoIcGxhdGZvcm0YAiABKA4yIy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlBsYXRmb3JtQgq6SAeCAQQQASAAIisKFlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2USEQoJZGV2aWNlX2lkGAEgASgJIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkixAIKGUNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QSFwoFdGl0bGUYASABKAlCCLpIBXIDGMgBEhgKBHRleHQYAiABKAlCCrpIB3IFEAEooB8SngEKBGRhdGEYAyADKAsyPi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QuRGF0YUVudHJ5QlC6SE2aAUoQICI/cj0yFl5bYS16XVthLXowLTlfXXswLDQ5fSRaBGZyb21aDG1lc3NhZ2VfdHlwZVoPbm90aWZpY2F0aW9uX2lkKgVyAyiACBImCgh1c2VyX2lkcxgEIAMoCUIUukgRkgEOCAEQkE4YASIFcgOwAQEaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNQoaQ3JlYXRlTm90aWZpY2F0aW9uUmVzcG9uc2USFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJIjMKFkxpc3RVbnByb2Nlc3NlZFJlcXVlc3QSGQoFbGltaXQYASABKAVCCrpIBxoFGPQDKAAiZAoXTGlzdFVucHJvY2Vzc2VkUmVzcG9uc2USSQoNbm90aWZpY2F0aW9ucxgBIAMoCzIyLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuVW5wcm9jZXNzZWROb3RpZmljYXRpb24i2gEKF1VucHJvY2Vzc2VkTm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkoKBGRhdGEYBCADKAsyPC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlVucHJvY2Vzc2VkTm90aWZpY2F0aW9uLkRhdGFFbnRyeRIQCgh1c2VyX2lkcxgFIAMoCRorCglEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKdAQoMQ2xhaW1SZXF1ZXN0EhkKBWxpbWl0GAEgASgFQgq6SAcaBRj0AygAEnIKDWxlYXNlX3NlY29uZHMYAiABKAVCW7pIWLoBVQoTbGVhc2Vfc2Vjb25kcy5yYW5nZRIVbXVzdCBiZSAwIG9yIDUgdG8gMzAwGid0aGlzID09IDAgfHwgKHRoaXMgPj0gNSAmJiB0aGlzIDw9IDMwMCkioQEKDUNsYWltUmVzcG9uc2USEwoLbGVhc2VfdG9rZW4YASABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASRQoNbm90aWZpY2F0aW9ucxgDIAMoCzIuLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1lZE5vdGlmaWNhdGlvbiKBAgoTQ2xhaW1lZE5vdGlmaWNhdGlvbhIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEdGV4dBgDIAEoCRJGCgRkYXRhGAQgAygLMjguY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkTm90aWZpY2F0aW9uLkRhdGFFbnRyeRI/CgpyZWNpcGllbnRzGAUgAygLMisuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkUmVjaXBpZW50GisKCURhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIl4KEENsYWltZWRSZWNpcGllbnQSDwoHdXNlcl9pZBgBIAEoCRI5CgdkZXZpY2VzGAIgAygLMiguY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkRGV2aWNlIjEKDUNsYWltZWREZXZpY2USEQoJZGV2aWNlX2lkGAEgASgJEg0KBXRva2VuGAIgASgJItkBChRNYXJrUHJvY2Vzc2VkUmVxdWVzdBIqChBub3RpZmljYXRpb25faWRzGAEgAygJQhC6SA2SAQoQ9AMiBXIDsAEBEiAKC2xlYXNlX3Rva2VuGAIgASgJQgu6SAjYAQFyA7ABARJICghvdXRjb21lcxgDIAMoCzIrLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuUmVjaXBpZW50T3V0Y29tZUIJukgGkgEDEPQDEikKD2RlYWRfZGV2aWNlX2lkcxgEIAMoCUIQukgNkgEKEJBOIgVyA7ABASKRAQoQUmVjaXBpZW50T3V0Y29tZRIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhkKB3VzZXJfaWQYAiABKAlCCLpIBXIDsAEBEj8KB291dGNvbWUYAyABKA4yIi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk91dGNvbWVCCrpIB4IBBBABIAAiJwoVTWFya1Byb2Nlc3NlZFJlc3BvbnNlEg4KBm1hcmtlZBgBIAEoBSpeCghQbGF0Zm9ybRIYChRQTEFURk9STV9VTlNQRUNJRklFRBAAEhQKEFBMQVRGT1JNX0FORFJPSUQQARIQCgxQTEFURk9STV9JT1MQAhIQCgxQTEFURk9STV9XRUIQAypfCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIQCgxPVVRDT01FX1NFTlQQARIVChFPVVRDT01FX05PX0RFVklDRRACEhIKDk9VVENPTUVfRkFJTEVEEAMyoQQKE05vdGlmaWNhdGlvblNlcnZpY2USjwEKE0xpc3RNeU5vdGlmaWNhdGlvbnMSNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0GjYuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0TXlOb3RpZmljYXRpb25zUmVzcG9uc2UiCZACAYq1GAISABJ6CgxNYXJrUmVjZWl2ZWQSLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtSZWNlaXZlZFJlcXVlc3QaLy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtSZWNlaXZlZFJlc3BvbnNlIgmQAgKKtRgCEgASgAEKDlJlZ2lzdGVyRGV2aWNlEjAuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZWdpc3RlckRldmljZVJlcXVlc3QaMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2UiCZACAoq1GAISABJ5CgxFeHBvcnRNeURhdGESLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaLy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlc3BvbnNlIgaKtRgCEgAwATLIBAobTm90aWZpY2F0aW9uSW50ZXJuYWxTZXJ2aWNlEo0BChJDcmVhdGVOb3RpZmljYXRpb24SNC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QaNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlc3BvbnNlIgqKtRgGGgQQARgBEoQBCg9MaXN0VW5wcm9jZXNzZWQSMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlcXVlc3QaMi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlc3BvbnNlIgqKtRgGGgQQARgBEnkKBUNsYWltEicuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbVJlcXVlc3QaKC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNsYWltUmVzcG9uc2UiHYq1GBkaFwoTbm90aWZpY2F0aW9uLXNlbmRlchABEpYBCg1NYXJrUHJvY2Vzc2VkEi8uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NYXJrUHJvY2Vzc2VkUmVxdWVzdBowLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1Byb2Nlc3NlZFJlc3BvbnNlIiKQAgKKtRgbGhkKE25vdGlmaWNhdGlvbi1zZW5kZXIQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * Which page.
@@ -222,6 +222,43 @@ export const RegisterDeviceResponseSchema: GenMessage<RegisterDeviceResponse> = 
   messageDesc(file_concierge_notification_v1_notification_service, 6);
 
 /**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.notification.v1.ExportMyDataRequest
+ */
+export type ExportMyDataRequest = Message<"concierge.notification.v1.ExportMyDataRequest"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.ExportMyDataRequest.
+ * Use `create(ExportMyDataRequestSchema)` to create a new message.
+ */
+export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 7);
+
+/**
+ * A part of what notification stores about the caller.
+ *
+ * @generated from message concierge.notification.v1.ExportMyDataResponse
+ */
+export type ExportMyDataResponse = Message<"concierge.notification.v1.ExportMyDataResponse"> & {
+  /**
+   * JSON: an object with `devices` in the first part, and with `notifications`, at most 500, in each of the others. Of a
+   * device's registration token it has the last eight characters.
+   *
+   * @generated from field: string document = 1;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ExportMyDataResponse.
+ * Use `create(ExportMyDataResponseSchema)` to create a new message.
+ */
+export const ExportMyDataResponseSchema: GenMessage<ExportMyDataResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 8);
+
+/**
  * The notification to send.
  *
  * @generated from message concierge.notification.v1.CreateNotificationRequest
@@ -262,7 +299,7 @@ export type CreateNotificationRequest = Message<"concierge.notification.v1.Creat
  * Use `create(CreateNotificationRequestSchema)` to create a new message.
  */
 export const CreateNotificationRequestSchema: GenMessage<CreateNotificationRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 7);
+  messageDesc(file_concierge_notification_v1_notification_service, 9);
 
 /**
  * It is stored.
@@ -283,7 +320,7 @@ export type CreateNotificationResponse = Message<"concierge.notification.v1.Crea
  * Use `create(CreateNotificationResponseSchema)` to create a new message.
  */
 export const CreateNotificationResponseSchema: GenMessage<CreateNotificationResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 8);
+  messageDesc(file_concierge_notification_v1_notification_service, 10);
 
 /**
  * How much.
@@ -304,7 +341,7 @@ export type ListUnprocessedRequest = Message<"concierge.notification.v1.ListUnpr
  * Use `create(ListUnprocessedRequestSchema)` to create a new message.
  */
 export const ListUnprocessedRequestSchema: GenMessage<ListUnprocessedRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 9);
+  messageDesc(file_concierge_notification_v1_notification_service, 11);
 
 /**
  * Unprocessed notifications.
@@ -325,7 +362,7 @@ export type ListUnprocessedResponse = Message<"concierge.notification.v1.ListUnp
  * Use `create(ListUnprocessedResponseSchema)` to create a new message.
  */
 export const ListUnprocessedResponseSchema: GenMessage<ListUnprocessedResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 10);
+  messageDesc(file_concierge_notification_v1_notification_service, 12);
 
 /**
  * A notification and whom it is still for.
@@ -374,7 +411,7 @@ export type UnprocessedNotification = Message<"concierge.notification.v1.Unproce
  * Use `create(UnprocessedNotificationSchema)` to create a new message.
  */
 export const UnprocessedNotificationSchema: GenMessage<UnprocessedNotification> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 11);
+  messageDesc(file_concierge_notification_v1_notification_service, 13);
 
 /**
  * How much, and for how long.
@@ -402,7 +439,7 @@ export type ClaimRequest = Message<"concierge.notification.v1.ClaimRequest"> & {
  * Use `create(ClaimRequestSchema)` to create a new message.
  */
 export const ClaimRequestSchema: GenMessage<ClaimRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 12);
+  messageDesc(file_concierge_notification_v1_notification_service, 14);
 
 /**
  * What was taken.
@@ -437,7 +474,7 @@ export type ClaimResponse = Message<"concierge.notification.v1.ClaimResponse"> &
  * Use `create(ClaimResponseSchema)` to create a new message.
  */
 export const ClaimResponseSchema: GenMessage<ClaimResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 13);
+  messageDesc(file_concierge_notification_v1_notification_service, 15);
 
 /**
  * A notification with the recipients that were taken.
@@ -486,7 +523,7 @@ export type ClaimedNotification = Message<"concierge.notification.v1.ClaimedNoti
  * Use `create(ClaimedNotificationSchema)` to create a new message.
  */
 export const ClaimedNotificationSchema: GenMessage<ClaimedNotification> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 14);
+  messageDesc(file_concierge_notification_v1_notification_service, 16);
 
 /**
  * A recipient and where to reach them.
@@ -514,7 +551,7 @@ export type ClaimedRecipient = Message<"concierge.notification.v1.ClaimedRecipie
  * Use `create(ClaimedRecipientSchema)` to create a new message.
  */
 export const ClaimedRecipientSchema: GenMessage<ClaimedRecipient> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 15);
+  messageDesc(file_concierge_notification_v1_notification_service, 17);
 
 /**
  * A device to push to.
@@ -542,7 +579,7 @@ export type ClaimedDevice = Message<"concierge.notification.v1.ClaimedDevice"> &
  * Use `create(ClaimedDeviceSchema)` to create a new message.
  */
 export const ClaimedDeviceSchema: GenMessage<ClaimedDevice> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 16);
+  messageDesc(file_concierge_notification_v1_notification_service, 18);
 
 /**
  * What was done.
@@ -586,7 +623,7 @@ export type MarkProcessedRequest = Message<"concierge.notification.v1.MarkProces
  * Use `create(MarkProcessedRequestSchema)` to create a new message.
  */
 export const MarkProcessedRequestSchema: GenMessage<MarkProcessedRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 17);
+  messageDesc(file_concierge_notification_v1_notification_service, 19);
 
 /**
  * How it went for one recipient.
@@ -621,7 +658,7 @@ export type RecipientOutcome = Message<"concierge.notification.v1.RecipientOutco
  * Use `create(RecipientOutcomeSchema)` to create a new message.
  */
 export const RecipientOutcomeSchema: GenMessage<RecipientOutcome> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 18);
+  messageDesc(file_concierge_notification_v1_notification_service, 20);
 
 /**
  * It is marked.
@@ -642,7 +679,7 @@ export type MarkProcessedResponse = Message<"concierge.notification.v1.MarkProce
  * Use `create(MarkProcessedResponseSchema)` to create a new message.
  */
 export const MarkProcessedResponseSchema: GenMessage<MarkProcessedResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 19);
+  messageDesc(file_concierge_notification_v1_notification_service, 21);
 
 /**
  * What a device is.
@@ -781,6 +818,18 @@ export const NotificationService: GenService<{
     methodKind: "unary";
     input: typeof RegisterDeviceRequestSchema;
     output: typeof RegisterDeviceResponseSchema;
+  },
+  /**
+   * What notification stores about the caller, as documents to keep: devices, then notifications, newest first.
+   *
+   * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.ExportMyData
+   */
+  exportMyData: {
+    methodKind: "server_streaming";
+    input: typeof ExportMyDataRequestSchema;
+    output: typeof ExportMyDataResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_notification_v1_notification_service, 0);

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/user/v1/user_events.proto.
  */
 export const file_concierge_user_v1_user_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEinAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOgaatRgCEAFiBnByb3RvMw", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEinAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOgaatRgCEAEiJgoLVXNlckRlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCToGmrUYAhABYgZwcm90bzM", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * A profile was made. Subject: `user/<user_id>`.
@@ -72,4 +72,26 @@ export type UserCreated = Message<"concierge.user.v1.UserCreated"> & {
  */
 export const UserCreatedSchema: GenMessage<UserCreated> = /*@__PURE__*/
   messageDesc(file_concierge_user_v1_user_events, 0);
+
+/**
+ * A person's account was deleted, and with it the profile, whatever its kind. It never comes back. Subject:
+ * `user/<user_id>`.
+ *
+ * @generated from message concierge.user.v1.UserDeleted
+ */
+export type UserDeleted = Message<"concierge.user.v1.UserDeleted"> & {
+  /**
+   * UUID that the account had.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.UserDeleted.
+ * Use `create(UserDeletedSchema)` to create a new message.
+ */
+export const UserDeletedSchema: GenMessage<UserDeleted> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_events, 1);
 

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/user/v1/user_service.proto.
  */
 export const file_concierge_user_v1_user_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvdXNlci92MS91c2VyX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS51c2VyLnYxIg4KDEdldE1lUmVxdWVzdCI2Cg1HZXRNZVJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIisKDkdldFVzZXJSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIjgKD0dldFVzZXJSZXNwb25zZRIlCgR1c2VyGAEgASgLMhcuY29uY2llcmdlLnVzZXIudjEuVXNlciKcAQoEVXNlchIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg0KBXJvbGVzGAUgAygJEg4KBmxvY2FsZRgGIAEoCRIuCgpjcmVhdGVkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDJmCgtVc2VyU2VydmljZRJXCgVHZXRNZRIfLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVxdWVzdBogLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVzcG9uc2UiC5ACAYq1GAQSAggCMnYKE1VzZXJJbnRlcm5hbFNlcnZpY2USXwoHR2V0VXNlchIhLmNvbmNpZXJnZS51c2VyLnYxLkdldFVzZXJSZXF1ZXN0GiIuY29uY2llcmdlLnVzZXIudjEuR2V0VXNlclJlc3BvbnNlIg2QAgGKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvdXNlci92MS91c2VyX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS51c2VyLnYxIg4KDEdldE1lUmVxdWVzdCI2Cg1HZXRNZVJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiKwoOR2V0VXNlclJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiOAoPR2V0VXNlclJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIpwBCgRVc2VyEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDQoFcm9sZXMYBSADKAkSDgoGbG9jYWxlGAYgASgJEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMs8BCgtVc2VyU2VydmljZRJXCgVHZXRNZRIfLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVxdWVzdBogLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVzcG9uc2UiC5ACAYq1GAQSAggCEmcKDEV4cG9ydE15RGF0YRImLmNvbmNpZXJnZS51c2VyLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaJy5jb25jaWVyZ2UudXNlci52MS5FeHBvcnRNeURhdGFSZXNwb25zZSIGirUYAhIAMnYKE1VzZXJJbnRlcm5hbFNlcnZpY2USXwoHR2V0VXNlchIhLmNvbmNpZXJnZS51c2VyLnYxLkdldFVzZXJSZXF1ZXN0GiIuY29uY2llcmdlLnVzZXIudjEuR2V0VXNlclJlc3BvbnNlIg2QAgGKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * Nothing: the caller is known from the access token.
@@ -55,6 +55,42 @@ export const GetMeResponseSchema: GenMessage<GetMeResponse> = /*@__PURE__*/
   messageDesc(file_concierge_user_v1_user_service, 1);
 
 /**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.user.v1.ExportMyDataRequest
+ */
+export type ExportMyDataRequest = Message<"concierge.user.v1.ExportMyDataRequest"> & {
+};
+
+/**
+ * Describes the message concierge.user.v1.ExportMyDataRequest.
+ * Use `create(ExportMyDataRequestSchema)` to create a new message.
+ */
+export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 2);
+
+/**
+ * What user stores about the caller.
+ *
+ * @generated from message concierge.user.v1.ExportMyDataResponse
+ */
+export type ExportMyDataResponse = Message<"concierge.user.v1.ExportMyDataResponse"> & {
+  /**
+   * JSON: an object with `profile` and `roles`.
+   *
+   * @generated from field: string document = 1;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.ExportMyDataResponse.
+ * Use `create(ExportMyDataResponseSchema)` to create a new message.
+ */
+export const ExportMyDataResponseSchema: GenMessage<ExportMyDataResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 3);
+
+/**
  * Whose profile.
  *
  * @generated from message concierge.user.v1.GetUserRequest
@@ -73,7 +109,7 @@ export type GetUserRequest = Message<"concierge.user.v1.GetUserRequest"> & {
  * Use `create(GetUserRequestSchema)` to create a new message.
  */
 export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_user_v1_user_service, 2);
+  messageDesc(file_concierge_user_v1_user_service, 4);
 
 /**
  * One profile.
@@ -94,7 +130,7 @@ export type GetUserResponse = Message<"concierge.user.v1.GetUserResponse"> & {
  * Use `create(GetUserResponseSchema)` to create a new message.
  */
 export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_user_v1_user_service, 3);
+  messageDesc(file_concierge_user_v1_user_service, 5);
 
 /**
  * A person.
@@ -157,7 +193,7 @@ export type User = Message<"concierge.user.v1.User"> & {
  * Use `create(UserSchema)` to create a new message.
  */
 export const UserSchema: GenMessage<User> = /*@__PURE__*/
-  messageDesc(file_concierge_user_v1_user_service, 4);
+  messageDesc(file_concierge_user_v1_user_service, 6);
 
 /**
  * What a person sees of themselves. Served on the public listener.
@@ -176,6 +212,19 @@ export const UserService: GenService<{
     methodKind: "unary";
     input: typeof GetMeRequestSchema;
     output: typeof GetMeResponseSchema;
+  },
+  /**
+   * What user stores about the caller, as a document to keep.
+   *
+   * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago), UNAVAILABLE /
+   * DEPENDENCY_UNAVAILABLE (auth or access cannot be asked).
+   *
+   * @generated from rpc concierge.user.v1.UserService.ExportMyData
+   */
+  exportMyData: {
+    methodKind: "unary";
+    input: typeof ExportMyDataRequestSchema;
+    output: typeof ExportMyDataResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_user_v1_user_service, 0);

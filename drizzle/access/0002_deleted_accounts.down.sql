@@ -1,0 +1,3 @@
+DELETE FROM "known_accounts" WHERE "deleted_at" IS NOT NULL;
+--> statement-breakpoint
+ALTER TABLE "known_accounts" DROP COLUMN "deleted_at";

@@ -1,0 +1,1 @@
+ALTER TABLE "known_accounts" ADD COLUMN "deleted_at" timestamp with time zone;

@@ -1,5 +1,0 @@
-DROP TABLE "devices";
---> statement-breakpoint
-DROP TABLE "recipients";
---> statement-breakpoint
-DROP TABLE "notifications";

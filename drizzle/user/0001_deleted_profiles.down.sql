@@ -1,0 +1,3 @@
+DELETE FROM "profiles" WHERE "deleted_at" IS NOT NULL;
+--> statement-breakpoint
+ALTER TABLE "profiles" DROP COLUMN "deleted_at";

@@ -1,0 +1,65 @@
+/**
+ * Deleting an account, for good. What tells of the person goes in one transaction; what stays is a tombstone: an id, a kind,
+ * and times. The audit log keeps what happened until its own end. The other services hear of it from the feed, and remove what
+ * they have.
+ */
+import { eq } from "drizzle-orm";
+import { type Db, type Tx, transaction } from "../../db/database.ts";
+import { emit } from "../../feed/emit.ts";
+import type { CallScope, Person } from "../../rpc/call.ts";
+import { accountNotFound } from "./accounts.ts";
+import { audit } from "./audit.ts";
+import { checkCurrentPassword, lockChecked } from "./current-passwords.ts";
+import { accountDeleted } from "./events.ts";
+import { accounts, credentials, sessions } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
+import { endAllSessions } from "./sessions.ts";
+
+/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS. */
+export async function deleteMyAccount(
+  auth: AuthContext,
+  scope: CallScope,
+  { userId }: Person,
+  currentPassword: string,
+): Promise<void> {
+  const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
+  const checked = await checkCurrentPassword(auth, scope, asked);
+  await transaction(
+    auth.db,
+    async (tx) => {
+      await lockChecked(tx, checked);
+      await bury(tx, scope, userId);
+    },
+    { signal: scope.signal },
+  );
+}
+
+/** Deletes an account, unless that has been done. NOT_FOUND / ACCOUNT_NOT_FOUND. */
+export async function deleteAccount(db: Db, scope: CallScope, userId: string): Promise<void> {
+  await transaction(
+    db,
+    async (tx) => {
+      const [account] = await tx
+        .select({ id: accounts.id, status: accounts.status })
+        .from(accounts)
+        .where(eq(accounts.id, userId))
+        .for("no key update");
+      if (!account) throw accountNotFound();
+      if (account.status !== "deleted") await bury(tx, scope, account.id);
+    },
+    { signal: scope.signal },
+  );
+}
+
+/** Leaves the tombstone of an account whose row is locked. `userId` as the database writes it. */
+async function bury(tx: Tx, scope: CallScope, userId: string): Promise<void> {
+  const { events } = await endAllSessions(tx, userId, "account_deleted");
+  await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
+  await tx.delete(credentials).where(eq(credentials.accountId, userId));
+  const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };
+  // No address is like this: nobody can log in by it, or register it.
+  const tombstone = { ...nothing, status: "deleted", emailKey: userId } as const;
+  await tx.update(accounts).set(tombstone).where(eq(accounts.id, userId));
+  await emit(tx, [...events, accountDeleted(userId)]);
+  await audit(tx, scope, { action: "account_deleted", accountId: userId });
+}

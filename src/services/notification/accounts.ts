@@ -1,0 +1,58 @@
+/**
+ * Accounts, once they are deleted: nothing reaches the person any more, and nothing that was said to them alone is kept. The
+ * ledger keeps its rows, so that a sender which is about to tell of one finds it; they name an id that is nobody's.
+ */
+import { eq, inArray, isNull, sql } from "drizzle-orm";
+import type { Tx } from "../../db/database.ts";
+import { Code, fail } from "../../errors.ts";
+import type { OutboxEvent } from "../../feed/emit.ts";
+import { notificationProcessed } from "./events.ts";
+import { deletedAccounts, devices, notifications, recipients } from "./schema.ts";
+
+/**
+ * Keeps the caller's account from being deleted until the transaction ends. UNAUTHENTICATED if it was: a call may have been let
+ * in before the end of its session was known. There is no row of a living account to lock, hence the advisory lock.
+ */
+export async function lockAccount(tx: Tx, userId: string): Promise<void> {
+  await tx.execute(sql`select pg_advisory_xact_lock_shared(hashtextextended(${userId}, 0))`);
+  // A statement of its own, which sees what the lock was waited for.
+  const [deleted] = await tx.select().from(deletedAccounts).where(eq(deletedAccounts.userId, userId));
+  if (deleted) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+}
+
+/** Does all that, once or again; returns what tells of it. `userId` as auth writes it. */
+export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent[]> {
+  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`);
+  await tx.insert(deletedAccounts).values({ userId }).onConflictDoNothing();
+  await tx.delete(devices).where(eq(devices.userId, userId));
+  const events = await giveUp(tx, userId);
+  await forgetContents(tx, userId);
+  return events;
+}
+
+/** Leases stay as they are: who holds one and tells of it later is in order. */
+async function giveUp(tx: Tx, userId: string): Promise<OutboxEvent[]> {
+  // In the order in which markProcessed() locks them.
+  const given = await tx.execute<{ notificationId: string }>(sql`
+    with waiting as (
+      select ${recipients.notificationId} as id from ${recipients}
+      where ${eq(recipients.userId, userId)} and ${isNull(recipients.processedAt)}
+      order by ${recipients.notificationId} for update
+    )
+    update ${recipients} set processed_at = (select concierge_now()), outcome = 'no_device'
+    from waiting where ${recipients.notificationId} = waiting.id and ${eq(recipients.userId, userId)}
+    returning ${recipients.notificationId} as "notificationId"`);
+  return given.map(({ notificationId }) => notificationProcessed(notificationId, [userId]));
+}
+
+/** Empties what was said to nobody but people whose accounts are deleted. */
+async function forgetContents(tx: Tx, userId: string): Promise<void> {
+  const received = tx.select({ id: recipients.notificationId }).from(recipients).where(eq(recipients.userId, userId));
+  const isForOthers = sql`exists (
+    select 1 from ${recipients} where ${recipients.notificationId} = ${notifications.id}
+      and ${recipients.userId} not in (select ${deletedAccounts.userId} from ${deletedAccounts}))`;
+  await tx
+    .update(notifications)
+    .set({ title: "", text: "", data: {} })
+    .where(sql`${inArray(notifications.id, received)} and ${notifications.text} <> '' and not ${isForOthers}`);
+}

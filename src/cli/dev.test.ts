@@ -153,6 +153,22 @@ describe("concierge dev", () => {
     assert.match(invalid.stderr, /^concierge: InvalidArgument INVALID_REQUEST: .*user_id/);
   });
 
+  test("`admin bootstrap` makes the first administrator, says so again, and nobody else after that", async () => {
+    const demo = (await here("token", "--user-id")).stdout.trim();
+    for (let round = 0; round < 2; round++) {
+      const { code, stdout, stderr } = await here("admin", "bootstrap", "--user-id", demo);
+      assert.deepEqual(
+        { code, stdout, stderr },
+        { code: 0, stdout: `${demo} is the first administrator\n`, stderr: "" },
+      );
+    }
+    const { stdout } = await here("call", `${ACCESS}/GetUserRoles`, JSON.stringify({ userId: demo }));
+    assert.deepEqual(JSON.parse(stdout), { roles: ["admin", "user"] });
+    const nobody = await here("admin", "bootstrap", "--user-id", crypto.randomUUID());
+    assert.equal(nobody.code, ExitCode.failure);
+    assert.match(nobody.stderr, /^concierge: NotFound USER_NOT_FOUND: .+\n$/);
+  });
+
   test("`greet` calls greeter in all four patterns over each protocol, and is refused once its token has expired", async () => {
     const { code, stdout, stderr } = await here("greet");
     assert.deepEqual({ code, stderr }, { code: ExitCode.ok, stderr: "" }, stdout);

@@ -3,6 +3,4 @@ import { AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_eve
 import { type Follower, on } from "../../feed/follower.ts";
 import { rememberAccount } from "./accounts.ts";
 
-export const followers: Follower[] = [
-  { source: "auth", effects: [on(AccountRegisteredSchema, (tx, { userId }) => rememberAccount(tx, userId))] },
-];
+export const followers: Follower[] = [{ source: "auth", effects: [on(AccountRegisteredSchema, rememberAccount)] }];

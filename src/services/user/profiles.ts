@@ -3,62 +3,145 @@
  * knows, so it works right after the registration whichever process has died in between. However many make it at once,
  * one row is made and one event tells of it. Roles belong to access and are asked for at every read.
  */
+import { isDeepStrictEqual } from "node:util";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { eq } from "drizzle-orm";
+import { eq, inArray, sql } from "drizzle-orm";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
-import { type CallScope, onward } from "../../rpc/call.ts";
-import { userCreated } from "./events.ts";
-import { profiles } from "./schema.ts";
+import { type CallScope, onward, type Person } from "../../rpc/call.ts";
+import type { Artist } from "./artists.ts";
+import { profileCreated, userUpdated } from "./events.ts";
+import { artists, profiles } from "./schema.ts";
 import type { UserContext } from "./service.ts";
 
-export type Profile = typeof profiles.$inferSelect;
+/** A person, with what everybody may know of an artist; null for others. */
+export type Profile = typeof profiles.$inferSelect & { artist: Artist | null };
 
 /** A profile with the names of the person's roles, in alphabetical order. */
 export interface User extends Profile {
   roles: string[];
 }
 
+/** What auth tells of an account. */
+export interface Registration {
+  userId: string;
+  kind: AccountKind;
+  email: string;
+  firstName: string;
+  lastName: string;
+  locale: string;
+  stageName: string;
+  createdAt: Date;
+}
+
+/** Those of these people who exist, in the order asked for and each once. UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
+export async function getUsers(context: UserContext, scope: CallScope, userIds: string[]): Promise<User[]> {
+  const asked = [...new Set(userIds.map((userId) => userId.toLowerCase()))];
+  const [found, { users }] = await Promise.all([
+    findProfiles(during(context.db, scope.signal), asked),
+    context.clients.access.batchGetUserRoles({ userIds: asked }, onward(scope)),
+  ]);
+  const complete = users.map(async ({ userId, roles }) => {
+    const profile =
+      found.find((candidate) => candidate.userId === userId) ?? (await makeProfile(context, scope, userId));
+    return profile && { ...profile, roles };
+  });
+  const existing = new Map((await Promise.all(complete)).flatMap((user) => (user ? [[user.userId, user]] : [])));
+  return asked.flatMap((userId) => existing.get(userId) ?? []);
+}
+
 /** Any person by id. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
 export async function getUser(context: UserContext, scope: CallScope, userId: string): Promise<User> {
-  try {
-    const [found, { roles }] = await Promise.all([
-      findProfile(during(context.db, scope.signal), userId),
-      context.clients.access.getUserRoles({ userId }, onward(scope)),
-    ]);
-    return { ...(found ?? (await makeProfile(context, scope, userId))), roles };
-  } catch (error) {
-    const reason = reasonOf(error);
-    if (reason !== "ACCOUNT_NOT_FOUND" && reason !== "USER_NOT_FOUND") throw error;
-    throw fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause: error });
-  }
+  const [user] = await getUsers(context, scope, [userId]);
+  if (!user) throw userNotFound();
+  return user;
+}
+
+/** A person by id, as `person` may see them: nobody but themselves. NOT_FOUND / USER_NOT_FOUND. */
+export async function getVisibleUser(
+  context: UserContext,
+  scope: CallScope,
+  person: Person,
+  userId: string,
+): Promise<User> {
+  if (userId.toLowerCase() !== person.userId) throw userNotFound();
+  return getMe(context, scope, person);
 }
 
 /** The person who calls. Who has a live session has an account, so its absence is a fault and not an answer. */
-export async function getMe(context: UserContext, scope: CallScope, userId: string): Promise<User> {
-  try {
-    return await getUser(context, scope, userId);
-  } catch (error) {
-    if (reasonOf(error) !== "USER_NOT_FOUND") throw error;
-    throw new Error("the account behind a live session was not found", { cause: error });
-  }
+export async function getMe(context: UserContext, scope: CallScope, { userId }: Person): Promise<User> {
+  const [user] = await getUsers(context, scope, [userId]);
+  if (!user) throw new Error("the account behind a live session was not found");
+  return user;
 }
 
-async function findProfile(db: Pick<Db, "select">, userId: string): Promise<Profile | undefined> {
-  const [profile] = await db.select().from(profiles).where(eq(profiles.userId, userId));
-  return profile;
+/** Changes names and language of the person who calls; tells of it if anything is different then. */
+export async function updateMe(
+  context: UserContext,
+  scope: CallScope,
+  person: Person,
+  changes: Partial<Pick<Profile, "firstName" | "lastName" | "locale">>,
+): Promise<User> {
+  const user = await getMe(context, scope, person);
+  const isUser = eq(profiles.userId, person.userId);
+  const profile = await transaction(
+    context.db,
+    async (tx) => {
+      const [before] = await tx.select().from(profiles).where(isUser).for("no key update");
+      if (!before) throw userNotFound();
+      const after = { ...before, ...changes };
+      if (isDeepStrictEqual(before, after)) return after;
+      await tx
+        .update(profiles)
+        .set({ ...changes, updatedAt: sql`concierge_now()` })
+        .where(isUser);
+      await emit(tx, [userUpdated(after)]);
+      return after;
+    },
+    { signal: scope.signal },
+  );
+  return { ...user, ...profile };
 }
 
-async function makeProfile({ db, clients }: UserContext, scope: CallScope, userId: string): Promise<Profile> {
-  const { account } = await clients.auth.getAccount({ userId }, onward(scope));
-  if (!account?.createdAt) throw new Error("auth answered without an account");
-  const { email, firstName, lastName, locale } = account;
-  const values = { userId, email, firstName, lastName, locale, createdAt: timestampDate(account.createdAt) };
+/** A person's profile, made from the account if it is not there; undefined if there is no account. */
+export async function findOrMakeProfile(
+  context: UserContext,
+  scope: CallScope,
+  userId: string,
+): Promise<Profile | undefined> {
+  const [found] = await findProfiles(during(context.db, scope.signal), [userId]);
+  return found ?? makeProfile(context, scope, userId);
+}
+
+async function findProfiles(db: Pick<Db, "select">, userIds: string[]): Promise<Profile[]> {
+  const rows = await db
+    .select({ profile: profiles, artist: artists })
+    .from(profiles)
+    .leftJoin(artists, eq(artists.userId, profiles.userId))
+    .where(inArray(profiles.userId, userIds));
+  return rows.map(({ profile, artist }) => ({ ...profile, artist }));
+}
+
+async function makeProfile(
+  { db, clients }: UserContext,
+  scope: CallScope,
+  userId: string,
+): Promise<Profile | undefined> {
+  const account = await clients.auth.getAccount({ userId }, onward(scope)).then(
+    (answer) => answer.account,
+    (error: unknown) => {
+      if (reasonOf(error) === "ACCOUNT_NOT_FOUND") return undefined;
+      throw error;
+    },
+  );
+  if (!account?.createdAt) return undefined;
+  const registration = { ...account, createdAt: timestampDate(account.createdAt) };
   return transaction(
     db,
     async (tx) => {
-      const { profile, events } = await storeProfile(tx, values);
+      const { profile, events } = await storeProfile(tx, registration);
       await emit(tx, events);
       return profile;
     },
@@ -69,12 +152,33 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
 /** Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. */
 export async function storeProfile(
   tx: Tx,
-  values: Omit<Profile, "updatedAt">,
+  { userId, kind, email, firstName, lastName, locale, stageName, createdAt }: Registration,
 ): Promise<{ profile: Profile; events: OutboxEvent[] }> {
+  const values = { userId, kind: kindOf(kind), email, firstName, lastName, locale, createdAt };
   // Waits for another transaction that is making the same profile, and then makes none.
   const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
-  if (made) return { profile: made, events: [userCreated(made)] };
-  const profile = await findProfile(tx, values.userId);
+  if (made) {
+    const [artist] = made.kind === "artist" ? await tx.insert(artists).values({ userId, stageName }).returning() : [];
+    const profile = { ...made, artist: artist ?? null };
+    return { profile, events: [profileCreated(profile)] };
+  }
+  const [profile] = await findProfiles(tx, [userId]);
   if (!profile) throw new Error("the profile was neither made nor found");
   return { profile, events: [] };
+}
+
+/** The kind as the table has it. One that this version does not know is a fault: nothing can be said about such a person. */
+function kindOf(kind: AccountKind): Profile["kind"] {
+  switch (kind) {
+    case AccountKind.USER:
+      return "user";
+    case AccountKind.ARTIST:
+      return "artist";
+    default:
+      throw new Error("auth told of an account of an unknown kind");
+  }
+}
+
+function userNotFound() {
+  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user");
 }

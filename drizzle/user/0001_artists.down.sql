@@ -1,0 +1,3 @@
+DROP TABLE "artists";
+--> statement-breakpoint
+ALTER TABLE "profiles" DROP COLUMN "kind";

@@ -152,11 +152,13 @@ async function inDatabase<T>(
   }
 }
 
-/** Whether a statement in access's database waits for another transaction. */
+/** Whether somebody waits to lock the row of the first administrator. */
 function waitsForLock(system: TestSystem): Promise<boolean> {
   return inDatabase(system, async (sql) => {
     const waiting = await sql`
-      select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+      select 1 from pg_locks waiting join pg_locks held using (pid)
+      where not waiting.granted and held.relation = 'first_admin'::regclass
+        and held.database = (select oid from pg_database where datname = current_database())`;
     return waiting.length > 0;
   });
 }

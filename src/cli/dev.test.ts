@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
 import { ExitCode } from "../errors.ts";
 import {
@@ -154,19 +155,19 @@ describe("concierge dev", () => {
   });
 
   test("`admin bootstrap` makes the first administrator, says so again, and nobody else after that", async () => {
-    const demo = (await here("token", "--user-id")).stdout.trim();
+    const people = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+    const details = { email: "first@example.com", password: crypto.randomUUID() };
+    const { userId } = await people.registerUser(details);
+    const ended = { code: ExitCode.ok, signal: null, stdout: `${userId} is the first administrator\n`, stderr: "" };
     for (let round = 0; round < 2; round++) {
-      const { code, stdout, stderr } = await here("admin", "bootstrap", "--user-id", demo);
-      assert.deepEqual(
-        { code, stdout, stderr },
-        { code: 0, stdout: `${demo} is the first administrator\n`, stderr: "" },
-      );
+      assert.deepEqual(await here("admin", "bootstrap", "--user-id", userId), ended);
     }
-    const { stdout } = await here("call", `${ACCESS}/GetUserRoles`, JSON.stringify({ userId: demo }));
+    const { stdout } = await here("call", `${ACCESS}/GetUserRoles`, JSON.stringify({ userId }));
     assert.deepEqual(JSON.parse(stdout), { roles: ["admin", "user"] });
-    const nobody = await here("admin", "bootstrap", "--user-id", crypto.randomUUID());
-    assert.equal(nobody.code, ExitCode.failure);
-    assert.match(nobody.stderr, /^concierge: NotFound USER_NOT_FOUND: .+\n$/);
+    const second = await people.registerUser({ ...details, email: "second@example.com" });
+    const refused = await here("admin", "bootstrap", "--user-id", second.userId);
+    assert.equal(refused.code, ExitCode.failure);
+    assert.match(refused.stderr, /^concierge: FailedPrecondition ADMIN_EXISTS: .+\n$/);
   });
 
   test("`greet` calls greeter in all four patterns over each protocol, and is refused once its token has expired", async () => {

@@ -43,13 +43,14 @@ export async function getUsers(context: UserContext, scope: CallScope, userIds: 
     findProfiles(during(context.db, scope.signal), asked),
     context.clients.access.batchGetUserRoles({ userIds: asked }, onward(scope)),
   ]);
-  const complete = users.map(async ({ userId, roles }) => {
-    const profile =
-      found.find((candidate) => candidate.userId === userId) ?? (await makeProfile(context, scope, userId));
+  const rolesOf = new Map(users.map(({ userId, roles }) => [userId, roles]));
+  const complete = asked.map(async (userId) => {
+    const roles = rolesOf.get(userId);
+    if (!roles) return undefined;
+    const profile = found.find((each) => each.userId === userId) ?? (await makeProfile(context, scope, userId));
     return profile && { ...profile, roles };
   });
-  const existing = new Map((await Promise.all(complete)).flatMap((user) => (user ? [[user.userId, user]] : [])));
-  return asked.flatMap((userId) => existing.get(userId) ?? []);
+  return (await Promise.all(complete)).filter((user) => user !== undefined);
 }
 
 /** Any person by id. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
@@ -124,22 +125,11 @@ async function findProfiles(db: Pick<Db, "select">, userIds: string[]): Promise<
   return rows.map(({ profile, artist }) => ({ ...profile, artist }));
 }
 
-async function makeProfile(
-  { db, clients }: UserContext,
-  scope: CallScope,
-  userId: string,
-): Promise<Profile | undefined> {
-  const account = await clients.auth.getAccount({ userId }, onward(scope)).then(
-    (answer) => answer.account,
-    (error: unknown) => {
-      if (reasonOf(error) === "ACCOUNT_NOT_FOUND") return undefined;
-      throw error;
-    },
-  );
-  if (!account?.createdAt) return undefined;
-  const registration = { ...account, createdAt: timestampDate(account.createdAt) };
+async function makeProfile(context: UserContext, scope: CallScope, userId: string): Promise<Profile | undefined> {
+  const registration = await askForRegistration(context, scope, userId);
+  if (!registration) return undefined;
   return transaction(
-    db,
+    context.db,
     async (tx) => {
       const { profile, events } = await storeProfile(tx, registration);
       await emit(tx, events);
@@ -147,6 +137,21 @@ async function makeProfile(
     },
     { signal: scope.signal },
   );
+}
+
+async function askForRegistration(
+  { clients }: UserContext,
+  scope: CallScope,
+  userId: string,
+): Promise<Registration | undefined> {
+  try {
+    const { account } = await clients.auth.getAccount({ userId }, onward(scope));
+    if (!account?.createdAt) throw new Error("auth answered without an account");
+    return { ...account, createdAt: timestampDate(account.createdAt) };
+  } catch (error) {
+    if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
+    return undefined;
+  }
 }
 
 /** Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. */

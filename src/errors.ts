@@ -15,6 +15,7 @@ export const ERROR_DOMAIN = "concierge";
 export type Reason =
   // the request itself
   | "INVALID_REQUEST"
+  | "INVALID_FIELD_MASK"
   | "MALFORMED_MESSAGE"
   | "MESSAGE_TOO_LARGE"
   | "DEADLINE_EXCEEDED"
@@ -57,8 +58,13 @@ export type Reason =
   | "ROLE_NOT_FOUND"
   | "ROLE_EXISTS"
   | "ROLE_BUILT_IN"
+  | "ADMIN_EXISTS"
+  | "NOT_BOOTSTRAPPED"
+  | "LAST_ADMIN"
   // user
   | "USER_NOT_FOUND"
+  | "ARTIST_NOT_FOUND"
+  | "NOT_AN_ARTIST"
   // notification
   | "NOTIFICATION_NOT_FOUND"
   | "INVALID_PAGE_TOKEN"

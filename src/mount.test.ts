@@ -164,8 +164,8 @@ describe("services that start alone", () => {
       clock: systemClock,
       print: (line) => void lines.push(line),
     });
-    assert.equal(lines.length, 9);
-    for (const line of lines) assert.match(line, /^ \d\. .* ok /);
+    assert.equal(lines.length, 12);
+    for (const line of lines) assert.match(line, /^[ 1]\d\. .* ok /);
   }
 
   test("S-CFG-06 a service that lacks a key to call a peer, or to be called, opens no port", async () => {

@@ -1,4 +1,4 @@
-/** `concierge call`: calls an internal method, signed, and prints the answer as JSON. */
+/** `concierge call`: calls an internal method, signed, and prints the answer as JSON. Commands that are one call do it this way, too. */
 
 import { join } from "node:path";
 import { type DescMessage, fromJson, type JsonValue, type Message, toJson } from "@bufbuild/protobuf";
@@ -28,6 +28,11 @@ export interface CallSettings {
 type UnaryCall = (request: Message, options: CallOptions) => Promise<Message>;
 
 export async function call(host: Host, name: string, message: string, settings: CallSettings): Promise<void> {
+  host.print(`${JSON.stringify(await answerTo(host, name, message, settings), null, 2)}\n`);
+}
+
+/** Calls "package.Service/Method" with a message in JSON. Throws a StartupError with what the server said, if it refused. */
+export async function answerTo(host: Host, name: string, message: string, settings: CallSettings): Promise<JsonValue> {
   const { method, callee } = findMethod(name);
   const request = parseMessage(method.input, message);
   const key = await keyFor(
@@ -42,7 +47,7 @@ export async function call(host: Host, name: string, message: string, settings: 
   using connection = connectService({ baseUrl: url, ca, key, clock: systemClock });
   const client = connection.client(method.parent) as unknown as Record<string, UnaryCall>;
   const answer = await answerOf(url, client[method.localName]!(request, { signal: host.stop }));
-  host.print(`${JSON.stringify(toJson(method.output, answer), null, 2)}\n`);
+  return toJson(method.output, answer);
 }
 
 /** Whose feed it asks about. */

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
 import { ExitCode } from "../errors.ts";
 import {
@@ -151,6 +152,22 @@ describe("concierge dev", () => {
     assert.match(refused.stderr, /^concierge: NotFound ROLE_NOT_FOUND: .+\n$/);
     const invalid = await here("call", `${ACCESS}/AssignRole`, "{}");
     assert.match(invalid.stderr, /^concierge: InvalidArgument INVALID_REQUEST: .*user_id/);
+  });
+
+  test("`admin bootstrap` makes the first administrator, says so again, and nobody else after that", async () => {
+    const people = createClient(AuthService, createConnectTransport({ baseUrl: publicUrl, httpVersion: "1.1" }));
+    const details = { email: "first@example.com", password: crypto.randomUUID() };
+    const { userId } = await people.registerUser(details);
+    const ended = { code: ExitCode.ok, signal: null, stdout: `${userId} is the first administrator\n`, stderr: "" };
+    for (let round = 0; round < 2; round++) {
+      assert.deepEqual(await here("admin", "bootstrap", "--user-id", userId), ended);
+    }
+    const { stdout } = await here("call", `${ACCESS}/GetUserRoles`, JSON.stringify({ userId }));
+    assert.deepEqual(JSON.parse(stdout), { roles: ["admin", "user"] });
+    const second = await people.registerUser({ ...details, email: "second@example.com" });
+    const refused = await here("admin", "bootstrap", "--user-id", second.userId);
+    assert.equal(refused.code, ExitCode.failure);
+    assert.match(refused.stderr, /^concierge: FailedPrecondition ADMIN_EXISTS: .+\n$/);
   });
 
   test("`greet` calls greeter in all four patterns over each protocol, and is refused once its token has expired", async () => {

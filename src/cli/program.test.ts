@@ -18,6 +18,7 @@ const COMMANDS = [
   "certs",
   "token",
   "call",
+  "admin",
   "events",
   "config",
 ];

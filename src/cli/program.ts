@@ -28,6 +28,7 @@ export function createProgram(host: Host): Command {
   addMigrating(program, host);
   addKeys(program, host);
   addCalling(program, host);
+  addAdmin(program, host);
   addEvents(program, host);
   addConfig(program, host);
   return program;
@@ -145,6 +146,21 @@ function addCalling(program: Command, host: Host): void {
     .addOption(caOption())
     .addOption(folderOption())
     .action(async (settings) => (await import("./greet.ts")).greet(host, settings));
+}
+
+/** Who administers the installation. */
+function addAdmin(program: Command, host: Host): void {
+  const admin = program.command("admin").description("say who administers the installation");
+  admin
+    .command("bootstrap")
+    .description("make an account the first administrator, once in the life of an installation")
+    .requiredOption("--user-id <uuid>", "the account")
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./admin.ts")).bootstrapAdmin(host, settings));
 }
 
 /** What services publish. */

@@ -49,6 +49,7 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
     inbox: people.client(NotificationService, "notification", session.accessToken),
   };
   await settleIn(journey);
+  await meetArtist(journey, people, random);
   await beNotified(journey);
   await leave(journey);
 }
@@ -96,6 +97,28 @@ async function settleIn({ step, users, inbox, session, deviceToken }: Journey): 
   await step("register my device", async () => {
     const { deviceId } = await inbox.registerDevice({ token: deviceToken, platform: Platform.ANDROID });
     return { result: `device ${deviceId}` };
+  });
+}
+
+async function meetArtist({ step, auth, users }: Journey, people: PublicClients, random: string): Promise<void> {
+  const stageName = `Night Owls ${random}`;
+  const login = { email: `artist-${random}@example.com`, password: `another long password ${random}` };
+  const { userId } = await step("register an artist", async () => {
+    const answer = await auth.registerArtist({ ...login, stageName });
+    return { ...answer, result: `artist ${answer.userId}` };
+  });
+  await step("read the artist", async () => {
+    const { artist } = await users.getArtist({ userId });
+    expect(artist?.stageName === stageName, "the artist has another stage name");
+    return { result: artist.stageName };
+  });
+  await step("update the artist", async () => {
+    const { accessToken } = await auth.login(login);
+    const change = { genres: ["jazz"], updateMask: { paths: ["genres"] } };
+    await people.client(UserService, "user", accessToken).updateArtist(change);
+    const { artist } = await users.getArtist({ userId });
+    expect(artist?.genres.join() === "jazz", "others do not see the new genres");
+    return { result: `${artist.stageName} plays ${artist.genres.join(", ")}` };
   });
 }
 

@@ -99,9 +99,13 @@ describe("a contract that would leave a method open", () => {
 /** Every method of every service: the listener that serves it, and who may call it. */
 const TABLE = `
 concierge.access.v1.AccessInternalService/AssignRole           internal  backends operators
+concierge.access.v1.AccessInternalService/BatchGetUserRoles    internal  user backends operators
+concierge.access.v1.AccessInternalService/BootstrapAdmin       internal  operators
 concierge.access.v1.AccessInternalService/CreateRole           internal  backends operators
-concierge.access.v1.AccessInternalService/GetUserRoles         internal  user backends operators
+concierge.access.v1.AccessInternalService/GetUserRoles         internal  backends operators
+concierge.access.v1.AccessInternalService/GrantAdmin           internal  operators
 concierge.access.v1.AccessInternalService/ListRoles            internal  backends operators
+concierge.access.v1.AccessInternalService/RevokeAdmin          internal  operators
 concierge.access.v1.AccessInternalService/UnassignRole         internal  backends operators
 concierge.access.v1.AccessService/GetMyRoles                   public    a person with a live session
 concierge.auth.v1.AuthInternalService/CheckSession             internal  access greeter notification user backends operators
@@ -134,9 +138,14 @@ concierge.notification.v1.NotificationService/ExportMyData     public    a perso
 concierge.notification.v1.NotificationService/ListMyNotifications public    a person with a live session
 concierge.notification.v1.NotificationService/MarkReceived     public    a person with a live session
 concierge.notification.v1.NotificationService/RegisterDevice   public    a person with a live session
+concierge.user.v1.UserInternalService/BatchGetUsers            internal  backends operators
 concierge.user.v1.UserInternalService/GetUser                  internal  backends operators
 concierge.user.v1.UserService/ExportMyData                     public    a person with a live session
+concierge.user.v1.UserService/GetArtist                        public    a person with a live session
 concierge.user.v1.UserService/GetMe                            public    a person with a live session, until its token expires
+concierge.user.v1.UserService/GetUser                          public    a person with a live session
+concierge.user.v1.UserService/UpdateArtist                     public    a person with a live session
+concierge.user.v1.UserService/UpdateUser                       public    a person with a live session
 `;
 
 test("who may call what, for every method of every service", () => {

@@ -236,7 +236,7 @@ describe("hops with databases", () => {
     assert.deepEqual({ code, message, reason }, PASSED);
     assert.ok(tookMs >= DEADLINE_MS - TIMER_MS && tookMs < DEADLINE_MS + LATE_MS, `${tookMs} ms`);
     assert.ok(goneMs < DEADLINE_MS + LATE_MS, `the query was gone after ${goneMs} ms`);
-    const ended = ["GetUser", "GetUserRoles", "GetAccount"];
+    const ended = ["GetUser", "BatchGetUserRoles", "GetAccount"];
     const lines = await until("every hop's log line", () => {
       const found = system.logLines.filter(({ procedure }) => ended.includes(String(procedure).split("/")[2]!));
       return found.length === 3 && found;

@@ -44,8 +44,8 @@ describe("a system that is watched", () => {
     await assert.rejects(asked, { code: Code.NotFound });
     const chain = [
       "server concierge.user.v1.UserInternalService/GetUser",
-      "client concierge.access.v1.AccessInternalService/GetUserRoles",
-      "server concierge.access.v1.AccessInternalService/GetUserRoles",
+      "client concierge.access.v1.AccessInternalService/BatchGetUserRoles",
+      "server concierge.access.v1.AccessInternalService/BatchGetUserRoles",
       "client concierge.auth.v1.AuthInternalService/GetAccount",
       "server concierge.auth.v1.AuthInternalService/GetAccount",
     ];
@@ -64,9 +64,9 @@ describe("a system that is watched", () => {
     assert.equal(root.attributes["concierge.caller.kind"], "backend");
     const lines = system.logLines.filter(({ traceId }) => traceId === TRACE_ID);
     assert.deepEqual(lines.map(({ procedure }) => String(procedure).split("/")[2]).sort(), [
+      "BatchGetUserRoles",
       "GetAccount",
       "GetUser",
-      "GetUserRoles",
     ]);
   });
 

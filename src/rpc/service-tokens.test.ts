@@ -23,7 +23,7 @@ import { createServiceKey } from "../token/key-making.ts";
 import { messageDigest, SERVICE_TOKEN_HEADER } from "../token/service-token.ts";
 
 const { getAccount } = AuthInternalService.method;
-const { createRole, assignRole, getUserRoles } = AccessInternalService.method;
+const { createRole, assignRole, batchGetUserRoles } = AccessInternalService.method;
 const { createNotification, listUnprocessed, markProcessed } = NotificationInternalService.method;
 
 const DATABASES = ["auth", "access", "user", "notification"];
@@ -194,7 +194,7 @@ describe("service tokens over the wire", () => {
 
   test("S-HMAC-08 a token for one callee is refused by another", async () => {
     for (const wire of allWires) {
-      const call = { method: getUserRoles, message: { userId } };
+      const call = { method: batchGetUserRoles, message: { userIds: [userId] } };
       for (const forgery of [{ key: system.keyOf("user", "auth") }, { claims: { aud: "auth" } }]) {
         const answer = await callSigned(system, wire, { ...call, caller: "user", forgery });
         assertUnauthenticated(answer, wire, wireName(wire));

@@ -30,6 +30,15 @@ export interface FuzzRequest extends HttpRequest {
 }
 
 const UUID = "01a2004c-fce2-767b-8621-7bf85eb0036e";
+/** What fields of these names take, where it is no text of any kind. */
+const TEXTS: Record<string, string> = {
+  email: "ann@example.com",
+  locale: "en-GB",
+  idempotency_key: UUID,
+  links: "https://example.com/",
+  // Of a field mask, whose JSON holds nothing but names.
+  paths: "field",
+};
 const DEADLINE: Record<Wire["protocol"], HeaderLine> = {
   connect: ["connect-timeout-ms", "1000"],
   grpc: ["grpc-timeout", "1S"],
@@ -143,7 +152,5 @@ function scalar(type: ScalarType, name: string) {
 }
 
 function text(name: string): string {
-  if (name === "email") return "ann@example.com";
-  if (name === "locale") return "en-GB";
-  return /_ids?$/.test(name) ? UUID : "Ann Żółć 👋";
+  return TEXTS[name] ?? (/_ids?$/.test(name) ? UUID : "Ann Żółć 👋");
 }

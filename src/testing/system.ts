@@ -68,8 +68,14 @@ export interface TestSystem extends AsyncDisposable {
   asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
   /** The key of a pair. */
   keyOf(caller: string, callee: string): ServiceKey;
-  /** Registers somebody and logs in. */
-  newUser(details?: { email?: string; password?: string; firstName?: string; lastName?: string }): Promise<TestUser>;
+  /** Registers somebody and logs in: an artist, if there is a stage name. */
+  newUser(details?: {
+    email?: string;
+    password?: string;
+    firstName?: string;
+    lastName?: string;
+    stageName?: string;
+  }): Promise<TestUser>;
   /** What the push stand-in accepted. */
   pushes(): Promise<LedgerEntry[]>;
   /**
@@ -259,13 +265,14 @@ function userTransport(baseUrl: string, accessToken?: string): Transport {
 
 async function newUser(
   auth: Client<typeof AuthService>,
-  { email, password, firstName = "Ann", lastName = "Lee" }: Parameters<TestSystem["newUser"]>[0] = {},
+  { email, password, firstName = "Ann", lastName = "Lee", stageName }: Parameters<TestSystem["newUser"]>[0] = {},
 ): Promise<TestUser> {
   const chosen = {
     email: email ?? `${crypto.randomUUID()}@example.com`,
     password: password ?? `pass-${crypto.randomUUID()}`,
   };
-  await auth.registerUser({ ...chosen, firstName, lastName });
+  const details = { ...chosen, firstName, lastName };
+  await (stageName === undefined ? auth.registerUser(details) : auth.registerArtist({ ...details, stageName }));
   const { userId, sessionId, accessToken, refreshToken } = await auth.login(chosen);
   return { ...chosen, userId, sessionId, accessToken, refreshToken };
 }

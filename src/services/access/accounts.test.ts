@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
+import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { connectService } from "../../client/service-client.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
@@ -24,6 +24,22 @@ describe("accounts", () => {
     await until("the account", () => isKnown(system, userId));
   });
 
+  test("an artist has the roles artist and user, by the event of the registration or by asking before it", async () => {
+    const artist = await system.newUser({ stageName: "The Engines" });
+    const { userId: user } = await system.newUser();
+    const client = system.asService(AccessInternalService, "user", "access");
+    const mine = async () => (await system.asUser(AccessService, artist.accessToken).getMyRoles({})).roles;
+    const all = async () => {
+      const { users } = await client.batchGetUserRoles({ userIds: [artist.userId, user, crypto.randomUUID()] });
+      return Object.fromEntries(users.map(({ userId, roles }) => [userId, roles]));
+    };
+    const expected = { [artist.userId]: ["artist", "user"], [user]: ["user"] };
+
+    assert.deepEqual([await mine(), await all()], [["artist", "user"], expected]);
+    await until("the accounts", async () => (await isKnown(system, artist.userId)) && isKnown(system, user));
+    assert.deepEqual([await mine(), await all()], [["artist", "user"], expected]);
+  });
+
   test("asking for somebody who does not exist remembers nobody", async () => {
     const userId = crypto.randomUUID();
     const client = system.asService(AccessInternalService, "operator", "access");
@@ -44,7 +60,7 @@ describe("accounts", () => {
     await accessAlone.server.ready;
     // both clocks stand still since their own start; tokens between the two need one hour
     await authAlone.advance(accessAlone.clock.now() - authAlone.clock.now());
-    const { userId } = await authAlone.newUser();
+    const { userId } = await authAlone.newUser({ stageName: "The Engines" });
     await until("the account", () => isKnown(accessAlone, userId));
     using connection = connectService({
       baseUrl: accessAlone.internalUrl,
@@ -56,7 +72,7 @@ describe("accounts", () => {
     edge.cut();
     await client.createRole({ name: "support" });
     await client.assignRole({ userId, role: "support" });
-    assert.deepEqual((await client.getUserRoles({ userId })).roles, ["support", "user"]);
+    assert.deepEqual((await client.getUserRoles({ userId })).roles, ["artist", "support", "user"]);
     const { userId: unheardOf } = await authAlone.newUser();
     const unavailable = (error: unknown) => reasonOf(error) === "DEPENDENCY_UNAVAILABLE";
     await assert.rejects(client.getUserRoles({ userId: unheardOf }), unavailable);

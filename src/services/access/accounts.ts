@@ -1,17 +1,55 @@
 /**
- * Accounts: which ones there are is auth's to say. access remembers those that it has heard of in auth's feed, and asks auth only
- * for the others; so a known person's roles are told while auth is away. A deleted one is remembered, as one that is not there.
+ * Accounts: which ones there are, and of what kind, is auth's to say. access remembers those that it has heard of in auth's feed, and
+ * asks auth only for the others; so a known person's roles are told while auth is away. A deleted one is remembered, as one that
+ * is not there.
  */
-import { eq, sql } from "drizzle-orm";
-import { type Db, during, type Tx } from "../../db/database.ts";
+import { eq, inArray, sql } from "drizzle-orm";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
+import { during, type Tx } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
 import { knownAccounts } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
+/** What sort of person an account belongs to. */
+export type Kind = (typeof knownAccounts.$inferSelect)["kind"];
+
+/** An account, its id as the database writes it. */
+export interface KnownAccount {
+  userId: string;
+  kind: Kind;
+}
+
 /** Remembers an account that auth has told of. */
-export async function rememberAccount(tx: Tx, userId: string): Promise<void> {
-  await tx.insert(knownAccounts).values({ userId }).onConflictDoNothing();
+export async function rememberAccount(tx: Tx, { userId, kind }: { userId: string; kind: AccountKind }): Promise<void> {
+  await tx
+    .insert(knownAccounts)
+    .values({ userId, kind: kindOf(kind) })
+    .onConflictDoNothing();
+}
+
+/** The kinds of those of these accounts that exist; ids in lower case. UNAVAILABLE / DEPENDENCY_UNAVAILABLE for one not heard of. */
+export async function kindsOfAccounts(
+  { db, clients }: AccessContext,
+  scope: CallScope,
+  userIds: string[],
+): Promise<Map<string, Kind>> {
+  const known = await during(db, scope.signal)
+    .select()
+    .from(knownAccounts)
+    .where(inArray(knownAccounts.userId, userIds));
+  const kinds = new Map(known.flatMap(({ userId, kind, deletedAt }) => (deletedAt ? [] : [[userId, kind] as const])));
+  const heardOf = new Set(known.map(({ userId }) => userId));
+  const ask = async (userId: string) => {
+    try {
+      const { account } = await clients.auth.getAccount({ userId }, onward(scope));
+      kinds.set(userId, kindOf(account?.kind));
+    } catch (error) {
+      if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
+    }
+  };
+  await Promise.all(userIds.filter((userId) => !heardOf.has(userId)).map(ask));
+  return kinds;
 }
 
 /** Remembers that an account is deleted. Who comes to lockAccount() later finds it gone; who was there first is waited for. */
@@ -19,13 +57,13 @@ export async function markDeleted(tx: Tx, userId: string): Promise<void> {
   const deletedAt = sql`concierge_now()`;
   await tx
     .insert(knownAccounts)
-    .values({ userId, deletedAt })
+    .values({ userId, kind: "user", deletedAt })
     .onConflictDoUpdate({ target: knownAccounts.userId, set: { deletedAt } });
 }
 
-/** Keeps an account that exists from being deleted until the transaction ends. NOT_FOUND / USER_NOT_FOUND if it was. */
-export async function lockAccount(tx: Tx, userId: string): Promise<void> {
-  await rememberAccount(tx, userId);
+/** Keeps an account from being deleted until the transaction ends. NOT_FOUND / USER_NOT_FOUND if it was. */
+export async function lockAccount(tx: Tx, { userId, kind }: KnownAccount): Promise<void> {
+  await tx.insert(knownAccounts).values({ userId, kind }).onConflictDoNothing();
   const [account] = await tx
     .select({ deletedAt: knownAccounts.deletedAt })
     .from(knownAccounts)
@@ -34,24 +72,26 @@ export async function lockAccount(tx: Tx, userId: string): Promise<void> {
   if (account?.deletedAt) throw userNotFound();
 }
 
-/** Resolves if the account exists. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE for one not heard of. */
-export async function requireAccount({ db, clients }: AccessContext, scope: CallScope, userId: string): Promise<void> {
-  const known = await findKnown(during(db, scope.signal), userId);
-  if (known?.deletedAt) throw userNotFound();
-  if (known) return;
-  try {
-    await clients.auth.getAccount({ userId }, onward(scope));
-  } catch (error) {
-    if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
-    throw userNotFound(error);
+/** The account, if it exists. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE for one not heard of. */
+export async function requireAccount(context: AccessContext, scope: CallScope, userId: string): Promise<KnownAccount> {
+  const [account] = await kindsOfAccounts(context, scope, [userId.toLowerCase()]);
+  if (!account) throw userNotFound();
+  return { userId: account[0], kind: account[1] };
+}
+
+/** The refusal of an id that belongs to nobody. */
+export function userNotFound() {
+  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user");
+}
+
+/** The kind as the table has it. One that this version does not know is a fault: its roles are not known either. */
+function kindOf(kind: AccountKind | undefined): Kind {
+  switch (kind) {
+    case AccountKind.USER:
+      return "user";
+    case AccountKind.ARTIST:
+      return "artist";
+    default:
+      throw new Error("auth told of an account of an unknown kind");
   }
-}
-
-async function findKnown(db: Db, userId: string): Promise<typeof knownAccounts.$inferSelect | undefined> {
-  const [known] = await db.select().from(knownAccounts).where(eq(knownAccounts.userId, userId));
-  return known;
-}
-
-function userNotFound(cause?: unknown) {
-  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause });
 }

@@ -31,7 +31,7 @@ describe("assignments", () => {
     const { userId, accessToken } = await system.newUser();
 
     assert.deepEqual((await system.asUser(AccessService, accessToken).getMyRoles({})).roles, ["user"]);
-    for (const caller of ["user", "backend", "operator"]) {
+    for (const caller of ["backend", "operator"]) {
       const { roles } = await system.asService(AccessInternalService, caller, "access").getUserRoles({ userId });
       assert.deepEqual(roles, ["user"]);
     }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asc, sql } from "drizzle-orm";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { openDatabase, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import { feedOutbox } from "../../feed/schema.ts";
@@ -30,7 +31,7 @@ async function openAccess() {
     context,
     assign: (userId: string) =>
       assignRole(context, { ...scope, timeoutMs: () => undefined }, { userId, role: "support" }),
-    register: (userId: string) => transaction(db, (tx) => rememberAccount(tx, userId)),
+    register: (userId: string) => transaction(db, (tx) => rememberAccount(tx, { userId, kind: AccountKind.USER })),
     remove: (userId: string) => transaction(db, async (tx) => emit(tx, await removeAccount(tx, userId))),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
@@ -65,7 +66,7 @@ test("a deletion waits for a role that is being given, and takes it", async () =
   const locked = Promise.withResolvers<void>();
   const given = Promise.withResolvers<void>();
   const giving = transaction(db, async (tx) => {
-    await lockAccount(tx, userId);
+    await lockAccount(tx, { userId, kind: "user" });
     await tx.insert(roleAssignments).values({ userId, role: "support", assignedBy: "ann" });
     locked.resolve();
     await given.promise;

@@ -8,7 +8,7 @@ export const followers: Follower[] = [
   {
     source: "auth",
     effects: [
-      on(AccountRegisteredSchema, (tx, { userId }) => rememberAccount(tx, userId)),
+      on(AccountRegisteredSchema, rememberAccount),
       on(AccountDeletedSchema, (tx, { userId }) => removeAccount(tx, userId)),
     ],
   },

@@ -3,7 +3,8 @@ import { AccessInternalService, AccessService } from "../../../gen/concierge/acc
 import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
-import { assignRole, rolesOfAccount, rolesOfUser, unassignRole } from "./assignments.ts";
+import { bootstrapAdmin, grantAdmin, revokeAdmin } from "./admins.ts";
+import { assignRole, rolesOfUser, rolesOfUsers, unassignRole } from "./assignments.ts";
 import { createRole, listRoles } from "./roles.ts";
 import type { AccessContext } from "./service.ts";
 
@@ -12,12 +13,15 @@ export function accessHandlers(access: AccessContext) {
   return [
     implement(AccessService, {
       async getMyRoles(_, context) {
-        return { roles: await rolesOfAccount(during(db, context.signal), userOf(context).userId) };
+        return { roles: await rolesOfUser(access, scopeOf(context), userOf(context).userId) };
       },
     }),
     implement(AccessInternalService, {
       async getUserRoles({ userId }, context) {
         return { roles: await rolesOfUser(access, scopeOf(context), userId) };
+      },
+      async batchGetUserRoles({ userIds }, context) {
+        return { users: await rolesOfUsers(access, scopeOf(context), userIds) };
       },
       async listRoles(_, { signal }) {
         return { roles: await listRoles(during(db, signal)) };
@@ -31,6 +35,18 @@ export function accessHandlers(access: AccessContext) {
       },
       async unassignRole(request, context) {
         await unassignRole(db, scopeOf(context), request);
+        return {};
+      },
+      async bootstrapAdmin({ userId }, context) {
+        await bootstrapAdmin(access, scopeOf(context), userId);
+        return {};
+      },
+      async grantAdmin({ userId }, context) {
+        await grantAdmin(access, scopeOf(context), userId);
+        return {};
+      },
+      async revokeAdmin({ userId }, context) {
+        await revokeAdmin(db, scopeOf(context), userId);
         return {};
       },
     }),

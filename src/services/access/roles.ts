@@ -7,6 +7,7 @@ import { type Db, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import type { Kind } from "./accounts.ts";
 import { roleCreated } from "./events.ts";
 import { roles } from "./schema.ts";
 
@@ -17,12 +18,16 @@ export interface Role {
 }
 
 /** The role that comes with every account. */
-export const ACCOUNT_ROLE = "user";
+const ACCOUNT_ROLE = "user";
+/** The role that comes with an artist's account. */
+const ARTIST_ROLE = "artist";
+/** The only built-in role that is given: see admins.ts. */
+export const ADMIN_ROLE = "admin";
 
 /** By name. What they mean is decided elsewhere, so nobody who may assign roles can give or take these. */
 const BUILT_IN_ROLES: readonly Role[] = [
-  { name: "admin", description: "Administers the installation", builtIn: true },
-  { name: "artist", description: "Has an artist's profile", builtIn: true },
+  { name: ADMIN_ROLE, description: "Administers the installation", builtIn: true },
+  { name: ARTIST_ROLE, description: "Has an artist's profile", builtIn: true },
   { name: ACCOUNT_ROLE, description: "Has an account", builtIn: true },
 ];
 
@@ -58,6 +63,16 @@ export async function createRole(
 export async function isMadeRole(db: Db, name: string): Promise<boolean> {
   const [made] = await db.select({ name: roles.name }).from(roles).where(eq(roles.name, name));
   return made !== undefined;
+}
+
+/** The roles that come with an account of this kind. */
+export function rolesOfKind(kind: Kind): string[] {
+  switch (kind) {
+    case "user":
+      return [ACCOUNT_ROLE];
+    case "artist":
+      return [ACCOUNT_ROLE, ARTIST_ROLE];
+  }
 }
 
 /** True for the roles that CreateRole, AssignRole and UnassignRole leave alone. */

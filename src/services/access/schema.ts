@@ -1,5 +1,6 @@
 /** Tables of access. Built-in roles are not rows: they are constants in roles.ts. */
-import { pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { sql } from "drizzle-orm";
+import { boolean, check, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { now, time } from "../../db/columns.ts";
 
 /** Roles that an installation made for itself. */
@@ -9,12 +10,12 @@ export const roles = pgTable("roles", {
   createdAt: time("created_at").notNull().default(now),
 });
 
-/** Who was given which role. What comes with every account is not here. */
+/** Who was given which role. What comes with an account is not here. */
 export const roleAssignments = pgTable(
   "role_assignments",
   {
     userId: uuid("user_id").notNull(),
-    /** No foreign key: built-in roles are constants, and not everything that gives them will be AssignRole. */
+    /** No foreign key: built-in roles are constants, and admin is given, too. */
     role: text("role").notNull(),
     /** Name of the backend or operator that gave it. */
     assignedBy: text("assigned_by").notNull(),
@@ -26,7 +27,21 @@ export const roleAssignments = pgTable(
 /** Accounts that access has heard of in auth's feed; one that is not here may still be there. */
 export const knownAccounts = pgTable("known_accounts", {
   userId: uuid("user_id").primaryKey(),
+  /** It never changes. */
+  kind: text("kind", { enum: ["user", "artist"] }).notNull(),
   since: time("since").notNull().default(now),
   /** Set for good: no event that comes late makes the account known again. */
   deletedAt: time("deleted_at"),
 });
+
+/** That the first administrator was made, and who it was: at most one row, for ever. Who takes admin from somebody locks it. */
+export const firstAdmin = pgTable(
+  "first_admin",
+  {
+    /** True: a second row would have the same key. */
+    only: boolean("only").primaryKey().default(true),
+    userId: uuid("user_id").notNull(),
+    madeAt: time("made_at").notNull().default(now),
+  },
+  (table) => [check("first_admin_only", sql`${table.only}`)],
+);

@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { asc } from "drizzle-orm";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { type Db, openDatabase, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import { feedOutbox } from "../../feed/schema.ts";
 import { testDatabase } from "../../testing/cluster.ts";
 import { deleteProfile, storeProfile } from "./profiles.ts";
-import { profiles } from "./schema.ts";
+import { artists, profiles } from "./schema.ts";
 
 async function openTestDatabase() {
   await using opened = new AsyncDisposableStack();
@@ -18,7 +19,14 @@ async function openTestDatabase() {
 }
 
 async function store(db: Db, userId: string): Promise<boolean> {
-  const person = { email: "ann@example.com", firstName: "Ann", lastName: "Lee", locale: "en" };
+  const person = {
+    email: "ann@example.com",
+    firstName: "Ann",
+    lastName: "Lee",
+    locale: "en",
+    kind: AccountKind.ARTIST,
+    stageName: "Ann",
+  };
   return transaction(db, async (tx) => {
     const { profile, events } = await storeProfile(tx, { userId, ...person, createdAt: new Date(0) });
     await emit(tx, events);
@@ -40,7 +48,9 @@ async function assertTombstone(db: Db, userId: string): Promise<void> {
   assert.deepEqual(others, []);
   const { createdAt: _, updatedAt: __, deletedAt, ...rest } = row!;
   assert.ok(deletedAt);
-  assert.deepEqual(rest, { userId, email: "", firstName: "", lastName: "", locale: "" });
+  const nothing = { kind: "user", email: "", firstName: "", lastName: "", locale: "" };
+  assert.deepEqual(rest, { userId, ...nothing });
+  assert.deepEqual(await db.select().from(artists), []);
 }
 
 test("a deleted profile keeps its id only, and is told of once, however often the event comes", async () => {
@@ -52,7 +62,7 @@ test("a deleted profile keeps its id only, and is told of once, however often th
   assert.equal(await store(db, userId), false);
   await remove(db, userId);
   await assertTombstone(db, userId);
-  assert.deepEqual(await told(db), ["UserCreated", "UserDeleted"]);
+  assert.deepEqual(await told(db), ["ArtistCreated", "UserDeleted"]);
 });
 
 test("a registration that comes after the deletion makes no profile", async () => {

@@ -9,14 +9,11 @@ export const followers: Follower[] = [
   {
     source: "auth",
     effects: [
-      on(
-        AccountRegisteredSchema,
-        async (tx, { userId, email, firstName, lastName, locale, createdAt: made }, event) => {
-          const createdAt = made ? timestampDate(made) : event.createdAt;
-          const { events } = await storeProfile(tx, { userId, email, firstName, lastName, locale, createdAt });
-          return events;
-        },
-      ),
+      on(AccountRegisteredSchema, async (tx, account, event) => {
+        const createdAt = account.createdAt ? timestampDate(account.createdAt) : event.createdAt;
+        const { events } = await storeProfile(tx, { ...account, createdAt });
+        return events;
+      }),
       on(AccountDeletedSchema, (tx, { userId }) => deleteProfile(tx, userId)),
     ],
   },

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { UserCreatedSchema } from "../../../gen/concierge/user/v1/user_events_pb.ts";
 import { UserInternalService, UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
@@ -42,6 +43,7 @@ describe("profiles", () => {
       firstName: "Zoë",
       lastName: "O'Neil",
       locale: "",
+      kind: AccountKind.USER,
       createdAt: account.createdAt,
     });
     assert.deepEqual(roles, ["user"]);
@@ -79,9 +81,55 @@ describe("profiles", () => {
     const { profiles, events } = await stored(system, userId);
     assert.equal(profiles, 1);
     assert.equal(events.length, 1);
-    const { $typeName: _, roles, ...profile } = answers[0]!.user!;
+    const { $typeName: _, roles, kind, ...profile } = answers[0]!.user!;
     const { $typeName, ...fact } = events[0]!;
     assert.deepEqual(fact, profile);
+  });
+
+  test("people see themselves by id, and nobody else", async () => {
+    const ann = await system.newUser();
+    const bob = await system.newUser();
+    const person = system.asUser(UserService, ann.accessToken);
+
+    const { user: me } = await person.getMe({});
+    for (const userId of [ann.userId, ann.userId.toUpperCase()]) {
+      assert.deepEqual((await person.getUser({ userId })).user, me);
+    }
+    for (const userId of [bob.userId, crypto.randomUUID()]) {
+      await assert.rejects(person.getUser({ userId }), because("USER_NOT_FOUND"));
+      await assert.rejects(person.getUser({ userId }), { code: Code.NotFound });
+    }
+  });
+
+  test("several people come in the order asked for, each once, and without those who do not exist", async () => {
+    const [ann, bob, eve] = await Promise.all([
+      system.newUser({ firstName: "Ann" }),
+      system.newUser({ firstName: "Bob", stageName: "The Bobs" }),
+      system.newUser({ firstName: "Eve" }),
+    ]);
+    const role = `r${crypto.randomUUID()}`;
+    const roles = system.asService(AccessInternalService, "operator", "access");
+    await roles.createRole({ name: role });
+    await roles.assignRole({ userId: eve.userId, role });
+
+    const userIds = [eve, ann, eve, bob].map(({ userId }) => userId);
+    userIds.splice(1, 0, crypto.randomUUID(), eve.userId.toUpperCase());
+    const { users } = await backend().batchGetUsers({ userIds });
+
+    assert.deepEqual(
+      users.map(({ firstName, roles, artist }) => ({ firstName, roles, stageName: artist?.stageName })),
+      [
+        { firstName: "Eve", roles: [role, "user"].sort(), stageName: undefined },
+        { firstName: "Ann", roles: ["user"], stageName: undefined },
+        { firstName: "Bob", roles: ["artist", "user"], stageName: "The Bobs" },
+      ],
+    );
+    for (const user of users) assert.deepEqual((await backend().getUser({ userId: user.userId })).user, user);
+    for (const bad of [[], Array.from({ length: 101 }, () => ann.userId), ["no uuid"]]) {
+      await assert.rejects(backend().batchGetUsers({ userIds: bad }), because("INVALID_REQUEST"));
+    }
+    const all = Array.from({ length: 100 }, () => crypto.randomUUID());
+    assert.deepEqual((await backend().batchGetUsers({ userIds: all })).users, []);
   });
 
   test("an unknown user is NOT_FOUND / USER_NOT_FOUND and leaves nothing behind", async () => {

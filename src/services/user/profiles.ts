@@ -4,71 +4,161 @@
  * one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong to access and are
  * asked for at every read.
  */
+import { isDeepStrictEqual } from "node:util";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { and, eq, isNull, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, sql } from "drizzle-orm";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
-import { type CallScope, onward } from "../../rpc/call.ts";
-import { userCreated, userDeleted } from "./events.ts";
-import { profiles } from "./schema.ts";
+import { type CallScope, onward, type Person } from "../../rpc/call.ts";
+import type { Artist } from "./artists.ts";
+import { profileCreated, userDeleted, userUpdated } from "./events.ts";
+import { artists, profiles } from "./schema.ts";
 import type { UserContext } from "./service.ts";
 
-export type Profile = typeof profiles.$inferSelect;
+/** A person, with what everybody may know of an artist; null for others. */
+export type Profile = typeof profiles.$inferSelect & { artist: Artist | null };
 
 /** A profile with the names of the person's roles, in alphabetical order. */
 export interface User extends Profile {
   roles: string[];
 }
 
+/** What auth tells of an account. */
+export interface Registration {
+  userId: string;
+  kind: AccountKind;
+  email: string;
+  firstName: string;
+  lastName: string;
+  locale: string;
+  stageName: string;
+  createdAt: Date;
+}
+
+/** Those of these people who exist, in the order asked for and each once. UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
+export async function getUsers(context: UserContext, scope: CallScope, userIds: string[]): Promise<User[]> {
+  const asked = [...new Set(userIds.map((userId) => userId.toLowerCase()))];
+  const [found, { users }] = await Promise.all([
+    findProfiles(during(context.db, scope.signal), asked),
+    context.clients.access.batchGetUserRoles({ userIds: asked }, onward(scope)),
+  ]);
+  const rolesOf = new Map(users.map(({ userId, roles }) => [userId, roles]));
+  const complete = asked.map(async (userId) => {
+    const roles = rolesOf.get(userId);
+    if (!roles) return undefined;
+    const profile = found.find((each) => each.userId === userId) ?? (await makeProfile(context, scope, userId));
+    return profile && { ...profile, roles };
+  });
+  return (await Promise.all(complete)).filter((user) => user !== undefined);
+}
+
 /** Any person by id. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
 export async function getUser(context: UserContext, scope: CallScope, userId: string): Promise<User> {
-  try {
-    const [found, { roles }] = await Promise.all([
-      findProfile(during(context.db, scope.signal), userId),
-      context.clients.access.getUserRoles({ userId }, onward(scope)),
-    ]);
-    return { ...(found ?? (await makeProfile(context, scope, userId))), roles };
-  } catch (error) {
-    const reason = reasonOf(error);
-    if (reason !== "ACCOUNT_NOT_FOUND" && reason !== "USER_NOT_FOUND") throw error;
-    throw userNotFound(error);
-  }
+  const [user] = await getUsers(context, scope, [userId]);
+  if (!user) throw userNotFound();
+  return user;
+}
+
+/** A person by id, as `person` may see them: nobody but themselves. NOT_FOUND / USER_NOT_FOUND. */
+export async function getVisibleUser(
+  context: UserContext,
+  scope: CallScope,
+  person: Person,
+  userId: string,
+): Promise<User> {
+  if (userId.toLowerCase() !== person.userId) throw userNotFound();
+  return getMe(context, scope, person);
 }
 
 /** The person who calls. UNAUTHENTICATED for one whose account was deleted a moment ago: the session has ended, too. */
-export async function getMe(context: UserContext, scope: CallScope, userId: string): Promise<User> {
-  try {
-    return await getUser(context, scope, userId);
-  } catch (error) {
-    if (reasonOf(error) !== "USER_NOT_FOUND") throw error;
-    throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated", { cause: error });
-  }
+export async function getMe(context: UserContext, scope: CallScope, { userId }: Person): Promise<User> {
+  const [user] = await getUsers(context, scope, [userId]);
+  if (!user) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  return user;
 }
 
-async function findProfile(db: Pick<Db, "select">, userId: string): Promise<Profile | undefined> {
-  const [profile] = await db
-    .select()
-    .from(profiles)
-    .where(and(eq(profiles.userId, userId), isNull(profiles.deletedAt)));
-  return profile;
+/** The JSON document of ExportMyData. */
+export async function exportProfile(context: UserContext, scope: CallScope, person: Person): Promise<string> {
+  const { roles, deletedAt: _, ...profile } = await getMe(context, scope, person);
+  return JSON.stringify({ profile, roles });
 }
 
-async function makeProfile({ db, clients }: UserContext, scope: CallScope, userId: string): Promise<Profile> {
-  const { account } = await clients.auth.getAccount({ userId }, onward(scope));
-  if (!account?.createdAt) throw new Error("auth answered without an account");
-  const { email, firstName, lastName, locale } = account;
-  const values = { userId, email, firstName, lastName, locale, createdAt: timestampDate(account.createdAt) };
-  return transaction(
-    db,
+/** Changes names and language of the person who calls; tells of it if anything is different then. */
+export async function updateMe(
+  context: UserContext,
+  scope: CallScope,
+  person: Person,
+  changes: Partial<Pick<Profile, "firstName" | "lastName" | "locale">>,
+): Promise<User> {
+  const user = await getMe(context, scope, person);
+  const isUser = eq(profiles.userId, person.userId);
+  const profile = await transaction(
+    context.db,
     async (tx) => {
-      const { profile, events } = await storeProfile(tx, values);
-      if (!profile) throw userNotFound();
+      const [before] = await tx.select().from(profiles).where(isUser).for("no key update");
+      if (!before || before.deletedAt) throw userNotFound();
+      const after = { ...before, ...changes };
+      if (isDeepStrictEqual(before, after)) return after;
+      await tx
+        .update(profiles)
+        .set({ ...changes, updatedAt: sql`concierge_now()` })
+        .where(isUser);
+      await emit(tx, [userUpdated(after)]);
+      return after;
+    },
+    { signal: scope.signal },
+  );
+  return { ...user, ...profile };
+}
+
+/** A person's profile, made from the account if it is not there; undefined if there is no account. */
+export async function findOrMakeProfile(
+  context: UserContext,
+  scope: CallScope,
+  userId: string,
+): Promise<Profile | undefined> {
+  const [found] = await findProfiles(during(context.db, scope.signal), [userId]);
+  return found ?? makeProfile(context, scope, userId);
+}
+
+async function findProfiles(db: Pick<Db, "select">, userIds: string[]): Promise<Profile[]> {
+  const rows = await db
+    .select({ profile: profiles, artist: artists })
+    .from(profiles)
+    .leftJoin(artists, eq(artists.userId, profiles.userId))
+    .where(and(inArray(profiles.userId, userIds), isNull(profiles.deletedAt)));
+  return rows.map(({ profile, artist }) => ({ ...profile, artist }));
+}
+
+async function makeProfile(context: UserContext, scope: CallScope, userId: string): Promise<Profile | undefined> {
+  const registration = await askForRegistration(context, scope, userId);
+  if (!registration) return undefined;
+  return transaction(
+    context.db,
+    async (tx) => {
+      const { profile, events } = await storeProfile(tx, registration);
       await emit(tx, events);
       return profile;
     },
     { signal: scope.signal },
   );
+}
+
+async function askForRegistration(
+  { clients }: UserContext,
+  scope: CallScope,
+  userId: string,
+): Promise<Registration | undefined> {
+  try {
+    const { account } = await clients.auth.getAccount({ userId }, onward(scope));
+    if (!account?.createdAt) throw new Error("auth answered without an account");
+    return { ...account, createdAt: timestampDate(account.createdAt) };
+  } catch (error) {
+    if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
+    return undefined;
+  }
 }
 
 /**
@@ -77,17 +167,23 @@ async function makeProfile({ db, clients }: UserContext, scope: CallScope, userI
  */
 export async function storeProfile(
   tx: Tx,
-  values: Omit<Profile, "updatedAt" | "deletedAt">,
+  { userId, kind, email, firstName, lastName, locale, stageName, createdAt }: Registration,
 ): Promise<{ profile: Profile | undefined; events: OutboxEvent[] }> {
+  const values = { userId, kind: kindOf(kind), email, firstName, lastName, locale, createdAt };
   // Waits for another transaction that is making the same profile, and then makes none.
   const [made] = await tx.insert(profiles).values(values).onConflictDoNothing().returning();
-  if (made) return { profile: made, events: [userCreated(made)] };
-  return { profile: await findProfile(tx, values.userId), events: [] };
+  if (made) {
+    const [artist] = made.kind === "artist" ? await tx.insert(artists).values({ userId, stageName }).returning() : [];
+    const profile = { ...made, artist: artist ?? null };
+    return { profile, events: [profileCreated(profile)] };
+  }
+  const [profile] = await findProfiles(tx, [userId]);
+  return { profile, events: [] };
 }
 
 /** Deletes the profile, or sees to it that it is never made; returns what tells of it, unless that has been told. */
 export async function deleteProfile(tx: Tx, userId: string): Promise<OutboxEvent[]> {
-  const nothing = { email: "", firstName: "", lastName: "", locale: "" };
+  const nothing = { kind: "user", email: "", firstName: "", lastName: "", locale: "" } as const;
   const now = sql`concierge_now()`;
   const [deleted] = await tx
     .insert(profiles)
@@ -98,15 +194,23 @@ export async function deleteProfile(tx: Tx, userId: string): Promise<OutboxEvent
       setWhere: isNull(profiles.deletedAt),
     })
     .returning({ userId: profiles.userId });
-  return deleted ? [userDeleted(deleted.userId)] : [];
+  if (!deleted) return [];
+  await tx.delete(artists).where(eq(artists.userId, deleted.userId));
+  return [userDeleted(deleted.userId)];
 }
 
-/** The JSON document of ExportMyData. */
-export async function exportProfile(context: UserContext, scope: CallScope, userId: string): Promise<string> {
-  const { roles, deletedAt: _, ...profile } = await getMe(context, scope, userId);
-  return JSON.stringify({ profile, roles });
+/** The kind as the table has it. One that this version does not know is a fault: nothing can be said about such a person. */
+function kindOf(kind: AccountKind): Profile["kind"] {
+  switch (kind) {
+    case AccountKind.USER:
+      return "user";
+    case AccountKind.ARTIST:
+      return "artist";
+    default:
+      throw new Error("auth told of an account of an unknown kind");
+  }
 }
 
-function userNotFound(cause?: unknown) {
-  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user", { cause });
+function userNotFound() {
+  return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user");
 }

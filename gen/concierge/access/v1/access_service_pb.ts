@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/access/v1/access_service.proto.
  */
 export const file_concierge_access_v1_access_service: GenFile = /*@__PURE__*/
-  fileDesc("Cihjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEhNjb25jaWVyZ2UuYWNjZXNzLnYxIhMKEUdldE15Um9sZXNSZXF1ZXN0IiMKEkdldE15Um9sZXNSZXNwb25zZRINCgVyb2xlcxgBIAMoCSIwChNHZXRVc2VyUm9sZXNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIiUKFEdldFVzZXJSb2xlc1Jlc3BvbnNlEg0KBXJvbGVzGAEgAygJIhIKEExpc3RSb2xlc1JlcXVlc3QiPQoRTGlzdFJvbGVzUmVzcG9uc2USKAoFcm9sZXMYASADKAsyGS5jb25jaWVyZ2UuYWNjZXNzLnYxLlJvbGUiOwoEUm9sZRIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCGJ1aWx0X2luGAMgASgIIl8KEUNyZWF0ZVJvbGVSZXF1ZXN0EisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AyI9ChJDcmVhdGVSb2xlUmVzcG9uc2USJwoEcm9sZRgBIAEoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZSJbChFBc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIUChJBc3NpZ25Sb2xlUmVzcG9uc2UiXQoTVW5hc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIWChRVbmFzc2lnblJvbGVSZXNwb25zZTJ5Cg1BY2Nlc3NTZXJ2aWNlEmgKCkdldE15Um9sZXMSJi5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldE15Um9sZXNSZXF1ZXN0GicuY29uY2llcmdlLmFjY2Vzcy52MS5HZXRNeVJvbGVzUmVzcG9uc2UiCZACAYq1GAISADLDBAoVQWNjZXNzSW50ZXJuYWxTZXJ2aWNlEngKDEdldFVzZXJSb2xlcxIoLmNvbmNpZXJnZS5hY2Nlc3MudjEuR2V0VXNlclJvbGVzUmVxdWVzdBopLmNvbmNpZXJnZS5hY2Nlc3MudjEuR2V0VXNlclJvbGVzUmVzcG9uc2UiE5ACAYq1GAwaCgoEdXNlchABGAESaQoJTGlzdFJvbGVzEiUuY29uY2llcmdlLmFjY2Vzcy52MS5MaXN0Um9sZXNSZXF1ZXN0GiYuY29uY2llcmdlLmFjY2Vzcy52MS5MaXN0Um9sZXNSZXNwb25zZSINkAIBirUYBhoEEAEYARJpCgpDcmVhdGVSb2xlEiYuY29uY2llcmdlLmFjY2Vzcy52MS5DcmVhdGVSb2xlUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ3JlYXRlUm9sZVJlc3BvbnNlIgqKtRgGGgQQARgBEmkKCkFzc2lnblJvbGUSJi5jb25jaWVyZ2UuYWNjZXNzLnYxLkFzc2lnblJvbGVSZXF1ZXN0GicuY29uY2llcmdlLmFjY2Vzcy52MS5Bc3NpZ25Sb2xlUmVzcG9uc2UiCoq1GAYaBBABGAESbwoMVW5hc3NpZ25Sb2xlEiguY29uY2llcmdlLmFjY2Vzcy52MS5VbmFzc2lnblJvbGVSZXF1ZXN0GikuY29uY2llcmdlLmFjY2Vzcy52MS5VbmFzc2lnblJvbGVSZXNwb25zZSIKirUYBhoEEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_options_v1_access]);
+  fileDesc("Cihjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEhNjb25jaWVyZ2UuYWNjZXNzLnYxIhMKEUdldE15Um9sZXNSZXF1ZXN0IiMKEkdldE15Um9sZXNSZXNwb25zZRINCgVyb2xlcxgBIAMoCSIwChNHZXRVc2VyUm9sZXNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIiUKFEdldFVzZXJSb2xlc1Jlc3BvbnNlEg0KBXJvbGVzGAEgAygJIj8KGEJhdGNoR2V0VXNlclJvbGVzUmVxdWVzdBIjCgh1c2VyX2lkcxgBIAMoCUIRukgOkgELCAEQZCIFcgOwAQEiSgoZQmF0Y2hHZXRVc2VyUm9sZXNSZXNwb25zZRItCgV1c2VycxgBIAMoCzIeLmNvbmNpZXJnZS5hY2Nlc3MudjEuVXNlclJvbGVzIisKCVVzZXJSb2xlcxIPCgd1c2VyX2lkGAEgASgJEg0KBXJvbGVzGAIgAygJIhIKEExpc3RSb2xlc1JlcXVlc3QiPQoRTGlzdFJvbGVzUmVzcG9uc2USKAoFcm9sZXMYASADKAsyGS5jb25jaWVyZ2UuYWNjZXNzLnYxLlJvbGUiOwoEUm9sZRIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCGJ1aWx0X2luGAMgASgIIl8KEUNyZWF0ZVJvbGVSZXF1ZXN0EisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AyI9ChJDcmVhdGVSb2xlUmVzcG9uc2USJwoEcm9sZRgBIAEoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZSJbChFBc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIUChJBc3NpZ25Sb2xlUmVzcG9uc2UiXQoTVW5hc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIWChRVbmFzc2lnblJvbGVSZXNwb25zZSIyChVCb290c3RyYXBBZG1pblJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWQm9vdHN0cmFwQWRtaW5SZXNwb25zZSIuChFHcmFudEFkbWluUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIUChJHcmFudEFkbWluUmVzcG9uc2UiLwoSUmV2b2tlQWRtaW5SZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhUKE1Jldm9rZUFkbWluUmVzcG9uc2UyeQoNQWNjZXNzU2VydmljZRJoCgpHZXRNeVJvbGVzEiYuY29uY2llcmdlLmFjY2Vzcy52MS5HZXRNeVJvbGVzUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuR2V0TXlSb2xlc1Jlc3BvbnNlIgmQAgGKtRgCEgAykQgKFUFjY2Vzc0ludGVybmFsU2VydmljZRJyCgxHZXRVc2VyUm9sZXMSKC5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldFVzZXJSb2xlc1JlcXVlc3QaKS5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldFVzZXJSb2xlc1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBEocBChFCYXRjaEdldFVzZXJSb2xlcxItLmNvbmNpZXJnZS5hY2Nlc3MudjEuQmF0Y2hHZXRVc2VyUm9sZXNSZXF1ZXN0Gi4uY29uY2llcmdlLmFjY2Vzcy52MS5CYXRjaEdldFVzZXJSb2xlc1Jlc3BvbnNlIhOQAgGKtRgMGgoKBHVzZXIQARgBEmkKCUxpc3RSb2xlcxIlLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVxdWVzdBomLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVzcG9uc2UiDZACAYq1GAYaBBABGAESaQoKQ3JlYXRlUm9sZRImLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ3JlYXRlUm9sZVJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkNyZWF0ZVJvbGVSZXNwb25zZSIKirUYBhoEEAEYARJpCgpBc3NpZ25Sb2xlEiYuY29uY2llcmdlLmFjY2Vzcy52MS5Bc3NpZ25Sb2xlUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuQXNzaWduUm9sZVJlc3BvbnNlIgqKtRgGGgQQARgBEm8KDFVuYXNzaWduUm9sZRIoLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVxdWVzdBopLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVzcG9uc2UiCoq1GAYaBBABGAEScwoOQm9vdHN0cmFwQWRtaW4SKi5jb25jaWVyZ2UuYWNjZXNzLnYxLkJvb3RzdHJhcEFkbWluUmVxdWVzdBorLmNvbmNpZXJnZS5hY2Nlc3MudjEuQm9vdHN0cmFwQWRtaW5SZXNwb25zZSIIirUYBBoCGAESZwoKR3JhbnRBZG1pbhImLmNvbmNpZXJnZS5hY2Nlc3MudjEuR3JhbnRBZG1pblJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkdyYW50QWRtaW5SZXNwb25zZSIIirUYBBoCGAESagoLUmV2b2tlQWRtaW4SJy5jb25jaWVyZ2UuYWNjZXNzLnYxLlJldm9rZUFkbWluUmVxdWVzdBooLmNvbmNpZXJnZS5hY2Nlc3MudjEuUmV2b2tlQWRtaW5SZXNwb25zZSIIirUYBBoCGAFiBnByb3RvMw", [file_buf_validate_validate, file_concierge_options_v1_access]);
 
 /**
  * Nothing: the caller is known from the access token.
@@ -95,6 +95,76 @@ export const GetUserRolesResponseSchema: GenMessage<GetUserRolesResponse> = /*@_
   messageDesc(file_concierge_access_v1_access_service, 3);
 
 /**
+ * Whose roles.
+ *
+ * @generated from message concierge.access.v1.BatchGetUserRolesRequest
+ */
+export type BatchGetUserRolesRequest = Message<"concierge.access.v1.BatchGetUserRolesRequest"> & {
+  /**
+   * UUIDs of accounts, 1 to 100.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message concierge.access.v1.BatchGetUserRolesRequest.
+ * Use `create(BatchGetUserRolesRequestSchema)` to create a new message.
+ */
+export const BatchGetUserRolesRequestSchema: GenMessage<BatchGetUserRolesRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 4);
+
+/**
+ * The roles of several users.
+ *
+ * @generated from message concierge.access.v1.BatchGetUserRolesResponse
+ */
+export type BatchGetUserRolesResponse = Message<"concierge.access.v1.BatchGetUserRolesResponse"> & {
+  /**
+   * One for each user that exists.
+   *
+   * @generated from field: repeated concierge.access.v1.UserRoles users = 1;
+   */
+  users: UserRoles[];
+};
+
+/**
+ * Describes the message concierge.access.v1.BatchGetUserRolesResponse.
+ * Use `create(BatchGetUserRolesResponseSchema)` to create a new message.
+ */
+export const BatchGetUserRolesResponseSchema: GenMessage<BatchGetUserRolesResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 5);
+
+/**
+ * A user with roles.
+ *
+ * @generated from message concierge.access.v1.UserRoles
+ */
+export type UserRoles = Message<"concierge.access.v1.UserRoles"> & {
+  /**
+   * UUID of the account, in lower case.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Names of roles in alphabetical order.
+   *
+   * @generated from field: repeated string roles = 2;
+   */
+  roles: string[];
+};
+
+/**
+ * Describes the message concierge.access.v1.UserRoles.
+ * Use `create(UserRolesSchema)` to create a new message.
+ */
+export const UserRolesSchema: GenMessage<UserRoles> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 6);
+
+/**
  * Nothing.
  *
  * @generated from message concierge.access.v1.ListRolesRequest
@@ -107,7 +177,7 @@ export type ListRolesRequest = Message<"concierge.access.v1.ListRolesRequest"> &
  * Use `create(ListRolesRequestSchema)` to create a new message.
  */
 export const ListRolesRequestSchema: GenMessage<ListRolesRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 4);
+  messageDesc(file_concierge_access_v1_access_service, 7);
 
 /**
  * Every role.
@@ -128,7 +198,7 @@ export type ListRolesResponse = Message<"concierge.access.v1.ListRolesResponse">
  * Use `create(ListRolesResponseSchema)` to create a new message.
  */
 export const ListRolesResponseSchema: GenMessage<ListRolesResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 5);
+  messageDesc(file_concierge_access_v1_access_service, 8);
 
 /**
  * One role.
@@ -163,7 +233,7 @@ export type Role = Message<"concierge.access.v1.Role"> & {
  * Use `create(RoleSchema)` to create a new message.
  */
 export const RoleSchema: GenMessage<Role> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 6);
+  messageDesc(file_concierge_access_v1_access_service, 9);
 
 /**
  * The role to make.
@@ -191,7 +261,7 @@ export type CreateRoleRequest = Message<"concierge.access.v1.CreateRoleRequest">
  * Use `create(CreateRoleRequestSchema)` to create a new message.
  */
 export const CreateRoleRequestSchema: GenMessage<CreateRoleRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 7);
+  messageDesc(file_concierge_access_v1_access_service, 10);
 
 /**
  * The role that was made.
@@ -212,7 +282,7 @@ export type CreateRoleResponse = Message<"concierge.access.v1.CreateRoleResponse
  * Use `create(CreateRoleResponseSchema)` to create a new message.
  */
 export const CreateRoleResponseSchema: GenMessage<CreateRoleResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 8);
+  messageDesc(file_concierge_access_v1_access_service, 11);
 
 /**
  * Which role to give to whom.
@@ -240,7 +310,7 @@ export type AssignRoleRequest = Message<"concierge.access.v1.AssignRoleRequest">
  * Use `create(AssignRoleRequestSchema)` to create a new message.
  */
 export const AssignRoleRequestSchema: GenMessage<AssignRoleRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 9);
+  messageDesc(file_concierge_access_v1_access_service, 12);
 
 /**
  * The user has the role.
@@ -255,7 +325,7 @@ export type AssignRoleResponse = Message<"concierge.access.v1.AssignRoleResponse
  * Use `create(AssignRoleResponseSchema)` to create a new message.
  */
 export const AssignRoleResponseSchema: GenMessage<AssignRoleResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 10);
+  messageDesc(file_concierge_access_v1_access_service, 13);
 
 /**
  * Which role to take from whom.
@@ -283,7 +353,7 @@ export type UnassignRoleRequest = Message<"concierge.access.v1.UnassignRoleReque
  * Use `create(UnassignRoleRequestSchema)` to create a new message.
  */
 export const UnassignRoleRequestSchema: GenMessage<UnassignRoleRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 11);
+  messageDesc(file_concierge_access_v1_access_service, 14);
 
 /**
  * The user does not have the role.
@@ -298,7 +368,115 @@ export type UnassignRoleResponse = Message<"concierge.access.v1.UnassignRoleResp
  * Use `create(UnassignRoleResponseSchema)` to create a new message.
  */
 export const UnassignRoleResponseSchema: GenMessage<UnassignRoleResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_service, 12);
+  messageDesc(file_concierge_access_v1_access_service, 15);
+
+/**
+ * Who becomes the first administrator.
+ *
+ * @generated from message concierge.access.v1.BootstrapAdminRequest
+ */
+export type BootstrapAdminRequest = Message<"concierge.access.v1.BootstrapAdminRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.BootstrapAdminRequest.
+ * Use `create(BootstrapAdminRequestSchema)` to create a new message.
+ */
+export const BootstrapAdminRequestSchema: GenMessage<BootstrapAdminRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 16);
+
+/**
+ * The user is the first administrator.
+ *
+ * @generated from message concierge.access.v1.BootstrapAdminResponse
+ */
+export type BootstrapAdminResponse = Message<"concierge.access.v1.BootstrapAdminResponse"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.BootstrapAdminResponse.
+ * Use `create(BootstrapAdminResponseSchema)` to create a new message.
+ */
+export const BootstrapAdminResponseSchema: GenMessage<BootstrapAdminResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 17);
+
+/**
+ * Who becomes an administrator.
+ *
+ * @generated from message concierge.access.v1.GrantAdminRequest
+ */
+export type GrantAdminRequest = Message<"concierge.access.v1.GrantAdminRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.GrantAdminRequest.
+ * Use `create(GrantAdminRequestSchema)` to create a new message.
+ */
+export const GrantAdminRequestSchema: GenMessage<GrantAdminRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 18);
+
+/**
+ * The user is an administrator.
+ *
+ * @generated from message concierge.access.v1.GrantAdminResponse
+ */
+export type GrantAdminResponse = Message<"concierge.access.v1.GrantAdminResponse"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.GrantAdminResponse.
+ * Use `create(GrantAdminResponseSchema)` to create a new message.
+ */
+export const GrantAdminResponseSchema: GenMessage<GrantAdminResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 19);
+
+/**
+ * Who is to be an administrator no more.
+ *
+ * @generated from message concierge.access.v1.RevokeAdminRequest
+ */
+export type RevokeAdminRequest = Message<"concierge.access.v1.RevokeAdminRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.RevokeAdminRequest.
+ * Use `create(RevokeAdminRequestSchema)` to create a new message.
+ */
+export const RevokeAdminRequestSchema: GenMessage<RevokeAdminRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 20);
+
+/**
+ * The user is no administrator.
+ *
+ * @generated from message concierge.access.v1.RevokeAdminResponse
+ */
+export type RevokeAdminResponse = Message<"concierge.access.v1.RevokeAdminResponse"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.RevokeAdminResponse.
+ * Use `create(RevokeAdminResponseSchema)` to create a new message.
+ */
+export const RevokeAdminResponseSchema: GenMessage<RevokeAdminResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 21);
 
 /**
  * What a person asks about themselves. Served on the public listener.
@@ -308,6 +486,8 @@ export const UnassignRoleResponseSchema: GenMessage<UnassignRoleResponse> = /*@_
 export const AccessService: GenService<{
   /**
    * The caller's roles.
+   *
+   * Errors: UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked about an account that is not known here yet).
    *
    * @generated from rpc concierge.access.v1.AccessService.GetMyRoles
    */
@@ -326,7 +506,7 @@ export const AccessService: GenService<{
  */
 export const AccessInternalService: GenService<{
   /**
-   * A user's roles, in alphabetical order. Every account has the built-in role `user`.
+   * A user's roles, in alphabetical order. Every account has the built-in role `user`, every artist's also `artist`.
    *
    * Errors: NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked).
    *
@@ -336,6 +516,18 @@ export const AccessInternalService: GenService<{
     methodKind: "unary";
     input: typeof GetUserRolesRequestSchema;
     output: typeof GetUserRolesResponseSchema;
+  },
+  /**
+   * The roles of several users, as GetUserRoles tells them: of those that exist, in no order that means anything.
+   *
+   * Errors: UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.BatchGetUserRoles
+   */
+  batchGetUserRoles: {
+    methodKind: "unary";
+    input: typeof BatchGetUserRolesRequestSchema;
+    output: typeof BatchGetUserRolesResponseSchema;
   },
   /**
    * Every role, built-in ones first, then by name.
@@ -383,6 +575,45 @@ export const AccessInternalService: GenService<{
     methodKind: "unary";
     input: typeof UnassignRoleRequestSchema;
     output: typeof UnassignRoleResponseSchema;
+  },
+  /**
+   * Gives a user the built-in role `admin`, once in the life of an installation. The same again for the same user is no error while
+   * that user is an administrator.
+   *
+   * Errors: NOT_FOUND / USER_NOT_FOUND, FAILED_PRECONDITION / ADMIN_EXISTS (it was done before), UNAVAILABLE / DEPENDENCY_UNAVAILABLE
+   * (auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.BootstrapAdmin
+   */
+  bootstrapAdmin: {
+    methodKind: "unary";
+    input: typeof BootstrapAdminRequestSchema;
+    output: typeof BootstrapAdminResponseSchema;
+  },
+  /**
+   * Gives a user the built-in role `admin`. Giving it twice is no error.
+   *
+   * Errors: NOT_FOUND / USER_NOT_FOUND, FAILED_PRECONDITION / NOT_BOOTSTRAPPED (the first one is made by BootstrapAdmin), UNAVAILABLE /
+   * DEPENDENCY_UNAVAILABLE (auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.GrantAdmin
+   */
+  grantAdmin: {
+    methodKind: "unary";
+    input: typeof GrantAdminRequestSchema;
+    output: typeof GrantAdminResponseSchema;
+  },
+  /**
+   * Takes the built-in role `admin` from a user. A user who does not have it is no error.
+   *
+   * Errors: FAILED_PRECONDITION / LAST_ADMIN.
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.RevokeAdmin
+   */
+  revokeAdmin: {
+    methodKind: "unary";
+    input: typeof RevokeAdminRequestSchema;
+    output: typeof RevokeAdminResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_access_v1_access_service, 1);

@@ -15,10 +15,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/user/v1/user_events.proto.
  */
 export const file_concierge_user_v1_user_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEinAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOgaatRgCEAEiJgoLVXNlckRlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCToGmrUYAhABYgZwcm90bzM", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvdXNlci92MS91c2VyX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLnVzZXIudjEinAEKC1VzZXJDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOgaatRgCEAEiJgoLVXNlckRlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCToGmrUYAhABIrIBCg1BcnRpc3RDcmVhdGVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnN0YWdlX25hbWUYByABKAk6Bpq1GAIQASJdCgtVc2VyVXBkYXRlZBIPCgd1c2VyX2lkGAEgASgJEhIKCmZpcnN0X25hbWUYAiABKAkSEQoJbGFzdF9uYW1lGAMgASgJEg4KBmxvY2FsZRgEIAEoCToGmrUYAhABImgKDUFydGlzdFVwZGF0ZWQSDwoHdXNlcl9pZBgBIAEoCRISCgpzdGFnZV9uYW1lGAIgASgJEgsKA2JpbxgDIAEoCRIOCgZnZW5yZXMYBCADKAkSDQoFbGlua3MYBSADKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
- * A profile was made. Subject: `user/<user_id>`.
+ * The profile of a user was made; that of an artist is ArtistCreated. Subject: `user/<user_id>`.
  *
  * @generated from message concierge.user.v1.UserCreated
  */
@@ -94,4 +94,158 @@ export type UserDeleted = Message<"concierge.user.v1.UserDeleted"> & {
  */
 export const UserDeletedSchema: GenMessage<UserDeleted> = /*@__PURE__*/
   messageDesc(file_concierge_user_v1_user_events, 1);
+
+/**
+ * The profile of an artist was made. Subject: `user/<user_id>`.
+ *
+ * @generated from message concierge.user.v1.ArtistCreated
+ */
+export type ArtistCreated = Message<"concierge.user.v1.ArtistCreated"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Address to reach the person at.
+   *
+   * @generated from field: string email = 2;
+   */
+  email: string;
+
+  /**
+   * Given name; may be empty.
+   *
+   * @generated from field: string first_name = 3;
+   */
+  firstName: string;
+
+  /**
+   * Family name; may be empty.
+   *
+   * @generated from field: string last_name = 4;
+   */
+  lastName: string;
+
+  /**
+   * BCP 47 tag; may be empty.
+   *
+   * @generated from field: string locale = 5;
+   */
+  locale: string;
+
+  /**
+   * When the account was made.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * Name that the artist is known by.
+   *
+   * @generated from field: string stage_name = 7;
+   */
+  stageName: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.ArtistCreated.
+ * Use `create(ArtistCreatedSchema)` to create a new message.
+ */
+export const ArtistCreatedSchema: GenMessage<ArtistCreated> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_events, 2);
+
+/**
+ * Somebody's names or language have changed, whatever their kind of account. Subject: `user/<user_id>`.
+ *
+ * @generated from message concierge.user.v1.UserUpdated
+ */
+export type UserUpdated = Message<"concierge.user.v1.UserUpdated"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Given name now; may be empty.
+   *
+   * @generated from field: string first_name = 2;
+   */
+  firstName: string;
+
+  /**
+   * Family name now; may be empty.
+   *
+   * @generated from field: string last_name = 3;
+   */
+  lastName: string;
+
+  /**
+   * BCP 47 tag now; may be empty.
+   *
+   * @generated from field: string locale = 4;
+   */
+  locale: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.UserUpdated.
+ * Use `create(UserUpdatedSchema)` to create a new message.
+ */
+export const UserUpdatedSchema: GenMessage<UserUpdated> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_events, 3);
+
+/**
+ * What is public of an artist has changed. Subject: `user/<user_id>`.
+ *
+ * @generated from message concierge.user.v1.ArtistUpdated
+ */
+export type ArtistUpdated = Message<"concierge.user.v1.ArtistUpdated"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name that the artist is known by now.
+   *
+   * @generated from field: string stage_name = 2;
+   */
+  stageName: string;
+
+  /**
+   * What the artist tells of themselves now; may be empty.
+   *
+   * @generated from field: string bio = 3;
+   */
+  bio: string;
+
+  /**
+   * Genres now; may be empty.
+   *
+   * @generated from field: repeated string genres = 4;
+   */
+  genres: string[];
+
+  /**
+   * https URLs of the artist's pages now; may be empty. Nobody has looked at them.
+   *
+   * @generated from field: repeated string links = 5;
+   */
+  links: string[];
+};
+
+/**
+ * Describes the message concierge.user.v1.ArtistUpdated.
+ * Use `create(ArtistUpdatedSchema)` to create a new message.
+ */
+export const ArtistUpdatedSchema: GenMessage<ArtistUpdated> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_events, 4);
 

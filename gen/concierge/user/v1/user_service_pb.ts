@@ -7,16 +7,18 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { AccountKind } from "../../auth/v1/account_kind_pb.ts";
+import { file_concierge_auth_v1_account_kind } from "../../auth/v1/account_kind_pb.ts";
 import { file_concierge_options_v1_access } from "../../options/v1/access_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/user/v1/user_service.proto.
  */
 export const file_concierge_user_v1_user_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvdXNlci92MS91c2VyX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS51c2VyLnYxIg4KDEdldE1lUmVxdWVzdCI2Cg1HZXRNZVJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiKwoOR2V0VXNlclJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiOAoPR2V0VXNlclJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIpwBCgRVc2VyEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDQoFcm9sZXMYBSADKAkSDgoGbG9jYWxlGAYgASgJEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMs8BCgtVc2VyU2VydmljZRJXCgVHZXRNZRIfLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVxdWVzdBogLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVzcG9uc2UiC5ACAYq1GAQSAggCEmcKDEV4cG9ydE15RGF0YRImLmNvbmNpZXJnZS51c2VyLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaJy5jb25jaWVyZ2UudXNlci52MS5FeHBvcnRNeURhdGFSZXNwb25zZSIGirUYAhIAMnYKE1VzZXJJbnRlcm5hbFNlcnZpY2USXwoHR2V0VXNlchIhLmNvbmNpZXJnZS51c2VyLnYxLkdldFVzZXJSZXF1ZXN0GiIuY29uY2llcmdlLnVzZXIudjEuR2V0VXNlclJlc3BvbnNlIg2QAgGKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvdXNlci92MS91c2VyX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS51c2VyLnYxIg4KDEdldE1lUmVxdWVzdCI2Cg1HZXRNZVJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiKwoOR2V0VXNlclJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiOAoPR2V0VXNlclJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIjsKFEJhdGNoR2V0VXNlcnNSZXF1ZXN0EiMKCHVzZXJfaWRzGAEgAygJQhG6SA6SAQsIARBkIgVyA7ABASI/ChVCYXRjaEdldFVzZXJzUmVzcG9uc2USJgoFdXNlcnMYASADKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIjYKGVVzZXJTZXJ2aWNlR2V0VXNlclJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQwoaVXNlclNlcnZpY2VHZXRVc2VyUmVzcG9uc2USJQoEdXNlchgBIAEoCzIXLmNvbmNpZXJnZS51c2VyLnYxLlVzZXIiwAEKEVVwZGF0ZVVzZXJSZXF1ZXN0EhsKCmZpcnN0X25hbWUYASABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAIgASgJQge6SARyAhhkEkEKBmxvY2FsZRgDIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JBIvCgt1cGRhdGVfbWFzaxgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siOwoSVXBkYXRlVXNlclJlc3BvbnNlEiUKBHVzZXIYASABKAsyFy5jb25jaWVyZ2UudXNlci52MS5Vc2VyIi0KEEdldEFydGlzdFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiPgoRR2V0QXJ0aXN0UmVzcG9uc2USKQoGYXJ0aXN0GAEgASgLMhkuY29uY2llcmdlLnVzZXIudjEuQXJ0aXN0Iu8CChNVcGRhdGVBcnRpc3RSZXF1ZXN0EhsKCnN0YWdlX25hbWUYASABKAlCB7pIBHICGGQSFQoDYmlvGAIgASgJQgi6SAVyAxjQDxIgCgZnZW5yZXMYAyADKAlCELpIDZIBChAKIgZyBBABGDISPwoFbGlua3MYBCADKAlCMLpILZIBKhAKIiZyJCj0AzIcXmh0dHBzOi8vW14vPyNAXSsoWy8/I10uKik/JIgBARIvCgt1cGRhdGVfbWFzaxgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2s6jwG6SIsBGogBChNzdGFnZV9uYW1lLnJlcXVpcmVkEhxzdGFnZV9uYW1lIG11c3Qgbm90IGJlIGVtcHR5GlN0aGlzLnN0YWdlX25hbWUgIT0gJycgfHwgIXRoaXMudXBkYXRlX21hc2sucGF0aHMuZXhpc3RzKHBhdGgsIHBhdGggPT0gJ3N0YWdlX25hbWUnKSJBChRVcGRhdGVBcnRpc3RSZXNwb25zZRIpCgZhcnRpc3QYASABKAsyGS5jb25jaWVyZ2UudXNlci52MS5BcnRpc3Qi9QEKBFVzZXISDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCRISCgpmaXJzdF9uYW1lGAMgASgJEhEKCWxhc3RfbmFtZRgEIAEoCRINCgVyb2xlcxgFIAMoCRIOCgZsb2NhbGUYBiABKAkSLgoKY3JlYXRlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoEa2luZBgIIAEoDjIeLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRLaW5kEikKBmFydGlzdBgJIAEoCzIZLmNvbmNpZXJnZS51c2VyLnYxLkFydGlzdCKJAQoGQXJ0aXN0Eg8KB3VzZXJfaWQYASABKAkSEgoKc3RhZ2VfbmFtZRgCIAEoCRILCgNiaW8YAyABKAkSDgoGZ2VucmVzGAQgAygJEg0KBWxpbmtzGAUgAygJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wMvcECgtVc2VyU2VydmljZRJXCgVHZXRNZRIfLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVxdWVzdBogLmNvbmNpZXJnZS51c2VyLnYxLkdldE1lUmVzcG9uc2UiC5ACAYq1GAQSAggCEmcKDEV4cG9ydE15RGF0YRImLmNvbmNpZXJnZS51c2VyLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaJy5jb25jaWVyZ2UudXNlci52MS5FeHBvcnRNeURhdGFSZXNwb25zZSIGirUYAhIAEnEKB0dldFVzZXISLC5jb25jaWVyZ2UudXNlci52MS5Vc2VyU2VydmljZUdldFVzZXJSZXF1ZXN0Gi0uY29uY2llcmdlLnVzZXIudjEuVXNlclNlcnZpY2VHZXRVc2VyUmVzcG9uc2UiCZACAYq1GAISABJkCgpVcGRhdGVVc2VyEiQuY29uY2llcmdlLnVzZXIudjEuVXBkYXRlVXNlclJlcXVlc3QaJS5jb25jaWVyZ2UudXNlci52MS5VcGRhdGVVc2VyUmVzcG9uc2UiCZACAoq1GAISABJhCglHZXRBcnRpc3QSIy5jb25jaWVyZ2UudXNlci52MS5HZXRBcnRpc3RSZXF1ZXN0GiQuY29uY2llcmdlLnVzZXIudjEuR2V0QXJ0aXN0UmVzcG9uc2UiCZACAYq1GAISABJqCgxVcGRhdGVBcnRpc3QSJi5jb25jaWVyZ2UudXNlci52MS5VcGRhdGVBcnRpc3RSZXF1ZXN0GicuY29uY2llcmdlLnVzZXIudjEuVXBkYXRlQXJ0aXN0UmVzcG9uc2UiCZACAoq1GAISADLpAQoTVXNlckludGVybmFsU2VydmljZRJfCgdHZXRVc2VyEiEuY29uY2llcmdlLnVzZXIudjEuR2V0VXNlclJlcXVlc3QaIi5jb25jaWVyZ2UudXNlci52MS5HZXRVc2VyUmVzcG9uc2UiDZACAYq1GAYaBBABGAEScQoNQmF0Y2hHZXRVc2VycxInLmNvbmNpZXJnZS51c2VyLnYxLkJhdGNoR2V0VXNlcnNSZXF1ZXN0GiguY29uY2llcmdlLnVzZXIudjEuQmF0Y2hHZXRVc2Vyc1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_options_v1_access, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Nothing: the caller is known from the access token.
@@ -133,6 +135,266 @@ export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
   messageDesc(file_concierge_user_v1_user_service, 5);
 
 /**
+ * Whose profiles.
+ *
+ * @generated from message concierge.user.v1.BatchGetUsersRequest
+ */
+export type BatchGetUsersRequest = Message<"concierge.user.v1.BatchGetUsersRequest"> & {
+  /**
+   * UUIDs of accounts, 1 to 100.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message concierge.user.v1.BatchGetUsersRequest.
+ * Use `create(BatchGetUsersRequestSchema)` to create a new message.
+ */
+export const BatchGetUsersRequestSchema: GenMessage<BatchGetUsersRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 6);
+
+/**
+ * Several profiles.
+ *
+ * @generated from message concierge.user.v1.BatchGetUsersResponse
+ */
+export type BatchGetUsersResponse = Message<"concierge.user.v1.BatchGetUsersResponse"> & {
+  /**
+   * Those that exist, in the order they were asked for.
+   *
+   * @generated from field: repeated concierge.user.v1.User users = 1;
+   */
+  users: User[];
+};
+
+/**
+ * Describes the message concierge.user.v1.BatchGetUsersResponse.
+ * Use `create(BatchGetUsersResponseSchema)` to create a new message.
+ */
+export const BatchGetUsersResponseSchema: GenMessage<BatchGetUsersResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 7);
+
+/**
+ * Whose profile.
+ *
+ * @generated from message concierge.user.v1.UserServiceGetUserRequest
+ */
+export type UserServiceGetUserRequest = Message<"concierge.user.v1.UserServiceGetUserRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.UserServiceGetUserRequest.
+ * Use `create(UserServiceGetUserRequestSchema)` to create a new message.
+ */
+export const UserServiceGetUserRequestSchema: GenMessage<UserServiceGetUserRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 8);
+
+/**
+ * One profile.
+ *
+ * @generated from message concierge.user.v1.UserServiceGetUserResponse
+ */
+export type UserServiceGetUserResponse = Message<"concierge.user.v1.UserServiceGetUserResponse"> & {
+  /**
+   * The profile.
+   *
+   * @generated from field: concierge.user.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.UserServiceGetUserResponse.
+ * Use `create(UserServiceGetUserResponseSchema)` to create a new message.
+ */
+export const UserServiceGetUserResponseSchema: GenMessage<UserServiceGetUserResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 9);
+
+/**
+ * What to change of the caller.
+ *
+ * @generated from message concierge.user.v1.UpdateUserRequest
+ */
+export type UpdateUserRequest = Message<"concierge.user.v1.UpdateUserRequest"> & {
+  /**
+   * Given name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string first_name = 1;
+   */
+  firstName: string;
+
+  /**
+   * Family name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string last_name = 2;
+   */
+  lastName: string;
+
+  /**
+   * Preferred language as a BCP 47 tag such as "en" or "pt-BR"; may be empty.
+   *
+   * @generated from field: string locale = 3;
+   */
+  locale: string;
+
+  /**
+   * Which of the fields above to change, at least one; the others stay as they are.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 4;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.UpdateUserRequest.
+ * Use `create(UpdateUserRequestSchema)` to create a new message.
+ */
+export const UpdateUserRequestSchema: GenMessage<UpdateUserRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 10);
+
+/**
+ * The caller's profile after the change.
+ *
+ * @generated from message concierge.user.v1.UpdateUserResponse
+ */
+export type UpdateUserResponse = Message<"concierge.user.v1.UpdateUserResponse"> & {
+  /**
+   * The profile.
+   *
+   * @generated from field: concierge.user.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.UpdateUserResponse.
+ * Use `create(UpdateUserResponseSchema)` to create a new message.
+ */
+export const UpdateUserResponseSchema: GenMessage<UpdateUserResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 11);
+
+/**
+ * Which artist.
+ *
+ * @generated from message concierge.user.v1.GetArtistRequest
+ */
+export type GetArtistRequest = Message<"concierge.user.v1.GetArtistRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.user.v1.GetArtistRequest.
+ * Use `create(GetArtistRequestSchema)` to create a new message.
+ */
+export const GetArtistRequestSchema: GenMessage<GetArtistRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 12);
+
+/**
+ * One artist.
+ *
+ * @generated from message concierge.user.v1.GetArtistResponse
+ */
+export type GetArtistResponse = Message<"concierge.user.v1.GetArtistResponse"> & {
+  /**
+   * What is public of the artist.
+   *
+   * @generated from field: concierge.user.v1.Artist artist = 1;
+   */
+  artist?: Artist | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.GetArtistResponse.
+ * Use `create(GetArtistResponseSchema)` to create a new message.
+ */
+export const GetArtistResponseSchema: GenMessage<GetArtistResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 13);
+
+/**
+ * What to change of the artist who calls.
+ *
+ * @generated from message concierge.user.v1.UpdateArtistRequest
+ */
+export type UpdateArtistRequest = Message<"concierge.user.v1.UpdateArtistRequest"> & {
+  /**
+   * Name that the artist is known by, 1 to 100 code points.
+   *
+   * @generated from field: string stage_name = 1;
+   */
+  stageName: string;
+
+  /**
+   * What the artist tells of themselves, at most 2,000 code points; may be empty.
+   *
+   * @generated from field: string bio = 2;
+   */
+  bio: string;
+
+  /**
+   * At most 10, each of 1 to 50 code points.
+   *
+   * @generated from field: repeated string genres = 3;
+   */
+  genres: string[];
+
+  /**
+   * At most 10 https URLs of the artist's pages, each of at most 500 bytes and without a user name. They are stored and shown, never
+   * fetched.
+   *
+   * @generated from field: repeated string links = 4;
+   */
+  links: string[];
+
+  /**
+   * Which of the fields above to change, at least one; the others stay as they are.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 5;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.UpdateArtistRequest.
+ * Use `create(UpdateArtistRequestSchema)` to create a new message.
+ */
+export const UpdateArtistRequestSchema: GenMessage<UpdateArtistRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 14);
+
+/**
+ * The artist after the change.
+ *
+ * @generated from message concierge.user.v1.UpdateArtistResponse
+ */
+export type UpdateArtistResponse = Message<"concierge.user.v1.UpdateArtistResponse"> & {
+  /**
+   * What is public of the artist.
+   *
+   * @generated from field: concierge.user.v1.Artist artist = 1;
+   */
+  artist?: Artist | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.UpdateArtistResponse.
+ * Use `create(UpdateArtistResponseSchema)` to create a new message.
+ */
+export const UpdateArtistResponseSchema: GenMessage<UpdateArtistResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 15);
+
+/**
  * A person.
  *
  * @generated from message concierge.user.v1.User
@@ -186,6 +448,20 @@ export type User = Message<"concierge.user.v1.User"> & {
    * @generated from field: google.protobuf.Timestamp created_at = 7;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * What sort of account it is.
+   *
+   * @generated from field: concierge.auth.v1.AccountKind kind = 8;
+   */
+  kind: AccountKind;
+
+  /**
+   * What is public of an artist; unset for others.
+   *
+   * @generated from field: concierge.user.v1.Artist artist = 9;
+   */
+  artist?: Artist | undefined;
 };
 
 /**
@@ -193,10 +469,66 @@ export type User = Message<"concierge.user.v1.User"> & {
  * Use `create(UserSchema)` to create a new message.
  */
 export const UserSchema: GenMessage<User> = /*@__PURE__*/
-  messageDesc(file_concierge_user_v1_user_service, 6);
+  messageDesc(file_concierge_user_v1_user_service, 16);
 
 /**
- * What a person sees of themselves. Served on the public listener.
+ * What everybody may know of an artist.
+ *
+ * @generated from message concierge.user.v1.Artist
+ */
+export type Artist = Message<"concierge.user.v1.Artist"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name that the artist is known by.
+   *
+   * @generated from field: string stage_name = 2;
+   */
+  stageName: string;
+
+  /**
+   * What the artist tells of themselves; may be empty.
+   *
+   * @generated from field: string bio = 3;
+   */
+  bio: string;
+
+  /**
+   * May be empty.
+   *
+   * @generated from field: repeated string genres = 4;
+   */
+  genres: string[];
+
+  /**
+   * https URLs of the artist's pages; may be empty. Nobody has looked at them.
+   *
+   * @generated from field: repeated string links = 5;
+   */
+  links: string[];
+
+  /**
+   * When the account was made.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.user.v1.Artist.
+ * Use `create(ArtistSchema)` to create a new message.
+ */
+export const ArtistSchema: GenMessage<Artist> = /*@__PURE__*/
+  messageDesc(file_concierge_user_v1_user_service, 17);
+
+/**
+ * What people see and change of themselves, and see of artists. Served on the public listener.
  *
  * @generated from service concierge.user.v1.UserService
  */
@@ -226,6 +558,58 @@ export const UserService: GenService<{
     input: typeof ExportMyDataRequestSchema;
     output: typeof ExportMyDataResponseSchema;
   },
+  /**
+   * A person's profile with roles. People see only their own.
+   *
+   * Errors: NOT_FOUND / USER_NOT_FOUND (also for everybody else), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth or access cannot be
+   * asked).
+   *
+   * @generated from rpc concierge.user.v1.UserService.GetUser
+   */
+  getUser: {
+    methodKind: "unary";
+    input: typeof UserServiceGetUserRequestSchema;
+    output: typeof UserServiceGetUserResponseSchema;
+  },
+  /**
+   * Changes the caller's own names and language.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_FIELD_MASK (it names nothing, or what this call cannot change), UNAVAILABLE /
+   * DEPENDENCY_UNAVAILABLE (auth or access cannot be asked; nothing has changed).
+   *
+   * @generated from rpc concierge.user.v1.UserService.UpdateUser
+   */
+  updateUser: {
+    methodKind: "unary";
+    input: typeof UpdateUserRequestSchema;
+    output: typeof UpdateUserResponseSchema;
+  },
+  /**
+   * What is public of an artist.
+   *
+   * Errors: NOT_FOUND / ARTIST_NOT_FOUND (also for somebody who is no artist), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be
+   * asked about somebody who is not known here).
+   *
+   * @generated from rpc concierge.user.v1.UserService.GetArtist
+   */
+  getArtist: {
+    methodKind: "unary";
+    input: typeof GetArtistRequestSchema;
+    output: typeof GetArtistResponseSchema;
+  },
+  /**
+   * Changes what is public of the artist who calls.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_FIELD_MASK (it names nothing, or what this call cannot change), PERMISSION_DENIED /
+   * NOT_AN_ARTIST, UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked; nothing has changed).
+   *
+   * @generated from rpc concierge.user.v1.UserService.UpdateArtist
+   */
+  updateArtist: {
+    methodKind: "unary";
+    input: typeof UpdateArtistRequestSchema;
+    output: typeof UpdateArtistResponseSchema;
+  },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_user_v1_user_service, 0);
 
@@ -246,6 +630,19 @@ export const UserInternalService: GenService<{
     methodKind: "unary";
     input: typeof GetUserRequestSchema;
     output: typeof GetUserResponseSchema;
+  },
+  /**
+   * The profiles of several users with roles: of those that exist, in the order they were asked for, each once. Profiles that do
+   * not exist yet are made from the accounts.
+   *
+   * Errors: UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth or access cannot be asked).
+   *
+   * @generated from rpc concierge.user.v1.UserInternalService.BatchGetUsers
+   */
+  batchGetUsers: {
+    methodKind: "unary";
+    input: typeof BatchGetUsersRequestSchema;
+    output: typeof BatchGetUsersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_user_v1_user_service, 1);

@@ -1,1 +1,0 @@
-ALTER TABLE "known_accounts" ADD COLUMN "deleted_at" timestamp with time zone;

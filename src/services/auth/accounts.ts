@@ -44,7 +44,7 @@ export async function register(
     .from(accounts)
     .where(eq(accounts.emailKey, emailKey));
   if (taken) throw emailTaken();
-  const passwordHash = await passwords.hash(password, signal);
+  const passwordHash = await passwords.hash(password, [email, firstName, lastName, stageName], signal);
   const id = uuidv7();
   try {
     await transaction(

@@ -12,7 +12,8 @@ import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
 /**
  * Replaces the caller's password, ends all of the account's sessions, and starts a new one for the caller. UNAUTHENTICATED /
- * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile.
+ * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; refusals of the new one as
+ * PasswordJudge and Passwords have them.
  */
 export async function changePassword(
   auth: AuthContext,
@@ -23,8 +24,9 @@ export async function changePassword(
   const { db, passwords } = auth;
   const { signal } = scope;
   const [found] = await during(db, signal)
-    .select({ passwordHash: credentials.passwordHash, version: credentials.version })
+    .select({ passwordHash: credentials.passwordHash, version: credentials.version, account: accounts })
     .from(credentials)
+    .innerJoin(accounts, eq(accounts.id, credentials.accountId))
     .where(eq(credentials.accountId, userId));
   if (!(await passwords.verify(found?.passwordHash, currentPassword, signal)) || !found) {
     const reason = "bad_credentials";
@@ -32,7 +34,8 @@ export async function changePassword(
     await audit(during(db, signal), scope, entry);
     throw badCredentials();
   }
-  const passwordHash = await passwords.hash(newPassword, signal);
+  const { email, firstName, lastName, stageName } = found.account;
+  const passwordHash = await passwords.hash(newPassword, [email, firstName, lastName, stageName], signal);
   return transaction(
     db,
     async (tx) => {

@@ -18,6 +18,7 @@ const COMMANDS = [
   "certs",
   "token",
   "call",
+  "users",
   "events",
   "config",
 ];

@@ -51,16 +51,18 @@ export async function importUsers(host: Host, file: string, settings: ImportSett
   const client = connection.client(AuthInternalService);
   const tally = new Tally(host);
   let nextLine = fromLine;
-  const goOn = () => host.warn(`concierge: to go on: concierge users import ${file} --from-line ${nextLine}\n`);
+  const breakOff = () => {
+    tally.print();
+    host.warn(`concierge: to go on: concierge users import ${file} --from-line ${nextLine}\n`);
+  };
   for await (const rows of batchesOf(readUserRows(file, fromLine))) {
     if (host.stop.aborted) {
-      tally.print();
-      goOn();
+      breakOff();
       throw new StartupError("stopped before the end of the file", ExitCode.interrupted);
     }
     // Not ended by Ctrl-C: what a batch has done is always told.
     await answerOf(url, importBatch(client, rows, tally)).catch((error: unknown) => {
-      goOn();
+      breakOff();
       throw error;
     });
     nextLine = rows.at(-1)!.line + 1;

@@ -4,6 +4,7 @@ import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
+import { ownWordsOf } from "./accounts.ts";
 import { audit } from "./audit.ts";
 import { badCredentials } from "./logins.ts";
 import { accounts, credentials } from "./schema.ts";
@@ -12,8 +13,8 @@ import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
 /**
  * Replaces the caller's password, ends all of the account's sessions, and starts a new one for the caller. UNAUTHENTICATED /
- * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; refusals of the new one as
- * PasswordJudge and Passwords have them.
+ * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; the refusals of
+ * Passwords.hash() for the new one.
  */
 export async function changePassword(
   auth: AuthContext,
@@ -34,8 +35,7 @@ export async function changePassword(
     await audit(during(db, signal), scope, entry);
     throw badCredentials();
   }
-  const { email, firstName, lastName, stageName } = found.account;
-  const passwordHash = await passwords.hash(newPassword, [email, firstName, lastName, stageName], signal);
+  const passwordHash = await passwords.hash(newPassword, ownWordsOf(found.account), signal);
   return transaction(
     db,
     async (tx) => {

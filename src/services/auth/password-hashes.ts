@@ -55,7 +55,10 @@ export async function fitsHash(passwordHash: string, password: string): Promise<
   return fits && Buffer.byteLength(password) <= BCRYPT_MAX_BYTES;
 }
 
-/** True for a hash that is to be made anew: of bcrypt, or with other parameters than today's. */
+/**
+ * True for a hash that is to be made anew: of bcrypt, or with other parameters than today's. Stronger ones, too: a login that
+ * takes longer than that of nobody tells that the account exists.
+ */
 export function isOutdatedHash(passwordHash: string): boolean {
   return BCRYPT.test(passwordHash) || argon2.needsRehash(passwordHash, PARAMETERS);
 }

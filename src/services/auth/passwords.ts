@@ -28,8 +28,8 @@ export interface PasswordOptions {
 
 export interface Passwords extends AsyncDisposable {
   /**
-   * Hashes a new password. Refuses one that is too short, too long or too easy to guess. `ownWords`: e-mail address and names of the
-   * person, on which it may not rest.
+   * Hashes a new password. `ownWords`: e-mail address and names of the person, on which it may not rest. INVALID_ARGUMENT /
+   * PASSWORD_TOO_SHORT, PASSWORD_TOO_LONG, PASSWORD_COMPROMISED or PASSWORD_TOO_WEAK, RESOURCE_EXHAUSTED / TOO_MANY_HASHES.
    */
   hash(password: string, ownWords: readonly string[], signal: AbortSignal): Promise<string>;
   /**

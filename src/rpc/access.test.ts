@@ -106,6 +106,7 @@ concierge.access.v1.AccessInternalService/UnassignRole         internal  backend
 concierge.access.v1.AccessService/GetMyRoles                   public    a person with a live session
 concierge.auth.v1.AuthInternalService/CheckSession             internal  access greeter notification user backends operators
 concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
+concierge.auth.v1.AuthInternalService/ImportUsers              internal  operators
 concierge.auth.v1.AuthInternalService/ListEndedSessions        internal  access greeter notification user backends operators
 concierge.auth.v1.AuthService/Login                            public    anybody
 concierge.auth.v1.AuthService/Logout                           public    anybody

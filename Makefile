@@ -10,6 +10,8 @@ DATABASES := $(if $(CONCIERGE_MODE),,--development)
 CHROMIUM ?= /usr/bin/chromium
 # The pooler of test/engines.
 PGBOUNCER ?= /usr/sbin/pgbouncer
+# The maker of password hashes of test/import.
+HTPASSWD ?= /usr/bin/htpasswd
 
 # The reference of bench/auth.
 PGBENCH ?= /usr/bin/pgbench
@@ -20,7 +22,7 @@ CONFORMANCE := v1.0.5
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test test/browser test/engines interop conformance bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/feed check format gen \
+.PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/feed check format gen \
 	proto/breaking db/generate migrate migrate/down keys certs clean drift
 
 help: ## Print this list
@@ -56,6 +58,15 @@ $(PGBOUNCER):
 	@echo "There is no $@. Installing Debian's package: apt-get install pgbouncer"
 	apt-get update
 	apt-get install --yes --no-install-recommends pgbouncer
+
+test/import: $(INSTALLED) $(HTPASSWD) ## Import users with hashes that Apache's htpasswd made; installs Debian's if it is missing
+	CONCIERGE_TEST_HTPASSWD=$(HTPASSWD) tsx --test --test-global-setup=src/testing/global-setup.ts "test/import/*.test.ts"
+
+$(HTPASSWD):
+	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install apache2-utils" >&2; exit 1; }
+	@echo "There is no $@. Installing Debian's package: apt-get install apache2-utils"
+	apt-get update
+	apt-get install --yes --no-install-recommends apache2-utils
 
 /usr/bin/chromium:
 	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install chromium" >&2; exit 1; }

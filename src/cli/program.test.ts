@@ -19,6 +19,7 @@ const COMMANDS = [
   "token",
   "call",
   "admin",
+  "users",
   "events",
   "config",
 ];

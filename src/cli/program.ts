@@ -29,6 +29,7 @@ export function createProgram(host: Host): Command {
   addKeys(program, host);
   addCalling(program, host);
   addAdmin(program, host);
+  addUsers(program, host);
   addEvents(program, host);
   addConfig(program, host);
   return program;
@@ -161,6 +162,22 @@ function addAdmin(program: Command, host: Host): void {
     .addOption(asOption())
     .addOption(folderOption())
     .action(async (settings) => (await import("./admin.ts")).bootstrapAdmin(host, settings));
+}
+
+/** Accounts. */
+function addUsers(program: Command, host: Host): void {
+  const users = program.command("users").description("accounts of people");
+  users
+    .command("import")
+    .description("make accounts of people who have a password elsewhere: a JSON object a line, with the hash of it")
+    .argument("<file>", "lines of {email, password_hash, first_name?, last_name?, locale?, kind?, stage_name?}")
+    .option("--from-line <number>", "begin with this line, to go on where an import was stopped", "1")
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (file, settings) => (await import("./users-import.ts")).importUsers(host, file, settings));
 }
 
 /** What services publish. */

@@ -114,6 +114,7 @@ concierge.auth.v1.AuthInternalService/DisableAccount           internal  backend
 concierge.auth.v1.AuthInternalService/EnableAccount            internal  backends operators
 concierge.auth.v1.AuthInternalService/EndUserSessions          internal  backends operators
 concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
+concierge.auth.v1.AuthInternalService/ImportUsers              internal  operators
 concierge.auth.v1.AuthInternalService/ListEndedSessions        internal  access greeter notification user backends operators
 concierge.auth.v1.AuthService/ChangePassword                   public    a person with a live session
 concierge.auth.v1.AuthService/DeleteMyAccount                  public    a person with a live session

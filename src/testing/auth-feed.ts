@@ -62,7 +62,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
   const keys = await createSigningKeys("ES256");
   const auth: AuthContext = {
     ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
-    passwords: await createPasswords({ minLength: 8, queueLength: 64 }),
+    passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
     ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
     refreshKeys: new RefreshKeys(createTokenKeys()),

@@ -9,6 +9,7 @@ import { type AddressInfo, createServer } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import type { Host } from "../cli/host.ts";
 import { run } from "../cli/run.ts";
 
 export const MAIN_FILE = fileURLToPath(new URL("../main.ts", import.meta.url));
@@ -80,8 +81,12 @@ export async function runCommand(args: string[], env: Record<string, string | un
   return await command.ended();
 }
 
-/** Runs a command that ends by itself inside this process: the same, a second faster. */
-export async function runHere(args: string[], env: Record<string, string | undefined> = {}): Promise<Ended> {
+/** Runs a command that ends by itself, or by `stop`, inside this process: the same, a second faster. */
+export async function runHere(
+  args: string[],
+  env: Record<string, string | undefined> = {},
+  { stop = new AbortController().signal, warn = () => {} }: Partial<Pick<Host, "stop" | "warn">> = {},
+): Promise<Ended> {
   const output = { stdout: "", stderr: "" };
   const code = await run(
     {
@@ -93,9 +98,10 @@ export async function runHere(args: string[], env: Record<string, string | undef
       },
       warn(text) {
         output.stderr += text;
+        warn(text);
       },
       residentBytes: () => process.memoryUsage.rss(),
-      stop: new AbortController().signal,
+      stop,
       inputEnded: () => Promise.resolve(),
     },
     args,

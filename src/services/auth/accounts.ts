@@ -19,6 +19,11 @@ export function emailKeyOf(email: string): string {
   return email.normalize("NFC").toLowerCase();
 }
 
+/** What others know of a person, and a password may not rest on. */
+export function ownWordsOf(person: Pick<Account, "email" | "firstName" | "lastName" | "stageName">): string[] {
+  return [person.email, person.firstName, person.lastName, person.stageName];
+}
+
 export interface NewAccount {
   kind: Account["kind"];
   email: string;
@@ -44,7 +49,7 @@ export async function register(
     .from(accounts)
     .where(eq(accounts.emailKey, emailKey));
   if (taken) throw emailTaken();
-  const passwordHash = await passwords.hash(password, signal);
+  const passwordHash = await passwords.hash(password, ownWordsOf({ email, firstName, lastName, stageName }), signal);
   const id = uuidv7();
   try {
     await transaction(

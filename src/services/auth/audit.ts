@@ -10,6 +10,7 @@ import { auditLog } from "./schema.ts";
 export type AuditAction =
   | "account_registered"
   | "account_deleted"
+  | "account_imported"
   | "account_disabled"
   | "account_enabled"
   | "data_exported"
@@ -32,8 +33,15 @@ export interface AuditEntry {
 }
 
 /** Writes down what a call has done. */
-export async function audit(db: Db | Tx, { caller, origin }: CallScope, entry: AuditEntry): Promise<void> {
-  const { action, outcome = "success", reason = "", accountId, sessionId } = entry;
+export async function audit(db: Db | Tx, scope: CallScope, entry: AuditEntry): Promise<void> {
+  await auditAll(db, scope, [entry]);
+}
+
+/** Writes down several things that a call has done; at least one. */
+export async function auditAll(db: Db | Tx, { caller, origin }: CallScope, entries: AuditEntry[]): Promise<void> {
   const actor = callerName(caller) ?? "anonymous";
-  await db.insert(auditLog).values({ action, outcome, reason, accountId, sessionId, actor, ...origin });
+  const rows = entries.map(({ action, outcome = "success", reason = "", accountId, sessionId }) => {
+    return { action, outcome, reason, accountId, sessionId, actor, ...origin };
+  });
+  await db.insert(auditLog).values(rows);
 }

@@ -28,8 +28,12 @@ export const config = {
     z.coerce.number().int().min(8).max(64).optional(),
     "Fewest code points of a new password; 15, or 8 in development mode, when not set",
   ),
+  passwordBlockedWords: setting(
+    list.default([]),
+    "Words that add nothing to a new password's strength, such as the product's name",
+  ),
   hashQueueLength: setting(
     z.coerce.number().int().min(1).default(64),
-    "Most passwords that wait to be hashed; more are told to come back later",
+    "Most passwords that wait to be hashed, and most new ones that wait to be judged; more are told to come back later",
   ),
 };

@@ -2,15 +2,17 @@
 import { eq } from "drizzle-orm";
 import { during, type Tx } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import type { Account } from "./accounts.ts";
 import { type AuditAction, audit } from "./audit.ts";
 import { badCredentials, lockCredential } from "./logins.ts";
-import { credentials } from "./schema.ts";
+import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
 /** A password that was right, at the version that the credential had then. */
 export interface CheckedPassword {
   userId: string;
   version: number;
+  account: Account;
 }
 
 /** Checks it, for the sake of `action`, under which a refusal is written down. UNAUTHENTICATED / BAD_CREDENTIALS. */
@@ -21,11 +23,12 @@ export async function checkCurrentPassword(
 ): Promise<CheckedPassword> {
   const { signal } = scope;
   const [found] = await during(db, signal)
-    .select({ passwordHash: credentials.passwordHash, version: credentials.version })
+    .select({ passwordHash: credentials.passwordHash, version: credentials.version, account: accounts })
     .from(credentials)
+    .innerJoin(accounts, eq(accounts.id, credentials.accountId))
     .where(eq(credentials.accountId, userId));
   if ((await passwords.verify(found?.passwordHash, password, signal)) && found) {
-    return { userId, version: found.version };
+    return { userId, version: found.version, account: found.account };
   }
   const entry = { action, outcome: "refused", reason: "bad_credentials", accountId: userId } as const;
   await audit(during(db, signal), scope, entry);

@@ -1,6 +1,12 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { AccountStatus, AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
+import {
+  AccountStatus,
+  AuthInternalService,
+  AuthService,
+  ImportResult,
+} from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { requireRecentLogin } from "../../rpc/recent-login.ts";
@@ -11,6 +17,7 @@ import { deleteAccount, deleteMyAccount } from "./deletions.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { exportAccount } from "./exports.ts";
+import { type ImportOutcome, importUsers } from "./imports.ts";
 import { login } from "./logins.ts";
 import { removeSigningKey } from "./own-keys.ts";
 import { changePassword } from "./password-changes.ts";
@@ -109,11 +116,28 @@ function internalHandlers(auth: AuthContext) {
       await deleteAccount(db, scopeOf(context), userId);
       return {};
     },
+    async importUsers({ users }, context) {
+      const unpacked = users.map(({ $typeName: _, kind, ...user }) => {
+        return { ...user, kind: kind === AccountKind.ARTIST ? ("artist" as const) : ("user" as const) };
+      });
+      return { outcomes: (await importUsers(db, scopeOf(context), unpacked)).map(packOutcome) };
+    },
   });
 }
 
 function packTokens({ accessTokenExpiresAt, ...tokens }: Tokens) {
   return { ...tokens, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
+}
+
+const IMPORT_RESULTS = {
+  imported: ImportResult.IMPORTED,
+  already_there: ImportResult.ALREADY_THERE,
+  unknown_hash: ImportResult.UNKNOWN_HASH,
+  hash_too_costly: ImportResult.HASH_TOO_COSTLY,
+};
+
+function packOutcome({ result, userId }: ImportOutcome) {
+  return { result: IMPORT_RESULTS[result], userId };
 }
 
 function packAccount(account: Account) {

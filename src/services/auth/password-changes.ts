@@ -4,6 +4,7 @@ import { transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
+import { ownWordsOf } from "./accounts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, lockChecked } from "./current-passwords.ts";
 import { credentials } from "./schema.ts";
@@ -12,7 +13,8 @@ import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
 /**
  * Replaces the caller's password, ends all of the account's sessions, and starts a new one for the caller. UNAUTHENTICATED /
- * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile.
+ * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; the refusals of
+ * Passwords.hash() for the new one.
  */
 export async function changePassword(
   auth: AuthContext,
@@ -24,7 +26,7 @@ export async function changePassword(
   const { signal } = scope;
   const asked = { userId, password: currentPassword, action: "password_changed" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
-  const passwordHash = await passwords.hash(newPassword, signal);
+  const passwordHash = await passwords.hash(newPassword, ownWordsOf(checked.account), signal);
   return transaction(
     db,
     async (tx) => {

@@ -1,106 +1,103 @@
 /**
- * Passwords: argon2id with OWASP's parameters, never shortened or folded. Only Unicode's normal form C is applied, so that
- * the same text typed on two systems is the same password. Hashing is bounded: as many at a time as there are cores, a
+ * Passwords: judged when they are new, hashed, verified; never shortened or folded. Only Unicode's normal form C is applied, so
+ * that the same text typed on two systems is the same password. Hashing is bounded: as many at a time as there are cores, a
  * short queue behind them, and a clear answer beyond it.
  */
 import { availableParallelism } from "node:os";
-import { hash, needsRehash, verify } from "argon2";
 import { Code, fail } from "../../errors.ts";
+import type { Logger } from "../../log.ts";
+import { fitsHash, formOf, hashOfPassword, isOutdatedHash } from "./password-hashes.ts";
+import { createPasswordQueue } from "./password-queue.ts";
+import { PasswordJudge } from "./password-strength.ts";
 
-/** 19 MiB, two passes, one lane. A hash made with less is made anew at the next login. */
-const PARAMETERS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const MAX_BYTES = 1024;
-const RETRY_AFTER_MS = 1_000;
+/** Normal form C makes of at most four characters one, so what is longer is too long in any form. */
+const MAX_LENGTH = 4 * MAX_BYTES;
 
-export interface Passwords {
-  /** Hashes a new password. Refuses one that is too short or too long. */
-  hash(password: string, signal: AbortSignal): Promise<string>;
+export interface PasswordOptions {
+  /** Fewest code points of a new password. */
+  minLength: number;
+  /** Least score of a new password, 0 to 4 as zxcvbn has it. */
+  minScore: number;
+  /** Words beside the product's name that no new password may rest on. */
+  blockedWords: readonly string[];
+  /** Most passwords that wait to be hashed, and that wait to be judged. */
+  queueLength: number;
+  log: Pick<Logger, "error">;
+}
+
+export interface Passwords extends AsyncDisposable {
   /**
-   * Whether the password fits the hash. Without a hash it works as long and answers false, so that nobody learns from the
-   * time taken whether an account exists.
+   * Hashes a new password. `ownWords`: e-mail address and names of the person, on which it may not rest. INVALID_ARGUMENT /
+   * PASSWORD_TOO_SHORT, PASSWORD_TOO_LONG, PASSWORD_COMPROMISED or PASSWORD_TOO_WEAK, RESOURCE_EXHAUSTED / TOO_MANY_HASHES.
+   */
+  hash(password: string, ownWords: readonly string[], signal: AbortSignal): Promise<string>;
+  /**
+   * Whether the password fits the hash. Without a hash, and with one that nobody can read, it works as long as with one of ours and
+   * answers false, so that nobody learns from the time taken whether an account exists.
    */
   verify(passwordHash: string | undefined, password: string, signal: AbortSignal): Promise<boolean>;
-  /** Hashes a password that was just verified, with today's parameters; its length is not judged again. */
+  /** Hashes a password that was just verified, with today's parameters; it is not judged again. */
   rehash(password: string, signal: AbortSignal): Promise<string>;
-  /** True for a hash that was made with weaker parameters than today's. */
+  /** True for a hash that is to be made anew: of bcrypt, or with other parameters than today's. */
   isOutdated(passwordHash: string): boolean;
   /** Passwords that wait to be hashed. */
   queueLength(): number;
+  /** Passwords that wait to be judged. */
+  judgeQueueLength(): number;
 }
 
-export async function createPasswords(options: { minLength: number; queueLength: number }): Promise<Passwords> {
-  const pool = createPool(availableParallelism(), options.queueLength);
-  const nobodysHash = await hash(crypto.randomUUID(), PARAMETERS);
+export async function createPasswords(options: PasswordOptions): Promise<Passwords> {
+  const { minLength, queueLength, log } = options;
+  const queue = createPasswordQueue({ width: availableParallelism(), maxLength: queueLength });
+  const judge = new PasswordJudge(options);
+  const nobodysHash = await hashOfPassword(crypto.randomUUID());
+  let saysUnreadable = true;
+
+  function isReadable(passwordHash: string): boolean {
+    const form = formOf(passwordHash);
+    if (form === "argon2id" || form === "bcrypt") return true;
+    // Once: whoever knows such an account's address could fill the log.
+    if (saysUnreadable) log.error({ form }, "a stored password hash cannot be used, so its owner cannot log in");
+    saysUnreadable = false;
+    return false;
+  }
+
   return {
-    hash(password, signal) {
-      const text = normalize(password);
-      if ([...text].length < options.minLength) {
-        const message = `the password must have at least ${options.minLength} characters`;
-        throw fail(Code.InvalidArgument, "PASSWORD_TOO_SHORT", message);
-      }
-      if (Buffer.byteLength(text) > MAX_BYTES) {
-        throw fail(Code.InvalidArgument, "PASSWORD_TOO_LONG", `the password must have at most ${MAX_BYTES} bytes`);
-      }
-      return pool.run(() => hash(text, PARAMETERS), signal);
+    async hash(password, ownWords, signal) {
+      const text = requireLength(password, minLength);
+      await judge.require(text, ownWords.map(normalize), signal);
+      return queue.run(() => hashOfPassword(text), signal);
     },
     async verify(passwordHash, password, signal) {
-      const fits = await pool.run(() => verify(passwordHash ?? nobodysHash, normalize(password)), signal);
-      return passwordHash !== undefined && fits;
+      const readable = passwordHash !== undefined && isReadable(passwordHash) ? passwordHash : undefined;
+      const fits = await queue.run(() => fitsHash(readable ?? nobodysHash, normalize(password)), signal);
+      return readable !== undefined && fits;
     },
-    rehash: (password, signal) => pool.run(() => hash(normalize(password), PARAMETERS), signal),
-    isOutdated: (passwordHash) => needsRehash(passwordHash, PARAMETERS),
-    queueLength: pool.queueLength,
+    rehash: (password, signal) => queue.run(() => hashOfPassword(normalize(password)), signal),
+    isOutdated: isOutdatedHash,
+    queueLength: queue.length,
+    judgeQueueLength: () => judge.queueLength(),
+    [Symbol.asyncDispose]: () => judge[Symbol.asyncDispose](),
   };
 }
 
-function normalize(password: string): string {
-  return password.normalize("NFC");
+/** A new password in the form that is hashed, if its length is right. */
+function requireLength(password: string, minLength: number): string {
+  if (password.length > MAX_LENGTH) throw tooLong();
+  const text = normalize(password);
+  if ([...text].length < minLength) {
+    const message = `the password must have at least ${minLength} characters`;
+    throw fail(Code.InvalidArgument, "PASSWORD_TOO_SHORT", message);
+  }
+  if (Buffer.byteLength(text) > MAX_BYTES) throw tooLong();
+  return text;
 }
 
-/** Runs at most `width` tasks at a time and lets at most `queueLength` wait; a waiting call that ends early leaves. */
-function createPool(width: number, maxQueueLength: number) {
-  let running = 0;
-  const waiting = new Set<() => void>();
+function tooLong() {
+  return fail(Code.InvalidArgument, "PASSWORD_TOO_LONG", `the password must have at most ${MAX_BYTES} bytes`);
+}
 
-  async function enter(signal: AbortSignal): Promise<void> {
-    if (running < width) {
-      running += 1;
-      return;
-    }
-    if (waiting.size >= maxQueueLength) {
-      const message = "too many passwords are being checked, try again";
-      throw fail(Code.ResourceExhausted, "TOO_MANY_HASHES", message, { retryAfterMs: RETRY_AFTER_MS });
-    }
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const leave = () => {
-      waiting.delete(resolve);
-      reject(signal.reason);
-    };
-    waiting.add(resolve);
-    signal.addEventListener("abort", leave, { once: true });
-    await promise.finally(() => signal.removeEventListener("abort", leave));
-  }
-
-  /** Hands the place to who has waited longest. */
-  function exit(): void {
-    const [next] = waiting;
-    if (!next) {
-      running -= 1;
-      return;
-    }
-    waiting.delete(next);
-    next();
-  }
-
-  async function run<T>(task: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    signal.throwIfAborted();
-    await enter(signal);
-    try {
-      return await task();
-    } finally {
-      exit();
-    }
-  }
-
-  return { run, queueLength: () => waiting.size };
+function normalize(text: string): string {
+  return text.normalize("NFC");
 }

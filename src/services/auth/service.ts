@@ -6,6 +6,7 @@ import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
+import type { Gauge } from "../../telemetry/metrics.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
@@ -15,6 +16,8 @@ import { RefreshKeys } from "./refresh-tokens.ts";
 import { createSessionQuery } from "./sessions.ts";
 
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
+/** Of zxcvbn's 0 to 4. */
+const MIN_PASSWORD_SCORE = { development: 2, demo: 3, production: 3 };
 
 /** What auth's code works with. */
 export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issuer" | "clock"> {
@@ -37,10 +40,15 @@ export const auth = defineService({
   services: [AuthService, AuthInternalService],
   events: file_concierge_auth_v1_auth_events,
   peers: {},
-  async start({ config, mode, issuer, clock, db, feed }) {
+  async start({ config, mode, issuer, clock, log, db, feed }) {
     const { signingKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
-    const minLength = config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode];
-    const passwords = await createPasswords({ minLength, queueLength: hashQueueLength });
+    const passwords = await createPasswords({
+      minLength: config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode],
+      minScore: MIN_PASSWORD_SCORE[mode],
+      blockedWords: config.passwordBlockedWords,
+      queueLength: hashQueueLength,
+      log,
+    });
     const ownKeys = new OwnKeys(signingKeys, db);
     const isLive = createSessionQuery(db, sessionIdleSeconds);
     return {
@@ -64,15 +72,18 @@ export const auth = defineService({
           answerJson(response, 200, ownKeys.published, { "cache-control": "max-age=60" }),
       },
       jobs: [{ name: "watch removed keys", everyMs: 1_000, run: (signal) => ownKeys.follow(feed, signal) }],
-      gauges: [
-        {
-          name: "queue_length",
-          help: "Work that waits for its turn",
-          labels: { name: "password hashing" },
-          read: passwords.queueLength,
-        },
-      ],
+      gauges: gaugesOf(passwords),
       users: { keyRing: ownKeys, checkSession: createSessionCheck(isLive) },
+      async stop() {
+        await passwords[Symbol.asyncDispose]();
+      },
     };
   },
 });
+
+function gaugesOf(passwords: Passwords): Gauge[] {
+  const queue = (name: string, read: () => number) => {
+    return { name: "queue_length", help: "Work that waits for its turn", labels: { name }, read };
+  };
+  return [queue("password hashing", passwords.queueLength), queue("password strength", passwords.judgeQueueLength)];
+}

@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiPgoWRGVsZXRlTXlBY2NvdW50UmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIIhkKF0RlbGV0ZU15QWNjb3VudFJlc3BvbnNlIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSI1ChdSZW1vdmVTaWduaW5nS2V5UmVxdWVzdBIaCgZrZXlfaWQYASABKAlCCrpIB3IFEAEYgAEiGgoYUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSIxChREZWxldGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVEZWxldGVBY2NvdW50UmVzcG9uc2UiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEixAEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMSFwoPcmVtb3ZlZF9rZXlfaWRzGAUgAygJIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmcKDUFjY291bnRTdGF0dXMSHgoaQUNDT1VOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIZChVBQ0NPVU5UX1NUQVRVU19BQ1RJVkUQARIbChdBQ0NPVU5UX1NUQVRVU19ESVNBQkxFRBACMpAJCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJtCg5SZWdpc3RlckFydGlzdBIoLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJnCgxSZWZyZXNoVG9rZW4SJi5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKABJqCgxMaXN0U2Vzc2lvbnMSJi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJkCgpFbmRTZXNzaW9uEiQuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiCZACAoq1GAISABJ2ChBFbmRPdGhlclNlc3Npb25zEiouY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiCZACAoq1GAISABJtCg5DaGFuZ2VQYXNzd29yZBIoLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiBoq1GAISABJwCg9EZWxldGVNeUFjY291bnQSKS5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVNeUFjY291bnRSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVzcG9uc2UiBoq1GAISABJnCgxFeHBvcnRNeURhdGESJi5jb25jaWVyZ2UuYXV0aC52MS5FeHBvcnRNeURhdGFSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVzcG9uc2UiBoq1GAISADKXCAoTQXV0aEludGVybmFsU2VydmljZRJ2CgpHZXRBY2NvdW50EiQuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVzcG9uc2UiG5ACAYq1GBQaEgoGYWNjZXNzCgR1c2VyEAEYARKTAQoMQ2hlY2tTZXNzaW9uEiYuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARKiAQoRTGlzdEVuZGVkU2Vzc2lvbnMSKy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QaLC5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARJ3Cg9FbmRVc2VyU2Vzc2lvbnMSKS5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVzcG9uc2UiDZACAoq1GAYaBBABGAESdAoORGlzYWJsZUFjY291bnQSKC5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEngKEFJlbW92ZVNpZ25pbmdLZXkSKi5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLlJlbW92ZVNpZ25pbmdLZXlSZXNwb25zZSILkAICirUYBBoCGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnEKDURlbGV0ZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiPgoWRGVsZXRlTXlBY2NvdW50UmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIIhkKF0RlbGV0ZU15QWNjb3VudFJlc3BvbnNlIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSI1ChdSZW1vdmVTaWduaW5nS2V5UmVxdWVzdBIaCgZrZXlfaWQYASABKAlCCrpIB3IFEAEYgAEiGgoYUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSIxChREZWxldGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVEZWxldGVBY2NvdW50UmVzcG9uc2UiUQoSSW1wb3J0VXNlcnNSZXF1ZXN0EjsKBXVzZXJzGAEgAygLMh8uY29uY2llcmdlLmF1dGgudjEuSW1wb3J0ZWRVc2VyQgu6SAiSAQUIARD0AyKcAwoMSW1wb3J0ZWRVc2VyEhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEiEKDXBhc3N3b3JkX2hhc2gYAiABKAlCCrpIB3IFEAEogAQSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEjYKBGtpbmQYBiABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZEIIukgFggECEAESGwoKc3RhZ2VfbmFtZRgHIAEoCUIHukgEcgIYZDp9ukh6GngKGGltcG9ydGVkX3VzZXIuc3RhZ2VfbmFtZRIvYW4gYXJ0aXN0IGhhcyBhIHN0YWdlIG5hbWUsIGFuZCBub2JvZHkgZWxzZSBoYXMaKyh0aGlzLmtpbmQgPT0gMikgPT0gKHRoaXMuc3RhZ2VfbmFtZSAhPSAnJykiSQoTSW1wb3J0VXNlcnNSZXNwb25zZRIyCghvdXRjb21lcxgBIAMoCzIgLmNvbmNpZXJnZS5hdXRoLnYxLkltcG9ydE91dGNvbWUiUQoNSW1wb3J0T3V0Y29tZRIvCgZyZXN1bHQYASABKA4yHy5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRSZXN1bHQSDwoHdXNlcl9pZBgCIAEoCSJUChNDaGVja1Nlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBEh8KCmdlbmVyYXRpb24YAiABKA1CC7pICCoGGP////8HIiQKFENoZWNrU2Vzc2lvblJlc3BvbnNlEgwKBGxpdmUYASABKAgiSwoYTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAyjIASLEAQoZTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZRIxCghzZXNzaW9ucxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkVuZGVkU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKAoFc3RhcnQYAyABKAsyGS5jb25jaWVyZ2UuZmVlZC52MS5DdXJzb3ISGAoQc2V0dGxlZF9wb3NpdGlvbhgEIAEoAxIXCg9yZW1vdmVkX2tleV9pZHMYBSADKAkiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIqrQEKDEltcG9ydFJlc3VsdBIdChlJTVBPUlRfUkVTVUxUX1VOU1BFQ0lGSUVEEAASGgoWSU1QT1JUX1JFU1VMVF9JTVBPUlRFRBABEh8KG0lNUE9SVF9SRVNVTFRfQUxSRUFEWV9USEVSRRACEh4KGklNUE9SVF9SRVNVTFRfVU5LTk9XTl9IQVNIEAMSIQodSU1QT1JUX1JFU1VMVF9IQVNIX1RPT19DT1NUTFkQBDKQCQoLQXV0aFNlcnZpY2USZwoMUmVnaXN0ZXJVc2VyEiYuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlc3BvbnNlIgaKtRgCCgASbQoOUmVnaXN0ZXJBcnRpc3QSKC5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlc3BvbnNlIgaKtRgCCgASUgoFTG9naW4SHy5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlcXVlc3QaIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlIgaKtRgCCgASZwoMUmVmcmVzaFRva2VuEiYuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlc3BvbnNlIgaKtRgCCgASWAoGTG9nb3V0EiAuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVxdWVzdBohLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlc3BvbnNlIgmQAgKKtRgCCgASagoMTGlzdFNlc3Npb25zEiYuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASZAoKRW5kU2Vzc2lvbhIkLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlc3BvbnNlIgmQAgKKtRgCEgASdgoQRW5kT3RoZXJTZXNzaW9ucxIqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlIgmQAgKKtRgCEgASbQoOQ2hhbmdlUGFzc3dvcmQSKC5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlIgaKtRgCEgAScAoPRGVsZXRlTXlBY2NvdW50EikuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZU15QWNjb3VudFJlc3BvbnNlIgaKtRgCEgASZwoMRXhwb3J0TXlEYXRhEiYuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkV4cG9ydE15RGF0YVJlc3BvbnNlIgaKtRgCEgAyggkKE0F1dGhJbnRlcm5hbFNlcnZpY2USdgoKR2V0QWNjb3VudBIkLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlc3BvbnNlIhuQAgGKtRgUGhIKBmFjY2VzcwoEdXNlchABGAESkwEKDENoZWNrU2Vzc2lvbhImLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESogEKEUxpc3RFbmRlZFNlc3Npb25zEisuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESdwoPRW5kVXNlclNlc3Npb25zEikuY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnQKDkRpc2FibGVBY2NvdW50EiguY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJ4ChBSZW1vdmVTaWduaW5nS2V5EiouY29uY2llcmdlLmF1dGgudjEuUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVzcG9uc2UiC5ACAoq1GAQaAhgBEnEKDUVuYWJsZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJxCg1EZWxldGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESaQoLSW1wb3J0VXNlcnMSJS5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1JlcXVlc3QaJi5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1Jlc3BvbnNlIguQAgKKtRgEGgIYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -1001,6 +1001,139 @@ export const DeleteAccountResponseSchema: GenMessage<DeleteAccountResponse> = /*
   messageDesc(file_concierge_auth_v1_auth_service, 35);
 
 /**
+ * The people to make accounts of.
+ *
+ * @generated from message concierge.auth.v1.ImportUsersRequest
+ */
+export type ImportUsersRequest = Message<"concierge.auth.v1.ImportUsersRequest"> & {
+  /**
+   * 1 to 500.
+   *
+   * @generated from field: repeated concierge.auth.v1.ImportedUser users = 1;
+   */
+  users: ImportedUser[];
+};
+
+/**
+ * Describes the message concierge.auth.v1.ImportUsersRequest.
+ * Use `create(ImportUsersRequestSchema)` to create a new message.
+ */
+export const ImportUsersRequestSchema: GenMessage<ImportUsersRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 36);
+
+/**
+ * Somebody who has a password elsewhere.
+ *
+ * @generated from message concierge.auth.v1.ImportedUser
+ */
+export type ImportedUser = Message<"concierge.auth.v1.ImportedUser"> & {
+  /**
+   * Address to log in with, at most 254 bytes. Compared without regard to case.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+
+  /**
+   * argon2id's PHC string or bcrypt's ($2a$, $2b$ or $2y$).
+   *
+   * @generated from field: string password_hash = 2;
+   */
+  passwordHash: string;
+
+  /**
+   * Given name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string first_name = 3;
+   */
+  firstName: string;
+
+  /**
+   * Family name, at most 100 code points; may be empty.
+   *
+   * @generated from field: string last_name = 4;
+   */
+  lastName: string;
+
+  /**
+   * Preferred language as a BCP 47 tag such as "en" or "pt-BR"; may be empty.
+   *
+   * @generated from field: string locale = 5;
+   */
+  locale: string;
+
+  /**
+   * What sort of person; a user when it is not told.
+   *
+   * @generated from field: concierge.auth.v1.AccountKind kind = 6;
+   */
+  kind: AccountKind;
+
+  /**
+   * Name that an artist is known by, at most 100 code points; empty for others.
+   *
+   * @generated from field: string stage_name = 7;
+   */
+  stageName: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ImportedUser.
+ * Use `create(ImportedUserSchema)` to create a new message.
+ */
+export const ImportedUserSchema: GenMessage<ImportedUser> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 37);
+
+/**
+ * What became of each.
+ *
+ * @generated from message concierge.auth.v1.ImportUsersResponse
+ */
+export type ImportUsersResponse = Message<"concierge.auth.v1.ImportUsersResponse"> & {
+  /**
+   * As many as there were users, in the same order.
+   *
+   * @generated from field: repeated concierge.auth.v1.ImportOutcome outcomes = 1;
+   */
+  outcomes: ImportOutcome[];
+};
+
+/**
+ * Describes the message concierge.auth.v1.ImportUsersResponse.
+ * Use `create(ImportUsersResponseSchema)` to create a new message.
+ */
+export const ImportUsersResponseSchema: GenMessage<ImportUsersResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 38);
+
+/**
+ * What became of one of them.
+ *
+ * @generated from message concierge.auth.v1.ImportOutcome
+ */
+export type ImportOutcome = Message<"concierge.auth.v1.ImportOutcome"> & {
+  /**
+   * Whether there is an account now, or why not.
+   *
+   * @generated from field: concierge.auth.v1.ImportResult result = 1;
+   */
+  result: ImportResult;
+
+  /**
+   * UUID of the new account; empty if none was made.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ImportOutcome.
+ * Use `create(ImportOutcomeSchema)` to create a new message.
+ */
+export const ImportOutcomeSchema: GenMessage<ImportOutcome> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 39);
+
+/**
  * A session and the generation that a token carries, from the claims `sid` and `gen`.
  *
  * @generated from message concierge.auth.v1.CheckSessionRequest
@@ -1026,7 +1159,7 @@ export type CheckSessionRequest = Message<"concierge.auth.v1.CheckSessionRequest
  * Use `create(CheckSessionRequestSchema)` to create a new message.
  */
 export const CheckSessionRequestSchema: GenMessage<CheckSessionRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 36);
+  messageDesc(file_concierge_auth_v1_auth_service, 40);
 
 /**
  * Whether the session may be used.
@@ -1047,7 +1180,7 @@ export type CheckSessionResponse = Message<"concierge.auth.v1.CheckSessionRespon
  * Use `create(CheckSessionResponseSchema)` to create a new message.
  */
 export const CheckSessionResponseSchema: GenMessage<CheckSessionResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 37);
+  messageDesc(file_concierge_auth_v1_auth_service, 41);
 
 /**
  * One page of them.
@@ -1075,7 +1208,7 @@ export type ListEndedSessionsRequest = Message<"concierge.auth.v1.ListEndedSessi
  * Use `create(ListEndedSessionsRequestSchema)` to create a new message.
  */
 export const ListEndedSessionsRequestSchema: GenMessage<ListEndedSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 38);
+  messageDesc(file_concierge_auth_v1_auth_service, 42);
 
 /**
  * Sessions that ended, and where to go on in auth's feed.
@@ -1124,7 +1257,7 @@ export type ListEndedSessionsResponse = Message<"concierge.auth.v1.ListEndedSess
  * Use `create(ListEndedSessionsResponseSchema)` to create a new message.
  */
 export const ListEndedSessionsResponseSchema: GenMessage<ListEndedSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 39);
+  messageDesc(file_concierge_auth_v1_auth_service, 43);
 
 /**
  * A session that may no longer be used.
@@ -1152,7 +1285,7 @@ export type EndedSession = Message<"concierge.auth.v1.EndedSession"> & {
  * Use `create(EndedSessionSchema)` to create a new message.
  */
 export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 40);
+  messageDesc(file_concierge_auth_v1_auth_service, 44);
 
 /**
  * What may become of an account.
@@ -1196,6 +1329,61 @@ export const AccountStatusSchema: GenEnum<AccountStatus> = /*@__PURE__*/
   enumDesc(file_concierge_auth_v1_auth_service, 0);
 
 /**
+ * Whether an account was made, or why not.
+ *
+ * @generated from enum concierge.auth.v1.ImportResult
+ */
+export const ImportResult = {
+  /**
+   * Not told.
+   *
+   * @generated from enum value: IMPORT_RESULT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * There is an account now.
+   *
+   * @generated from enum value: IMPORT_RESULT_IMPORTED = 1;
+   */
+  IMPORTED: 1,
+
+  /**
+   * There was an account with this address already, or an earlier row has made it. Nothing was changed.
+   *
+   * @generated from enum value: IMPORT_RESULT_ALREADY_THERE = 2;
+   */
+  ALREADY_THERE: 2,
+
+  /**
+   * Refused: the hash is neither argon2id's nor bcrypt's.
+   *
+   * @generated from enum value: IMPORT_RESULT_UNKNOWN_HASH = 3;
+   */
+  UNKNOWN_HASH: 3,
+
+  /**
+   * Refused: verifying the hash would take too long (bcrypt above cost 14; argon2id above 128 MiB, 10 passes or 8 lanes).
+   *
+   * @generated from enum value: IMPORT_RESULT_HASH_TOO_COSTLY = 4;
+   */
+  HASH_TOO_COSTLY: 4,
+} as const;
+
+/**
+ * Whether an account was made, or why not.
+ *
+ * @generated from enum concierge.auth.v1.ImportResult
+ */
+export type ImportResult = (typeof ImportResult)[keyof typeof ImportResult] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.auth.v1.ImportResult.
+ */
+export const ImportResultSchema: GenEnum<ImportResult> = /*@__PURE__*/
+  enumDesc(file_concierge_auth_v1_auth_service, 1);
+
+/**
  * What people do to get in and out. Served on the public listener.
  *
  * @generated from service concierge.auth.v1.AuthService
@@ -1205,8 +1393,9 @@ export const AuthService: GenService<{
    * Makes an account with a password. The caller is not logged in by it.
    *
    * Errors: INVALID_ARGUMENT / PASSWORD_TOO_SHORT (the message says the smallest length), INVALID_ARGUMENT /
-   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED /
-   * TOO_MANY_HASHES (retry later).
+   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), INVALID_ARGUMENT / PASSWORD_COMPROMISED (one of those that are
+   * tried first, or made of the person's own names and address), INVALID_ARGUMENT / PASSWORD_TOO_WEAK (too easy to guess),
+   * ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.RegisterUser
    */
@@ -1439,6 +1628,18 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof DeleteAccountRequestSchema;
     output: typeof DeleteAccountResponseSchema;
+  },
+  /**
+   * Makes accounts of people who have a password elsewhere, with the hash of it. Each row is judged by itself, and rows whose
+   * address has an account already change nothing: the same call may be made again. Passwords are not judged, and a hash
+   * that was not made here is replaced by one that was, at its owner's first login.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.ImportUsers
+   */
+  importUsers: {
+    methodKind: "unary";
+    input: typeof ImportUsersRequestSchema;
+    output: typeof ImportUsersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

@@ -28,7 +28,8 @@ function publicHandlers(auth: AuthContext) {
       return { userId: await register(auth, scopeOf(context), { ...request, kind: "artist" }) };
     },
     async login(request, context) {
-      return packTokens(await login(auth, scopeOf(context), request));
+      const { deviceToken, ...tokens } = await login(auth, scopeOf(context), request);
+      return { ...packTokens(tokens), deviceToken };
     },
     async refreshToken(request, context) {
       return packTokens(await refresh(auth, scopeOf(context), request));

@@ -4,15 +4,15 @@ import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
+import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
-import { badCredentials } from "./logins.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
 /**
  * Replaces the caller's password, ends all of the account's sessions, and starts a new one for the caller. UNAUTHENTICATED /
- * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile.
+ * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS.
  */
 export async function changePassword(
   auth: AuthContext,
@@ -22,25 +22,28 @@ export async function changePassword(
 ): Promise<Tokens> {
   const { db, passwords } = auth;
   const { signal } = scope;
-  const [found] = await during(db, signal)
-    .select({ passwordHash: credentials.passwordHash, version: credentials.version })
+  const [own] = await during(db, signal)
+    .select({
+      emailKey: accounts.emailKey,
+      passwordHash: credentials.passwordHash,
+      version: credentials.version,
+    })
     .from(credentials)
+    .innerJoin(accounts, eq(accounts.id, credentials.accountId))
     .where(eq(credentials.accountId, userId));
-  if (!(await passwords.verify(found?.passwordHash, currentPassword, signal)) || !found) {
-    const reason = "bad_credentials";
-    const entry = { action: "password_changed", outcome: "refused", reason, accountId: userId } as const;
-    await audit(during(db, signal), scope, entry);
-    throw badCredentials();
-  }
+  const attempt = { action: "password_changed", accountId: userId } as const;
+  if (!own) throw await badCredentials(db, scope, attempt);
+  const claim = { ...attempt, emailKey: own.emailKey, isKnown: true, credential: own };
+  const found = await checkPassword(auth, scope, claim, currentPassword);
   const passwordHash = await passwords.hash(newPassword, signal);
-  return transaction(
+  const tokens = await transaction(
     db,
     async (tx) => {
       const [account] = await tx.execute(sql`
         select 1 from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
         where ${accounts.id} = ${userId} and ${accounts.status} = 'active' and ${credentials.version} = ${found.version}
         for no key update of ${accounts} for no key update of ${credentials}`);
-      if (!account) throw badCredentials();
+      if (!account) return undefined;
       const changed = { passwordHash, version: found.version + 1 };
       await tx.update(credentials).set(changed).where(eq(credentials.accountId, userId));
       const { generation, events } = await endAllSessions(tx, userId, "password_changed");
@@ -52,4 +55,6 @@ export async function changePassword(
     },
     { signal },
   );
+  if (!tokens) throw await badCredentials(db, scope, attempt);
+  return tokens;
 }

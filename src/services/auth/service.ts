@@ -9,6 +9,7 @@ import { defineService, type ServiceContext } from "../../service.ts";
 import { fixedKeyRing } from "../../token/key-ring.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
 import { createSigner, publicKeySet, type Signer } from "../../token/signing-keys.ts";
+import { type AttemptLimits, attemptLimits } from "./attempts.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
@@ -29,6 +30,7 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   sessionsPerUser: number;
   /** For which access tokens are made beside our own services. */
   audiences: string[];
+  attempts: AttemptLimits;
 }
 
 export const auth = defineService({
@@ -60,6 +62,10 @@ export const auth = defineService({
         sessionIdleSeconds,
         sessionsPerUser: config.sessionsPerUser,
         audiences: config.audiences,
+        attempts: attemptLimits(config.tokenKeys, {
+          perAccount: config.loginAttempts,
+          perAddress: config.attemptsPerAddress,
+        }),
       }),
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),

@@ -83,15 +83,18 @@ export async function checkPassword<Credential extends { passwordHash: string }>
   const { db, passwords, attempts } = auth;
   const { action, accountId, emailKey, credential } = claim;
   const own = accountBuckets(attempts, emailKey);
-  const buckets = [claim.isKnown ? own.known : own.unknown, ...addressBuckets(attempts, scope)];
+  const [used, other] = claim.isKnown ? [own.known, own.unknown] : [own.unknown, own.known];
+  const buckets = [used, ...addressBuckets(attempts, scope)];
   await take(db, scope, buckets, { action, accountId });
-  const fits = await passwords.verify(credential?.passwordHash, password, scope.signal).catch(async (error: unknown) => {
-    // Nobody has looked at the password.
-    if (reasonOf(error) === "TOO_MANY_HASHES") await giveBack(db, buckets, sql`greatest(b.failures - 1, 0)`);
-    throw error;
-  });
+  const fits = await passwords
+    .verify(credential?.passwordHash, password, scope.signal)
+    .catch(async (error: unknown) => {
+      // Nobody has looked at the password.
+      if (reasonOf(error) === "TOO_MANY_HASHES") await giveBack(db, buckets);
+      throw error;
+    });
   if (!fits || !credential) throw await badCredentials(db, scope, { action, accountId });
-  await giveBack(db, [own.known, own.unknown, ...buckets.slice(1)], sql`0`);
+  await succeed(db, buckets, other);
   return credential;
 }
 
@@ -147,17 +150,12 @@ function bucketKey({ key }: AttemptLimits, name: string, whose: string): string 
 }
 
 /** Takes an attempt from each bucket, or from none. A refusal is written down once until an attempt is free again. */
-async function take(
-  db: Db,
-  scope: CallScope,
-  buckets: Bucket[],
-  entry: Refused,
-): Promise<void> {
+async function take(db: Db, scope: CallScope, buckets: Bucket[], entry: Refused): Promise<void> {
   const scoped = during(db, scope.signal);
   const taken = new Set((await takeFree(scoped, buckets)).map(({ key }) => key));
   if (taken.size === buckets.length) return;
   const given = buckets.filter(({ key }) => taken.has(key));
-  if (given.length > 0) await giveBack(db, given, sql`greatest(b.failures - 1, 0)`);
+  if (given.length > 0) await giveBack(db, given);
   const refused = await countRefusal(
     scoped,
     buckets.filter(({ key }) => !taken.has(key)),
@@ -196,12 +194,22 @@ function countRefusal(db: Db, buckets: Bucket[]) {
       case when b.failures < ${MOST_FAILURES} then b.free_at else b.expires_at end - concierge_now()) * 1000)::float8 as "waitMs"`);
 }
 
-/** Not for the time of the call only: what was taken is given back whether somebody still waits or not. */
-async function giveBack(db: Db, buckets: Bucket[], failures: SQL): Promise<void> {
+/** Gives back what was not an attempt after all; not for the time of the call only, so whether somebody still waits or not. */
+async function giveBack(db: Db, taken: Bucket[]): Promise<void> {
   await db.execute(sql`
-    with ${chosen(buckets)}
+    with ${chosen(taken)}
     update ${attemptBuckets} b
-    set free_at = b.free_at - make_interval(secs => b.attempt_seconds), failures = ${failures}
+    set free_at = b.free_at - make_interval(secs => b.attempt_seconds), failures = greatest(b.failures - 1, 0)
+    from chosen where b.key = chosen.key`);
+}
+
+/** Gives back an attempt that was right, and ends the series of failures, also those in the account's other bucket. */
+async function succeed(db: Db, taken: Bucket[], other: Bucket): Promise<void> {
+  await db.execute(sql`
+    with ${chosen([...taken, other])}
+    update ${attemptBuckets} b
+    set free_at = case when b.key = ${Buffer.from(other.key, "hex")}::bytea then b.free_at
+        else b.free_at - make_interval(secs => b.attempt_seconds) end, failures = 0
     from chosen where b.key = chosen.key`);
 }
 

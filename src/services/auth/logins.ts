@@ -1,6 +1,6 @@
 /** Logins: from e-mail and password to a session. */
 import { eq, sql } from "drizzle-orm";
-import type { Tx } from "../../db/database.ts";
+import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
@@ -18,6 +18,8 @@ interface Credential {
   userId: string;
   passwordHash: string;
   version: number;
+  /** Whoever logs in has shown a device token of the account. */
+  isKnown: boolean;
 }
 
 export interface LoginInput {
@@ -41,18 +43,9 @@ export async function login(
   const { signal } = scope;
   const asked = audienceOf(auth, audience);
   const emailKey = emailKeyOf(email);
-  const [account] = await during(db, signal)
-    .select({
-      userId: accounts.id,
-      passwordHash: credentials.passwordHash,
-      version: credentials.version,
-      isKnown: isDeviceOfAccount(deviceToken),
-    })
-    .from(accounts)
-    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
-    .where(eq(accounts.emailKey, emailKey));
-  const attempt = { action: "login", accountId: account?.userId } as const;
-  const claim = { ...attempt, emailKey, isKnown: account?.isKnown ?? false, credential: account };
+  const credential = await findCredential(during(db, signal), emailKey, deviceToken);
+  const attempt = { action: "login", accountId: credential?.userId } as const;
+  const claim = { ...attempt, emailKey, isKnown: credential?.isKnown ?? false, credential };
   const found = await checkPassword(auth, scope, claim, password);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
@@ -72,6 +65,20 @@ export async function login(
   );
   if (!tokens) throw await badCredentials(db, scope, attempt);
   return tokens;
+}
+
+async function findCredential(db: Db, emailKey: string, deviceToken: string): Promise<Credential | undefined> {
+  const [found] = await db
+    .select({
+      userId: accounts.id,
+      passwordHash: credentials.passwordHash,
+      version: credentials.version,
+      isKnown: isDeviceOfAccount(deviceToken),
+    })
+    .from(accounts)
+    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
+    .where(eq(accounts.emailKey, emailKey));
+  return found;
 }
 
 /**

@@ -7,16 +7,19 @@ import { type CallScope, callerName } from "../../rpc/call.ts";
 import { auditLog } from "./schema.ts";
 
 /** Everything that is written down. */
-export type AuditAction =
-  | "account_registered"
-  | "account_disabled"
-  | "account_enabled"
-  | "login"
-  | "password_changed"
-  | "password_rehashed"
-  | "session_ended"
-  | "sessions_ended"
-  | "refresh_token_reused";
+export const AUDIT_ACTIONS = [
+  "account_registered",
+  "account_disabled",
+  "account_enabled",
+  "login",
+  "password_changed",
+  "password_rehashed",
+  "session_ended",
+  "sessions_ended",
+  "refresh_token_reused",
+] as const;
+
+export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 
 export interface AuditEntry {
   action: AuditAction;

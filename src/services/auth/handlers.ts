@@ -1,11 +1,18 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import { AccountStatus, AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import {
+  AccountStatus,
+  AuthInternalService,
+  AuthService,
+  SecurityEventActor,
+} from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { disableAccount, enableAccount, endUserSessions } from "./account-status.ts";
 import { type Account, getAccount, register } from "./accounts.ts";
+import { verifyAuditLog } from "./audit-chain.ts";
+import { type AuditRow, listAuditEntries, listSecurityEvents, type SecurityEvent } from "./audit-entries.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { login } from "./logins.ts";
@@ -13,6 +20,12 @@ import { changePassword } from "./password-changes.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
 import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
+
+const SECURITY_EVENT_ACTORS = {
+  anybody: SecurityEventActor.ANYBODY,
+  owner: SecurityEventActor.OWNER,
+  administrator: SecurityEventActor.ADMINISTRATOR,
+};
 
 export function authHandlers(auth: AuthContext) {
   return [publicHandlers(auth), internalHandlers(auth)];
@@ -59,6 +72,10 @@ function publicHandlers(auth: AuthContext) {
     async changePassword(request, context) {
       return packTokens(await changePassword(auth, scopeOf(context), userOf(context), request));
     },
+    async listMySecurityEvents(request, context) {
+      const { events, nextPageToken } = await listSecurityEvents(db, scopeOf(context), userOf(context), request);
+      return { events: events.map(packSecurityEvent), nextPageToken };
+    },
   });
 }
 
@@ -90,6 +107,14 @@ function internalHandlers(auth: AuthContext) {
       await enableAccount(db, scopeOf(context), userId);
       return {};
     },
+    async listAuditEntries({ since, ...request }, { signal }) {
+      const query = { ...request, since: since && timestampDate(since) };
+      const { entries, nextPageToken } = await listAuditEntries(during(db, signal), query);
+      return { entries: entries.map(packAuditEntry), nextPageToken };
+    },
+    async verifyAuditLog({ position }, { signal }) {
+      return verifyAuditLog(during(db, signal), position);
+    },
   });
 }
 
@@ -104,5 +129,27 @@ function packAccount(account: Account) {
     createdAt: timestampFromDate(createdAt),
     kind: accountKind(account),
     status: status === "active" ? AccountStatus.ACTIVE : AccountStatus.DISABLED,
+  };
+}
+
+function packSecurityEvent(event: SecurityEvent) {
+  const { at, action, outcome, reason, sessionId, actor, address, userAgent } = event;
+  return {
+    ...{ action, reason, address, userAgent },
+    actor: SECURITY_EVENT_ACTORS[actor],
+    at: timestampFromDate(at),
+    succeeded: outcome === "success",
+    sessionId: sessionId ?? "",
+  };
+}
+
+function packAuditEntry(entry: AuditRow) {
+  const { id, at, action, outcome, reason, accountId, sessionId, actor, address, userAgent, requestId } = entry;
+  return {
+    ...{ id, action, reason, actor, address, userAgent, requestId },
+    at: timestampFromDate(at),
+    succeeded: outcome === "success",
+    userId: accountId ?? "",
+    sessionId: sessionId ?? "",
   };
 }

@@ -10,10 +10,12 @@ import { fixedKeyRing } from "../../token/key-ring.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
 import { createSigner, publicKeySet, type Signer } from "../../token/signing-keys.ts";
 import { type AttemptLimits, attemptLimits } from "./attempts.ts";
+import { auditJobs } from "./audit-chain.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
 import { RefreshKeys } from "./refresh-tokens.ts";
+import { sweepAuth } from "./retention.ts";
 import { createSessionQuery } from "./sessions.ts";
 
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
@@ -70,6 +72,7 @@ export const auth = defineService({
       plain: {
         "/.well-known/jwks.json": (_, response) => answerJson(response, 200, jwks, { "cache-control": "max-age=60" }),
       },
+      jobs: [...auditJobs(db, config.auditDays), sweepAuth(db)],
       gauges: [
         {
           name: "queue_length",

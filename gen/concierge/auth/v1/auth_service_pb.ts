@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiggEKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACBIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZBIeCgxkZXZpY2VfdG9rZW4YBCABKAlCCLpIBXIDKIAEIrQBCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSFAoMZGV2aWNlX3Rva2VuGAYgASgJInsKE1JlZnJlc2hUb2tlblJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABBImCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlCDbpICtgBAXIFEBAogAESGQoIYXVkaWVuY2UYAyABKAlCB7pIBHICGGQipQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiMgoNTG9nb3V0UmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEIhAKDkxvZ291dFJlc3BvbnNlIhUKE0xpc3RTZXNzaW9uc1JlcXVlc3QiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5TZXNzaW9uIuUBCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgHIAEoCCIxChFFbmRTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABASIUChJFbmRTZXNzaW9uUmVzcG9uc2UiGQoXRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QiKQoYRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIl8KFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIEiAKDG5ld19wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKnAQoWQ2hhbmdlUGFzc3dvcmRSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCKEAgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzIjMKFkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiKAoXRW5kVXNlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iMgoVRGlzYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhgKFkRpc2FibGVBY2NvdW50UmVzcG9uc2UiMQoURW5hYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFwoVRW5hYmxlQWNjb3VudFJlc3BvbnNlIlQKE0NoZWNrU2Vzc2lvblJlcXVlc3QSHAoKc2Vzc2lvbl9pZBgBIAEoCUIIukgFcgOwAQESHwoKZ2VuZXJhdGlvbhgCIAEoDUILukgIKgYY/////wciJAoUQ2hlY2tTZXNzaW9uUmVzcG9uc2USDAoEbGl2ZRgBIAEoCCJLChhMaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDKMgBIqsBChlMaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlEjEKCHNlc3Npb25zGAEgAygLMh8uY29uY2llcmdlLmF1dGgudjEuRW5kZWRTZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIoCgVzdGFydBgDIAEoCzIZLmNvbmNpZXJnZS5mZWVkLnYxLkN1cnNvchIYChBzZXR0bGVkX3Bvc2l0aW9uGAQgASgDIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKmcKDUFjY291bnRTdGF0dXMSHgoaQUNDT1VOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIZChVBQ0NPVU5UX1NUQVRVU19BQ1RJVkUQARIbChdBQ0NPVU5UX1NUQVRVU19ESVNBQkxFRBACMrUHCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJtCg5SZWdpc3RlckFydGlzdBIoLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJnCgxSZWZyZXNoVG9rZW4SJi5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKABJqCgxMaXN0U2Vzc2lvbnMSJi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJkCgpFbmRTZXNzaW9uEiQuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiCZACAoq1GAISABJ2ChBFbmRPdGhlclNlc3Npb25zEiouY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiCZACAoq1GAISABJtCg5DaGFuZ2VQYXNzd29yZBIoLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiBoq1GAISADKqBgoTQXV0aEludGVybmFsU2VydmljZRJ2CgpHZXRBY2NvdW50EiQuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVzcG9uc2UiG5ACAYq1GBQaEgoGYWNjZXNzCgR1c2VyEAEYARKTAQoMQ2hlY2tTZXNzaW9uEiYuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARKiAQoRTGlzdEVuZGVkU2Vzc2lvbnMSKy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QaLC5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARJ3Cg9FbmRVc2VyU2Vzc2lvbnMSKS5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVzcG9uc2UiDZACAoq1GAYaBBABGAESdAoORGlzYWJsZUFjY291bnQSKC5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnEKDUVuYWJsZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiggEKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACBIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZBIeCgxkZXZpY2VfdG9rZW4YBCABKAlCCLpIBXIDKIAEIrQBCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSFAoMZGV2aWNlX3Rva2VuGAYgASgJInsKE1JlZnJlc2hUb2tlblJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABBImCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlCDbpICtgBAXIFEBAogAESGQoIYXVkaWVuY2UYAyABKAlCB7pIBHICGGQipQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiMgoNTG9nb3V0UmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEIhAKDkxvZ291dFJlc3BvbnNlIhUKE0xpc3RTZXNzaW9uc1JlcXVlc3QiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5TZXNzaW9uIuUBCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgHIAEoCCIxChFFbmRTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABASIUChJFbmRTZXNzaW9uUmVzcG9uc2UiGQoXRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QiKQoYRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIl8KFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIEiAKDG5ld19wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKnAQoWQ2hhbmdlUGFzc3dvcmRSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCKEAgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzIjMKFkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiKAoXRW5kVXNlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iMgoVRGlzYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhgKFkRpc2FibGVBY2NvdW50UmVzcG9uc2UiMQoURW5hYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFwoVRW5hYmxlQWNjb3VudFJlc3BvbnNlIlQKE0NoZWNrU2Vzc2lvblJlcXVlc3QSHAoKc2Vzc2lvbl9pZBgBIAEoCUIIukgFcgOwAQESHwoKZ2VuZXJhdGlvbhgCIAEoDUILukgIKgYY/////wciJAoUQ2hlY2tTZXNzaW9uUmVzcG9uc2USDAoEbGl2ZRgBIAEoCCJLChhMaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDKMgBIqsBChlMaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlEjEKCHNlc3Npb25zGAEgAygLMh8uY29uY2llcmdlLmF1dGgudjEuRW5kZWRTZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIoCgVzdGFydBgDIAEoCzIZLmNvbmNpZXJnZS5mZWVkLnYxLkN1cnNvchIYChBzZXR0bGVkX3Bvc2l0aW9uGAQgASgDIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk4KG0xpc3RNeVNlY3VyaXR5RXZlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiaQocTGlzdE15U2VjdXJpdHlFdmVudHNSZXNwb25zZRIwCgZldmVudHMYASADKAsyIC5jb25jaWVyZ2UuYXV0aC52MS5TZWN1cml0eUV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLZAQoNU2VjdXJpdHlFdmVudBImCgJhdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWN0aW9uGAIgASgJEhEKCXN1Y2NlZWRlZBgDIAEoCBIOCgZyZWFzb24YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRI0CgVhY3RvchgGIAEoDjIlLmNvbmNpZXJnZS5hdXRoLnYxLlNlY3VyaXR5RXZlbnRBY3RvchIPCgdhZGRyZXNzGAcgASgJEhIKCnVzZXJfYWdlbnQYCCABKAkirAEKF0xpc3RBdWRpdEVudHJpZXNSZXF1ZXN0EhwKB3VzZXJfaWQYASABKAlCC7pICNgBAXIDsAEBEhcKBmFjdGlvbhgCIAEoCUIHukgEcgIoZBIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAQgASgNEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDKMgBImMKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIuCgdlbnRyaWVzGAEgAygLMh0uY29uY2llcmdlLmF1dGgudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKCkF1ZGl0RW50cnkSCgoCaWQYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFjdGlvbhgDIAEoCRIRCglzdWNjZWVkZWQYBCABKAgSDgoGcmVhc29uGAUgASgJEg8KB3VzZXJfaWQYBiABKAkSEgoKc2Vzc2lvbl9pZBgHIAEoCRINCgVhY3RvchgIIAEoCRIPCgdhZGRyZXNzGAkgASgJEhIKCnVzZXJfYWdlbnQYCiABKAkSEgoKcmVxdWVzdF9pZBgLIAEoCSIyChVWZXJpZnlBdWRpdExvZ1JlcXVlc3QSGQoIcG9zaXRpb24YASABKANCB7pIBCICKAAilgEKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USDwoHY2hlY2tlZBgBIAEoDRIXCg9icm9rZW5fcG9zaXRpb24YAiABKAMSFQoNbmV4dF9wb3NpdGlvbhgDIAEoAxIVCg1sYXN0X3Bvc2l0aW9uGAQgASgDEhEKCWxhc3RfaGFzaBgFIAEoCRIRCgl1bmNoYWluZWQYBiABKA0qZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIqpAEKElNlY3VyaXR5RXZlbnRBY3RvchIkCiBTRUNVUklUWV9FVkVOVF9BQ1RPUl9VTlNQRUNJRklFRBAAEiAKHFNFQ1VSSVRZX0VWRU5UX0FDVE9SX0FOWUJPRFkQARIeChpTRUNVUklUWV9FVkVOVF9BQ1RPUl9PV05FUhACEiYKIlNFQ1VSSVRZX0VWRU5UX0FDVE9SX0FETUlOSVNUUkFUT1IQAzK6CAoLQXV0aFNlcnZpY2USZwoMUmVnaXN0ZXJVc2VyEiYuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlc3BvbnNlIgaKtRgCCgASbQoOUmVnaXN0ZXJBcnRpc3QSKC5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlc3BvbnNlIgaKtRgCCgASUgoFTG9naW4SHy5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlcXVlc3QaIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlIgaKtRgCCgASZwoMUmVmcmVzaFRva2VuEiYuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlc3BvbnNlIgaKtRgCCgASWAoGTG9nb3V0EiAuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVxdWVzdBohLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlc3BvbnNlIgmQAgKKtRgCCgASagoMTGlzdFNlc3Npb25zEiYuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASZAoKRW5kU2Vzc2lvbhIkLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlc3BvbnNlIgmQAgKKtRgCEgASdgoQRW5kT3RoZXJTZXNzaW9ucxIqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlIgmQAgKKtRgCEgASbQoOQ2hhbmdlUGFzc3dvcmQSKC5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlIgaKtRgCEgASggEKFExpc3RNeVNlY3VyaXR5RXZlbnRzEi4uY29uY2llcmdlLmF1dGgudjEuTGlzdE15U2VjdXJpdHlFdmVudHNSZXF1ZXN0Gi8uY29uY2llcmdlLmF1dGgudjEuTGlzdE15U2VjdXJpdHlFdmVudHNSZXNwb25zZSIJkAIBirUYAhIAMpoIChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEncKD0VuZFVzZXJTZXNzaW9ucxIpLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QaKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXNwb25zZSINkAICirUYBhoEEAEYARJ0Cg5EaXNhYmxlQWNjb3VudBIoLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnoKEExpc3RBdWRpdEVudHJpZXMSKi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RBdWRpdEVudHJpZXNSZXNwb25zZSINkAIBirUYBhoEEAEYARJyCg5WZXJpZnlBdWRpdExvZxIoLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2UiC5ACAYq1GAQaAhgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -1020,6 +1020,378 @@ export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
   messageDesc(file_concierge_auth_v1_auth_service, 32);
 
 /**
+ * One page of them.
+ *
+ * @generated from message concierge.auth.v1.ListMySecurityEventsRequest
+ */
+export type ListMySecurityEventsRequest = Message<"concierge.auth.v1.ListMySecurityEventsRequest"> & {
+  /**
+   * Most events to answer with; 0 for 50, more than 100 is taken as 100.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListMySecurityEventsRequest.
+ * Use `create(ListMySecurityEventsRequestSchema)` to create a new message.
+ */
+export const ListMySecurityEventsRequestSchema: GenMessage<ListMySecurityEventsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 33);
+
+/**
+ * What happened to the caller's account.
+ *
+ * @generated from message concierge.auth.v1.ListMySecurityEventsResponse
+ */
+export type ListMySecurityEventsResponse = Message<"concierge.auth.v1.ListMySecurityEventsResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated concierge.auth.v1.SecurityEvent events = 1;
+   */
+  events: SecurityEvent[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListMySecurityEventsResponse.
+ * Use `create(ListMySecurityEventsResponseSchema)` to create a new message.
+ */
+export const ListMySecurityEventsResponseSchema: GenMessage<ListMySecurityEventsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 34);
+
+/**
+ * One thing that happened to an account, as its owner sees it.
+ *
+ * @generated from message concierge.auth.v1.SecurityEvent
+ */
+export type SecurityEvent = Message<"concierge.auth.v1.SecurityEvent"> & {
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 1;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * What, such as "login" or "password_changed".
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * False if it was refused.
+   *
+   * @generated from field: bool succeeded = 3;
+   */
+  succeeded: boolean;
+
+  /**
+   * Why it was refused, or why it was done, such as "bad_credentials"; may be empty.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * UUID of the session that it is about; may be empty.
+   *
+   * @generated from field: string session_id = 5;
+   */
+  sessionId: string;
+
+  /**
+   * Who did it.
+   *
+   * @generated from field: concierge.auth.v1.SecurityEventActor actor = 6;
+   */
+  actor: SecurityEventActor;
+
+  /**
+   * IP address that it was done from; empty for an administrator's.
+   *
+   * @generated from field: string address = 7;
+   */
+  address: string;
+
+  /**
+   * What the client called itself; may be empty, and is for an administrator's. It proves nothing.
+   *
+   * @generated from field: string user_agent = 8;
+   */
+  userAgent: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.SecurityEvent.
+ * Use `create(SecurityEventSchema)` to create a new message.
+ */
+export const SecurityEventSchema: GenMessage<SecurityEvent> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 35);
+
+/**
+ * One page of some of them.
+ *
+ * @generated from message concierge.auth.v1.ListAuditEntriesRequest
+ */
+export type ListAuditEntriesRequest = Message<"concierge.auth.v1.ListAuditEntriesRequest"> & {
+  /**
+   * UUID of the account they are about; empty for all.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * What happened, such as "login"; empty for everything.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * The earliest time; not set for all that are kept.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Most entries to answer with; 0 for 100, more than 1,000 is taken as 1,000.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListAuditEntriesRequest.
+ * Use `create(ListAuditEntriesRequestSchema)` to create a new message.
+ */
+export const ListAuditEntriesRequestSchema: GenMessage<ListAuditEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 36);
+
+/**
+ * Entries of the audit log.
+ *
+ * @generated from message concierge.auth.v1.ListAuditEntriesResponse
+ */
+export type ListAuditEntriesResponse = Message<"concierge.auth.v1.ListAuditEntriesResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated concierge.auth.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListAuditEntriesResponse.
+ * Use `create(ListAuditEntriesResponseSchema)` to create a new message.
+ */
+export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 37);
+
+/**
+ * One entry of the audit log.
+ *
+ * @generated from message concierge.auth.v1.AuditEntry
+ */
+export type AuditEntry = Message<"concierge.auth.v1.AuditEntry"> & {
+  /**
+   * Number of the entry; there are gaps.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * What, such as "login".
+   *
+   * @generated from field: string action = 3;
+   */
+  action: string;
+
+  /**
+   * False if it was refused.
+   *
+   * @generated from field: bool succeeded = 4;
+   */
+  succeeded: boolean;
+
+  /**
+   * Why it was refused, or why it was done; may be empty.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * UUID of the account that it is about; may be empty.
+   *
+   * @generated from field: string user_id = 6;
+   */
+  userId: string;
+
+  /**
+   * UUID of the session that it is about; may be empty.
+   *
+   * @generated from field: string session_id = 7;
+   */
+  sessionId: string;
+
+  /**
+   * Who did it, such as "user <id>" or "operator <name>"; "anonymous" for whoever was not logged in.
+   *
+   * @generated from field: string actor = 8;
+   */
+  actor: string;
+
+  /**
+   * IP address that it was done from.
+   *
+   * @generated from field: string address = 9;
+   */
+  address: string;
+
+  /**
+   * What the client called itself; may be empty.
+   *
+   * @generated from field: string user_agent = 10;
+   */
+  userAgent: string;
+
+  /**
+   * The call's `x-request-id`.
+   *
+   * @generated from field: string request_id = 11;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.AuditEntry.
+ * Use `create(AuditEntrySchema)` to create a new message.
+ */
+export const AuditEntrySchema: GenMessage<AuditEntry> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 38);
+
+/**
+ * From where on to check.
+ *
+ * @generated from message concierge.auth.v1.VerifyAuditLogRequest
+ */
+export type VerifyAuditLogRequest = Message<"concierge.auth.v1.VerifyAuditLogRequest"> & {
+  /**
+   * `next_position` of the answer before; 0 for the beginning.
+   *
+   * @generated from field: int64 position = 1;
+   */
+  position: bigint;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyAuditLogRequest.
+ * Use `create(VerifyAuditLogRequestSchema)` to create a new message.
+ */
+export const VerifyAuditLogRequestSchema: GenMessage<VerifyAuditLogRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 39);
+
+/**
+ * What the check has found.
+ *
+ * @generated from message concierge.auth.v1.VerifyAuditLogResponse
+ */
+export type VerifyAuditLogResponse = Message<"concierge.auth.v1.VerifyAuditLogResponse"> & {
+  /**
+   * Entries whose hash was checked.
+   *
+   * @generated from field: uint32 checked = 1;
+   */
+  checked: number;
+
+  /**
+   * The first place in the chain that does not fit: its entry was changed or removed, or the chain was; 0 if all fit.
+   *
+   * @generated from field: int64 broken_position = 2;
+   */
+  brokenPosition: bigint;
+
+  /**
+   * Where to go on; 0 at the end, and after a place that does not fit.
+   *
+   * @generated from field: int64 next_position = 3;
+   */
+  nextPosition: bigint;
+
+  /**
+   * The last place that was looked at. Written down elsewhere together with its hash, it shows later whether the chain was made anew.
+   *
+   * @generated from field: int64 last_position = 4;
+   */
+  lastPosition: bigint;
+
+  /**
+   * SHA-256 of that place, in hexadecimal; empty while there is no entry.
+   *
+   * @generated from field: string last_hash = 5;
+   */
+  lastHash: string;
+
+  /**
+   * Entries that are older than ten minutes and not chained, at the end: they were slipped in later, or the job that chains
+   * does not run.
+   *
+   * @generated from field: uint32 unchained = 6;
+   */
+  unchained: number;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyAuditLogResponse.
+ * Use `create(VerifyAuditLogResponseSchema)` to create a new message.
+ */
+export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 40);
+
+/**
  * What may become of an account.
  *
  * @generated from enum concierge.auth.v1.AccountStatus
@@ -1059,6 +1431,54 @@ export type AccountStatus = (typeof AccountStatus)[keyof typeof AccountStatus] |
  */
 export const AccountStatusSchema: GenEnum<AccountStatus> = /*@__PURE__*/
   enumDesc(file_concierge_auth_v1_auth_service, 0);
+
+/**
+ * Who did something to an account.
+ *
+ * @generated from enum concierge.auth.v1.SecurityEventActor
+ */
+export const SecurityEventActor = {
+  /**
+   * Not told.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Somebody who was not logged in, such as whoever logs in.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_ANYBODY = 1;
+   */
+  ANYBODY: 1,
+
+  /**
+   * Somebody with a session of the account.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_OWNER = 2;
+   */
+  OWNER: 2,
+
+  /**
+   * Those who run the installation.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_ADMINISTRATOR = 3;
+   */
+  ADMINISTRATOR: 3,
+} as const;
+
+/**
+ * Who did something to an account.
+ *
+ * @generated from enum concierge.auth.v1.SecurityEventActor
+ */
+export type SecurityEventActor = (typeof SecurityEventActor)[keyof typeof SecurityEventActor] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.auth.v1.SecurityEventActor.
+ */
+export const SecurityEventActorSchema: GenEnum<SecurityEventActor> = /*@__PURE__*/
+  enumDesc(file_concierge_auth_v1_auth_service, 1);
 
 /**
  * What people do to get in and out. Served on the public listener.
@@ -1179,6 +1599,18 @@ export const AuthService: GenService<{
     input: typeof ChangePasswordRequestSchema;
     output: typeof ChangePasswordResponseSchema;
   },
+  /**
+   * What happened to the caller's account, the newest first: logins, also those that were refused, and changes.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ListMySecurityEvents
+   */
+  listMySecurityEvents: {
+    methodKind: "unary";
+    input: typeof ListMySecurityEventsRequestSchema;
+    output: typeof ListMySecurityEventsResponseSchema;
+  },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
 
@@ -1257,6 +1689,29 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof EnableAccountRequestSchema;
     output: typeof EnableAccountResponseSchema;
+  },
+  /**
+   * The audit log, the newest entries first.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.ListAuditEntries
+   */
+  listAuditEntries: {
+    methodKind: "unary";
+    input: typeof ListAuditEntriesRequestSchema;
+    output: typeof ListAuditEntriesResponseSchema;
+  },
+  /**
+   * Checks the hashes that chain the entries of the audit log: whether one was changed, removed or slipped in. Looks at up to
+   * 100,000 entries, oldest first; to be called again until next_position is 0.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.VerifyAuditLog
+   */
+  verifyAuditLog: {
+    methodKind: "unary";
+    input: typeof VerifyAuditLogRequestSchema;
+    output: typeof VerifyAuditLogResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

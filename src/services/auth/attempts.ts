@@ -107,7 +107,11 @@ export async function takeRegistration({ db, attempts }: AuthContext, scope: Cal
 }
 
 /** Forgets the failures of an account: its password was replaced through its mailbox. */
-export async function forgetAttempts(tx: Tx, { attempts }: AuthContext, emailKey: string): Promise<void> {
+export async function forgetAttempts(
+  tx: Tx,
+  { attempts }: Pick<AuthContext, "attempts">,
+  emailKey: string,
+): Promise<void> {
   const { known, unknown } = accountBuckets(attempts, emailKey);
   await tx.delete(attemptBuckets).where(isOneOf([known.key, unknown.key]));
 }

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { list, secret, setting } from "../../config.ts";
 import { databaseConfig, serviceKeysConfig } from "../../service.ts";
 
+const limitless = { problem: "must not be 0: anybody could try passwords without end", allowedInDemo: true };
 const seconds = z.coerce.number().int().min(1);
 
 export const config = {
@@ -32,7 +33,7 @@ export const config = {
     z.coerce.number().int().min(0).max(100_000).default(50),
     "Wrong passwords from one address (IPv6: one /64) in a burst, ten times as many from a network (/24, /48); then one in two " +
       "seconds; 0 lifts this and the limit of registrations",
-    { production: (most) => (most === 0 ? "must not be 0: anybody could try passwords without end" : undefined) },
+    { production: (most) => (most === 0 ? limitless : undefined) },
   ),
   auditDays: setting(
     z.coerce.number().int().min(30).max(36_500).default(365),

@@ -71,8 +71,8 @@ interface Bucket {
 
 /**
  * Checks a password as one attempt of its account and its address, and writes down what it refuses. Returns the credential that the
- * password fits. RESOURCE_EXHAUSTED /
- * TOO_MANY_ATTEMPTS, decided without a hash, UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / TOO_MANY_HASHES.
+ * password fits. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, decided without a hash; UNAUTHENTICATED / BAD_CREDENTIALS;
+ * RESOURCE_EXHAUSTED / TOO_MANY_HASHES. A caller who does not wait for the answer has made an attempt all the same.
  */
 export async function checkPassword<Credential extends { passwordHash: string }>(
   auth: AuthContext,
@@ -113,7 +113,8 @@ export async function forgetAttempts(
   emailKey: string,
 ): Promise<void> {
   const { known, unknown } = accountBuckets(attempts, emailKey);
-  await tx.delete(attemptBuckets).where(isOneOf([known.key, unknown.key]));
+  await tx.execute(sql`
+    with ${chosen([known, unknown])} delete from ${attemptBuckets} b using chosen where b.key = chosen.key`);
 }
 
 /** The refusal of a wrong password, whatever is wrong, once it is written down. */
@@ -219,13 +220,7 @@ async function succeed(db: Db, taken: Bucket[], other: Bucket): Promise<void> {
 
 /** Locks buckets in the order of their keys. */
 function chosen(buckets: Bucket[]): SQL {
-  const which = isOneOf(buckets.map(({ key }) => key));
+  const keys = buckets.map(({ key }) => Buffer.from(key, "hex"));
+  const which = inArray(attemptBuckets.key, keys);
   return sql`chosen as materialized (select key from ${attemptBuckets} where ${which} order by key for update)`;
-}
-
-function isOneOf(keys: string[]): SQL {
-  return inArray(
-    attemptBuckets.key,
-    keys.map((key) => Buffer.from(key, "hex")),
-  );
 }

@@ -21,6 +21,7 @@ const COMMANDS = [
   "admin",
   "users",
   "events",
+  "audit",
   "config",
 ];
 const LIST_ROLES = "concierge.access.v1.AccessInternalService/ListRoles";
@@ -55,6 +56,8 @@ const mistakes: [what: string, args: string[], says: RegExp][] = [
   ["a service without a database to migrate", ["migrate", "greeter"], /^concierge: greeter has no database$/m],
   ["the same, downwards", ["migrate-down", "notification-sender"], /^concierge: notification-sender has no database$/m],
   ["an unknown algorithm", ["keys", "init", "--algorithm", "HS256"], /^concierge: the algorithm must be one of ES256/],
+  ["a time that is none", ["audit", "list", "--since", "yesterday"], /^concierge: --since must be a time such as/],
+  ["a limit that is none", ["audit", "list", "--limit", "all"], /^concierge: --limit is a whole number/],
   [
     "an unknown method",
     ["call", "concierge.access.v1.AccessInternalService/Nope"],

@@ -31,6 +31,7 @@ export function createProgram(host: Host): Command {
   addAdmin(program, host);
   addUsers(program, host);
   addEvents(program, host);
+  addAudit(program, host);
   addConfig(program, host);
   return program;
 }
@@ -206,6 +207,34 @@ function addEvents(program: Command, host: Host): void {
     .addOption(asOption())
     .addOption(folderOption())
     .action(async (settings) => (await import("./events-status.ts")).printFeedStatus(host, settings));
+}
+
+/** What happened to accounts. */
+function addAudit(program: Command, host: Host): void {
+  const audit = program.command("audit").description("look at auth's audit log");
+  audit
+    .command("list")
+    .description("print entries, the newest first")
+    .option("--user-id <uuid>", "only about this account")
+    .option("--action <name>", "only these, such as login")
+    .option("--since <time>", "only from this time on, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+    .option("--limit <number>", "most entries to print", "100")
+    .option("--json", "one line of JSON for each", false)
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./audit.ts")).listAudit(host, settings));
+  audit
+    .command("verify")
+    .description("check that no entry was changed, removed or slipped in")
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption())
+    .action(async (settings) => (await import("./audit.ts")).verifyAudit(host, settings));
 }
 
 /** Variables. */

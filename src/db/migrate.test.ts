@@ -101,6 +101,19 @@ test("the run-time role gets exactly the rights of a service", async (t) => {
   assert.ok((await runtime`select concierge_now() as now`)[0]?.now instanceof Date);
 });
 
+test("S-LOG-07 the run-time role adds to and reads a table that is marked append-only, and nothing else", async (t) => {
+  const marked = "CREATE TABLE diary (line text);\n--> statement-breakpoint\nCOMMENT ON TABLE diary IS 'append-only';";
+  const { options, owner, runtimeRole } = await setUp(t, { "0000_diary.sql": marked });
+  await migrate(options);
+  const rights = await owner`
+    select privilege_type as right from information_schema.role_table_grants
+    where grantee = ${runtimeRole} and table_name = 'diary' order by 1`;
+  assert.deepEqual(
+    rights.map((row) => row.right),
+    ["INSERT", "SELECT"],
+  );
+});
+
 test("three runners at once apply each migration once", async (t) => {
   const { options, check } = await setUp(t, SHOP);
   const applied = await Promise.all([migrate(options), migrate(options), migrate(options)]);

@@ -34,6 +34,8 @@ const LOCK_POLL_MS = 100;
 const LOCK_TIMEOUT_MS = 10_000;
 /** How soon the server notices, inside a long statement, that the runner was killed; until then it holds the lock. */
 const CLIENT_CHECK_INTERVAL_MS = 500;
+/** What a migration says of a table (COMMENT ON TABLE) whose rows the service may add and read, and nothing else. */
+const APPEND_ONLY = "append-only";
 /** Rights: a role that may not read the bookkeeping table was never given any by a migration. */
 const INSUFFICIENT_PRIVILEGE = "42501";
 /** The database or the login does not exist, or the password is wrong. */
@@ -201,6 +203,10 @@ async function grantRuntimeRights(sql: Sql, runtimeRole: string): Promise<void> 
     grant execute on all functions in schema public to ${role};
     revoke insert, update, delete on concierge_migration from ${role};
   `);
+  const appendOnly = await sql<{ name: string }[]>`
+    select relname as name from pg_class
+    where relnamespace = 'public'::regnamespace and obj_description(oid, 'pg_class') = ${APPEND_ONLY}`;
+  for (const { name } of appendOnly) await sql.unsafe(`revoke update, delete on ${identifier(name)} from ${role}`);
 }
 
 function schemaError(problems: string[]): StartupError {

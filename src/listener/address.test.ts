@@ -1,7 +1,7 @@
 /** Which addresses count as one. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { addressGroup } from "./address.ts";
+import { addressGroup, networkGroup } from "./address.ts";
 
 const groups: [address: string, group: string][] = [
   ["127.0.0.1", "127.0.0.1"],
@@ -21,4 +21,14 @@ const groups: [address: string, group: string][] = [
 ];
 for (const [address, group] of groups) {
   test(`${address} belongs to ${group}`, () => assert.equal(addressGroup(address), group));
+}
+
+const networks: [address: string, network: string][] = [
+  ["203.0.113.7", "203.0.113.0/24"],
+  ["::ffff:203.0.113.7", "203.0.113.0/24"],
+  ["2001:db8:1:2::7", "2001:db8:1::/48"],
+  ["2001:db8::7", "2001:db8:0::/48"],
+];
+for (const [address, network] of networks) {
+  test(`${address} is in ${network}`, () => assert.equal(networkGroup(address), network));
 }

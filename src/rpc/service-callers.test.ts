@@ -170,6 +170,7 @@ describe("who may call internal methods", () => {
     await using replica = await system.startReplica({
       CONCIERGE_MODE: "production",
       CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: "",
+      CONCIERGE_AUTH_ATTEMPTS_PER_ADDRESS: "",
     });
     await replica.ready;
     const baseUrl = replica.internalUrl;

@@ -16,6 +16,7 @@ import { eventReaders } from "../feed/readers.ts";
 import { createLogger } from "../log.ts";
 import { type Call, type CallScope, callKey } from "../rpc/call.ts";
 import { register } from "../services/auth/accounts.ts";
+import { attemptLimits } from "../services/auth/attempts.ts";
 import { sessionEnded } from "../services/auth/events.ts";
 import { authHandlers } from "../services/auth/handlers.ts";
 import { login } from "../services/auth/logins.ts";
@@ -60,15 +61,17 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
   const admin = connect(ownerUrl, { applicationName: "auth-feed" });
   opened.defer(() => admin.end());
   const keys = await createSigningKeys("ES256");
+  const tokenKeys = createTokenKeys();
   const auth: AuthContext = {
     ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
     passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
     ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
-    refreshKeys: new RefreshKeys(createTokenKeys()),
+    refreshKeys: new RefreshKeys(tokenKeys),
     sessionIdleSeconds: sessionSeconds,
     sessionsPerUser: 1_000,
     audiences: [],
+    attempts: attemptLimits(tokenKeys, { perAccount: 10, perAddress: 0 }),
   };
   const origin = { requestId: "", address: "127.0.0.1", userAgent: "" };
   const scope = { caller: { kind: "anonymous" }, origin, signal: AbortSignal.timeout(60_000) } as unknown as CallScope;
@@ -85,6 +88,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
         email: EMAIL,
         password: PASSWORD,
         audience: "",
+        deviceToken: "",
       });
       const verified = verify(accessToken);
       if (!verified.ok) throw new Error(verified.why);

@@ -111,6 +111,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     CONCIERGE_INTERNAL_PORT: "0",
     CONCIERGE_REQUESTS_PER_SECOND: "0", // tests make thousands of calls from one address
     CONCIERGE_CALLS_PER_ADDRESS: "1000",
+    CONCIERGE_AUTH_ATTEMPTS_PER_ADDRESS: "0", // and hundreds of accounts
     ...systemVariables(parts),
     ...options.variables,
   });

@@ -7,6 +7,7 @@ import { constraintOf } from "../../db/errors.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import { takeRegistration } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { accountRegistered } from "./events.ts";
 import { accounts, credentials } from "./schema.ts";
@@ -37,11 +38,13 @@ export interface NewAccount {
 
 /** Makes an account with a password and returns its id. Account, credential and event are stored together or not at all. */
 export async function register(
-  { db, passwords }: Pick<AuthContext, "db" | "passwords">,
+  auth: AuthContext,
   scope: CallScope,
   { kind, email, password, firstName, lastName, locale, stageName }: NewAccount,
 ): Promise<string> {
+  const { db, passwords } = auth;
   const { signal } = scope;
+  await takeRegistration(auth, scope);
   const emailKey = emailKeyOf(email);
   // Before the costly hash; the constraint still decides between two at once.
   const [taken] = await during(db, signal)

@@ -7,20 +7,23 @@ import { type CallScope, callerName } from "../../rpc/call.ts";
 import { auditLog } from "./schema.ts";
 
 /** Everything that is written down. */
-export type AuditAction =
-  | "account_registered"
-  | "account_deleted"
-  | "account_imported"
-  | "account_disabled"
-  | "account_enabled"
-  | "data_exported"
-  | "login"
-  | "password_changed"
-  | "password_rehashed"
-  | "session_ended"
-  | "sessions_ended"
-  | "refresh_token_reused"
-  | "signing_key_removed";
+export const AUDIT_ACTIONS = [
+  "account_registered",
+  "account_imported",
+  "account_disabled",
+  "account_enabled",
+  "account_deleted",
+  "data_exported",
+  "login",
+  "password_changed",
+  "password_rehashed",
+  "session_ended",
+  "sessions_ended",
+  "refresh_token_reused",
+  "signing_key_removed",
+] as const;
+
+export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 
 export interface AuditEntry {
   action: AuditAction;

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { list, secret, setting } from "../../config.ts";
 import { databaseConfig, serviceKeysConfig } from "../../service.ts";
 
+const limitless = { problem: "must not be 0: anybody could try passwords without end", allowedInDemo: true };
 const seconds = z.coerce.number().int().min(1);
 
 export const config = {
@@ -23,6 +24,20 @@ export const config = {
   audiences: setting(
     list.default([]),
     "Audiences of access tokens beside Concierge's own services: one for each API that takes them",
+  ),
+  loginAttempts: setting(
+    z.coerce.number().int().min(1).max(100).default(10),
+    "Wrong passwords of one account in a burst; then one a minute, or one in ten seconds from a device that is known",
+  ),
+  attemptsPerAddress: setting(
+    z.coerce.number().int().min(0).max(100_000).default(50),
+    "Wrong passwords from one address (IPv6: one /64) in a burst, ten times as many from a network (/24, /48); then one in two " +
+      "seconds; 0 lifts this and the limit of registrations",
+    { production: (most) => (most === 0 ? limitless : undefined) },
+  ),
+  auditDays: setting(
+    z.coerce.number().int().min(30).max(36_500).default(365),
+    "Days for which entries of the audit log are kept, at least 30",
   ),
   passwordMinLength: setting(
     z.coerce.number().int().min(8).max(64).optional(),

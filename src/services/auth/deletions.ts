@@ -9,13 +9,14 @@ import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { accountNotFound } from "./accounts.ts";
 import { audit } from "./audit.ts";
-import { checkCurrentPassword, lockChecked } from "./current-passwords.ts";
+import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
+import { forgetDevices } from "./devices.ts";
 import { accountDeleted } from "./events.ts";
 import { accounts, credentials, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
-/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS. */
+/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
 export async function deleteMyAccount(
   auth: AuthContext,
   scope: CallScope,
@@ -24,14 +25,7 @@ export async function deleteMyAccount(
 ): Promise<void> {
   const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
-  await transaction(
-    auth.db,
-    async (tx) => {
-      await lockChecked(tx, checked);
-      await bury(tx, scope, userId);
-    },
-    { signal: scope.signal },
-  );
+  await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, scope, userId));
 }
 
 /** Deletes an account, unless that has been done. NOT_FOUND / ACCOUNT_NOT_FOUND. */
@@ -55,6 +49,7 @@ export async function deleteAccount(db: Db, scope: CallScope, userId: string): P
 async function bury(tx: Tx, scope: CallScope, userId: string): Promise<void> {
   const { events } = await endAllSessions(tx, userId, "account_deleted");
   await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
+  await forgetDevices(tx, userId);
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };
   // No address is like this: nobody can log in by it, or register it.

@@ -1,11 +1,12 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
   AccountStatus,
   AuthInternalService,
   AuthService,
   ImportResult,
+  SecurityEventActor,
 } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
@@ -13,6 +14,8 @@ import { requireRecentLogin } from "../../rpc/recent-login.ts";
 import { implement } from "../../service.ts";
 import { disableAccount, enableAccount, endUserSessions } from "./account-status.ts";
 import { type Account, getAccount, register } from "./accounts.ts";
+import { verifyAuditLog } from "./audit-chain.ts";
+import { type AuditRow, listAuditEntries, listSecurityEvents, type SecurityEvent } from "./audit-entries.ts";
 import { deleteAccount, deleteMyAccount } from "./deletions.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
@@ -24,6 +27,12 @@ import { changePassword } from "./password-changes.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
 import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
+
+const SECURITY_EVENT_ACTORS = {
+  anybody: SecurityEventActor.ANYBODY,
+  owner: SecurityEventActor.OWNER,
+  administrator: SecurityEventActor.ADMINISTRATOR,
+};
 
 export function authHandlers(auth: AuthContext) {
   return [publicHandlers(auth), internalHandlers(auth)];
@@ -39,7 +48,8 @@ function publicHandlers(auth: AuthContext) {
       return { userId: await register(auth, scopeOf(context), { ...request, kind: "artist" }) };
     },
     async login(request, context) {
-      return packTokens(await login(auth, scopeOf(context), request));
+      const { deviceToken, ...tokens } = await login(auth, scopeOf(context), request);
+      return { ...packTokens(tokens), deviceToken };
     },
     async refreshToken(request, context) {
       return packTokens(await refresh(auth, scopeOf(context), request));
@@ -76,6 +86,10 @@ function publicHandlers(auth: AuthContext) {
     async exportMyData(_, context) {
       requireRecentLogin(context, auth.clock);
       return { document: await exportAccount(auth, scopeOf(context), userOf(context)) };
+    },
+    async listMySecurityEvents(request, context) {
+      const { events, nextPageToken } = await listSecurityEvents(db, scopeOf(context), userOf(context), request);
+      return { events: events.map(packSecurityEvent), nextPageToken };
     },
   });
 }
@@ -122,6 +136,14 @@ function internalHandlers(auth: AuthContext) {
       });
       return { outcomes: (await importUsers(db, scopeOf(context), unpacked)).map(packOutcome) };
     },
+    async listAuditEntries({ since, ...request }, { signal }) {
+      const query = { ...request, since: since && timestampDate(since) };
+      const { entries, nextPageToken } = await listAuditEntries(during(db, signal), query);
+      return { entries: entries.map(packAuditEntry), nextPageToken };
+    },
+    async verifyAuditLog({ position }, { signal }) {
+      return verifyAuditLog(during(db, signal), position);
+    },
   });
 }
 
@@ -147,5 +169,27 @@ function packAccount(account: Account) {
     createdAt: timestampFromDate(createdAt),
     kind: accountKind(account),
     status: status === "active" ? AccountStatus.ACTIVE : AccountStatus.DISABLED,
+  };
+}
+
+function packSecurityEvent(event: SecurityEvent) {
+  const { at, action, outcome, reason, sessionId, actor, address, userAgent } = event;
+  return {
+    ...{ action, reason, address, userAgent },
+    actor: SECURITY_EVENT_ACTORS[actor],
+    at: timestampFromDate(at),
+    succeeded: outcome === "success",
+    sessionId: sessionId ?? "",
+  };
+}
+
+function packAuditEntry(entry: AuditRow) {
+  const { id, at, action, outcome, reason, accountId, sessionId, actor, address, userAgent, requestId } = entry;
+  return {
+    ...{ id, action, reason, actor, address, userAgent, requestId },
+    at: timestampFromDate(at),
+    succeeded: outcome === "success",
+    userId: accountId ?? "",
+    sessionId: sessionId ?? "",
   };
 }

@@ -1,13 +1,14 @@
 /** Logins: from e-mail and password to a session. */
 import { eq, sql } from "drizzle-orm";
-import type { Tx } from "../../db/database.ts";
+import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
-import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
 import { emailKeyOf } from "./accounts.ts";
+import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
+import { isDeviceOfAccount, renewDevice } from "./devices.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { startSession, type Tokens } from "./sessions.ts";
@@ -17,27 +18,35 @@ interface Credential {
   userId: string;
   passwordHash: string;
   version: number;
+  /** Whoever logs in has shown a device token of the account. */
+  isKnown: boolean;
+}
+
+export interface LoginInput {
+  email: string;
+  password: string;
+  audience: string;
+  /** Of an earlier login; empty for none. One that is unknown, or of another account, counts as none. */
+  deviceToken: string;
 }
 
 /**
  * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
- * while this one was being checked all get the same answer.
+ * while this one was being checked all get the same answer. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts.
  */
 export async function login(
   auth: AuthContext,
   scope: CallScope,
-  { email, password, audience }: { email: string; password: string; audience: string },
-): Promise<Tokens> {
+  { email, password, audience, deviceToken }: LoginInput,
+): Promise<Tokens & { deviceToken: string }> {
   const { db, passwords } = auth;
   const { signal } = scope;
   const asked = audienceOf(auth, audience);
-  const [found] = await during(db, signal)
-    .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
-    .from(accounts)
-    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
-    .where(eq(accounts.emailKey, emailKeyOf(email)));
-  const fits = await passwords.verify(found?.passwordHash, password, signal);
-  if (!found || !fits) throw await refused(auth, scope, found);
+  const emailKey = emailKeyOf(email);
+  const credential = await findCredential(during(db, signal), emailKey, deviceToken);
+  const attempt = { action: "login", accountId: credential?.userId } as const;
+  const claim = { ...attempt, emailKey, isKnown: credential?.isKnown ?? false, credential };
+  const found = await checkPassword(auth, scope, claim, password);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
@@ -50,12 +59,26 @@ export async function login(
       await emit(tx, events);
       await audit(tx, scope, { action: "login", accountId: userId, sessionId: tokens.sessionId });
       if (newHash) await replaceHash(tx, scope, found, newHash);
-      return tokens;
+      return { ...tokens, deviceToken: await renewDevice(tx, userId, deviceToken) };
     },
     { signal },
   );
-  if (!tokens) throw await refused(auth, scope, found);
+  if (!tokens) throw await badCredentials(db, scope, attempt);
   return tokens;
+}
+
+async function findCredential(db: Db, emailKey: string, deviceToken: string): Promise<Credential | undefined> {
+  const [found] = await db
+    .select({
+      userId: accounts.id,
+      passwordHash: credentials.passwordHash,
+      version: credentials.version,
+      isKnown: isDeviceOfAccount(deviceToken),
+    })
+    .from(accounts)
+    .innerJoin(credentials, eq(credentials.accountId, accounts.id))
+    .where(eq(accounts.emailKey, emailKey));
+  return found;
 }
 
 /**
@@ -79,20 +102,4 @@ export async function lockCredential(
 async function replaceHash(tx: Tx, scope: CallScope, { userId }: Credential, passwordHash: string): Promise<void> {
   await tx.update(credentials).set({ passwordHash }).where(eq(credentials.accountId, userId));
   await audit(tx, scope, { action: "password_rehashed", accountId: userId });
-}
-
-async function refused({ db }: AuthContext, scope: CallScope, found: Credential | undefined) {
-  const reason = "bad_credentials";
-  await audit(during(db, scope.signal), scope, {
-    action: "login",
-    outcome: "refused",
-    reason,
-    accountId: found?.userId,
-  });
-  return badCredentials();
-}
-
-/** The refusal of a wrong password, whatever is wrong. */
-export function badCredentials() {
-  return fail(Code.Unauthenticated, "BAD_CREDENTIALS", "e-mail or password is wrong");
 }

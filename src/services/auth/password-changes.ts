@@ -1,20 +1,19 @@
 /** Changing a password: what was let in with the old one goes out. */
 import { eq } from "drizzle-orm";
-import { transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
 import { ownWordsOf } from "./accounts.ts";
 import { audit } from "./audit.ts";
-import { checkCurrentPassword, lockChecked } from "./current-passwords.ts";
+import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
 /**
  * Replaces the caller's password, ends all of the account's sessions, and starts a new one for the caller. UNAUTHENTICATED /
- * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; the refusals of
- * Passwords.hash() for the new one.
+ * BAD_CREDENTIALS for a wrong current password, and for one that was changed meanwhile; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS; the
+ * refusals of Passwords.hash() for the new one.
  */
 export async function changePassword(
   auth: AuthContext,
@@ -22,24 +21,17 @@ export async function changePassword(
   { userId }: Person,
   { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
 ): Promise<Tokens> {
-  const { db, passwords } = auth;
-  const { signal } = scope;
   const asked = { userId, password: currentPassword, action: "password_changed" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
-  const passwordHash = await passwords.hash(newPassword, ownWordsOf(checked.account), signal);
-  return transaction(
-    db,
-    async (tx) => {
-      await lockChecked(tx, checked);
-      const changed = { passwordHash, version: checked.version + 1 };
-      await tx.update(credentials).set(changed).where(eq(credentials.accountId, userId));
-      const { generation, events } = await endAllSessions(tx, userId, "password_changed");
-      const started = await startSession(tx, auth, scope, { userId, generation, audience: AUDIENCE });
-      await emit(tx, [...events, ...started.events]);
-      const { sessionId } = started.tokens;
-      await audit(tx, scope, { action: "password_changed", accountId: userId, sessionId });
-      return started.tokens;
-    },
-    { signal },
-  );
+  const passwordHash = await auth.passwords.hash(newPassword, ownWordsOf(checked.account), scope.signal);
+  return withCheckedPassword(auth, scope, checked, async (tx) => {
+    const changed = { passwordHash, version: checked.version + 1 };
+    await tx.update(credentials).set(changed).where(eq(credentials.accountId, userId));
+    const { generation, events } = await endAllSessions(tx, userId, "password_changed");
+    const started = await startSession(tx, auth, scope, { userId, generation, audience: AUDIENCE });
+    await emit(tx, [...events, ...started.events]);
+    const { sessionId } = started.tokens;
+    await audit(tx, scope, { action: "password_changed", accountId: userId, sessionId });
+    return started.tokens;
+  });
 }

@@ -25,7 +25,7 @@ export class RefreshKeys {
 
   constructor({ keys }: KeyRing) {
     this.newest = keys[0]!.kid;
-    this.#keys = new Map(keys.map(({ kid, secret }) => [kid, derivedKey(secret)]));
+    this.#keys = new Map(keys.map(({ kid, secret }) => [kid, derivedKey(secret, PURPOSE)]));
   }
 
   has(keyId: string): boolean {
@@ -40,8 +40,8 @@ export class RefreshKeys {
   }
 }
 
-/** For this purpose only, so that the same secret may serve others. */
-function derivedKey(secret: string): KeyObject {
-  const bytes = hkdfSync("sha256", Buffer.from(secret, "base64url"), Buffer.alloc(0), PURPOSE, TOKEN_BYTES);
+/** For one purpose only, so that the same secret may serve others. */
+export function derivedKey(secret: string, purpose: string): KeyObject {
+  const bytes = hkdfSync("sha256", Buffer.from(secret, "base64url"), Buffer.alloc(0), purpose, TOKEN_BYTES);
   return createSecretKey(Buffer.from(bytes));
 }

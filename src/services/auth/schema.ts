@@ -1,6 +1,6 @@
 /** Tables of auth. */
 import { isNotNull, isNull } from "drizzle-orm";
-import { bigint, index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
+import { bigint, doublePrecision, index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { bytea, now, time } from "../../db/columns.ts";
 
 /** A person. */
@@ -80,6 +80,7 @@ export const sessions = pgTable(
   (table) => [
     index("sessions_live").on(table.accountId, table.createdAt).where(isNull(table.endedAt)),
     index("sessions_ended").on(table.tokensExpireAt).where(isNotNull(table.endedAt)),
+    index("sessions_expired").on(table.expiresAt),
   ],
 );
 
@@ -109,7 +110,45 @@ export const removedKeys = pgTable("removed_keys", {
   removedAt: time("removed_at").notNull().default(now),
 });
 
-/** What happened to accounts and who did it. Nobody may change or delete a row but retention. */
+/** How often something may still be tried: passwords of one account, or anything from one address. */
+export const attemptBuckets = pgTable(
+  "attempt_buckets",
+  {
+    /** HMAC of whom it counts: neither an e-mail address nor an IP address can be read from it. */
+    key: bytea("key").primaryKey(),
+    /** Seconds in which one attempt is given back. */
+    attemptSeconds: doublePrecision("attempt_seconds").notNull(),
+    /** When the next attempt may be made; attempts that were saved up make it a time in the past. */
+    freeAt: time("free_at").notNull(),
+    /** Since the last success; of accounts only. */
+    failures: integer("failures").notNull(),
+    /** Attempts that were refused since the last one that was not. */
+    refusals: integer("refusals").notNull().default(0),
+    /** From then on it says the same as if it were not there. */
+    expiresAt: time("expires_at").notNull(),
+  },
+  (table) => [index("attempt_buckets_expired").on(table.expiresAt)],
+);
+
+/** Devices that somebody has logged in from: strangers' failures do not keep them out. */
+export const deviceTokens = pgTable(
+  "device_tokens",
+  {
+    /** SHA-256; the token itself is nowhere. */
+    tokenHash: bytea("token_hash").primaryKey(),
+    accountId: uuid("account_id")
+      .notNull()
+      .references(() => accounts.id, { onDelete: "cascade" }),
+    createdAt: time("created_at").notNull().default(now),
+    expiresAt: time("expires_at").notNull(),
+  },
+  (table) => [
+    index("device_tokens_account").on(table.accountId, table.createdAt),
+    index("device_tokens_expired").on(table.expiresAt),
+  ],
+);
+
+/** What happened to accounts and who did it. Append-only for the service; retention is a function of the owner. */
 export const auditLog = pgTable(
   "audit_log",
   {
@@ -131,3 +170,11 @@ export const auditLog = pgTable(
   },
   (table) => [index("audit_log_account").on(table.accountId, table.id), index("audit_log_at").on(table.at)],
 );
+
+/** The audit log's rows, chained by hashes soon after their commit. Append-only as well. */
+export const auditChain = pgTable("audit_chain", {
+  position: bigint("position", { mode: "bigint" }).primaryKey(),
+  auditId: bigint("audit_id", { mode: "bigint" }).notNull().unique("audit_chain_audit_id"),
+  /** SHA-256 of the hash before it and the row. */
+  hash: bytea("hash").notNull(),
+});

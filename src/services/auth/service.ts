@@ -8,11 +8,14 @@ import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
+import { type AttemptLimits, attemptLimits } from "./attempts.ts";
+import { auditJobs } from "./audit-chain.ts";
 import { config } from "./config.ts";
 import { authHandlers } from "./handlers.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
 import { RefreshKeys } from "./refresh-tokens.ts";
+import { sweepAuth } from "./retention.ts";
 import { createSessionQuery } from "./sessions.ts";
 
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
@@ -31,6 +34,7 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   sessionsPerUser: number;
   /** For which access tokens are made beside our own services. */
   audiences: string[];
+  attempts: AttemptLimits;
 }
 
 export const auth = defineService({
@@ -66,12 +70,20 @@ export const auth = defineService({
         sessionIdleSeconds,
         sessionsPerUser: config.sessionsPerUser,
         audiences: config.audiences,
+        attempts: attemptLimits(config.tokenKeys, {
+          perAccount: config.loginAttempts,
+          perAddress: config.attemptsPerAddress,
+        }),
       }),
       plain: {
         "/.well-known/jwks.json": (_, response) =>
           answerJson(response, 200, ownKeys.published, { "cache-control": "max-age=60" }),
       },
-      jobs: [{ name: "watch removed keys", everyMs: 1_000, run: (signal) => ownKeys.follow(feed, signal) }],
+      jobs: [
+        { name: "watch removed keys", everyMs: 1_000, run: (signal) => ownKeys.follow(feed, signal) },
+        ...auditJobs(db, config.auditDays),
+        sweepAuth(db),
+      ],
       gauges: gaugesOf(passwords),
       users: { keyRing: ownKeys, checkSession: createSessionCheck(isLive) },
       async stop() {

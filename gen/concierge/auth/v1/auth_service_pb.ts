@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiPgoWRGVsZXRlTXlBY2NvdW50UmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIIhkKF0RlbGV0ZU15QWNjb3VudFJlc3BvbnNlIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSI1ChdSZW1vdmVTaWduaW5nS2V5UmVxdWVzdBIaCgZrZXlfaWQYASABKAlCCrpIB3IFEAEYgAEiGgoYUmVtb3ZlU2lnbmluZ0tleVJlc3BvbnNlIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSIxChREZWxldGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVEZWxldGVBY2NvdW50UmVzcG9uc2UiUQoSSW1wb3J0VXNlcnNSZXF1ZXN0EjsKBXVzZXJzGAEgAygLMh8uY29uY2llcmdlLmF1dGgudjEuSW1wb3J0ZWRVc2VyQgu6SAiSAQUIARD0AyKcAwoMSW1wb3J0ZWRVc2VyEhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEiEKDXBhc3N3b3JkX2hhc2gYAiABKAlCCrpIB3IFEAEogAQSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEjYKBGtpbmQYBiABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZEIIukgFggECEAESGwoKc3RhZ2VfbmFtZRgHIAEoCUIHukgEcgIYZDp9ukh6GngKGGltcG9ydGVkX3VzZXIuc3RhZ2VfbmFtZRIvYW4gYXJ0aXN0IGhhcyBhIHN0YWdlIG5hbWUsIGFuZCBub2JvZHkgZWxzZSBoYXMaKyh0aGlzLmtpbmQgPT0gMikgPT0gKHRoaXMuc3RhZ2VfbmFtZSAhPSAnJykiSQoTSW1wb3J0VXNlcnNSZXNwb25zZRIyCghvdXRjb21lcxgBIAMoCzIgLmNvbmNpZXJnZS5hdXRoLnYxLkltcG9ydE91dGNvbWUiUQoNSW1wb3J0T3V0Y29tZRIvCgZyZXN1bHQYASABKA4yHy5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRSZXN1bHQSDwoHdXNlcl9pZBgCIAEoCSJUChNDaGVja1Nlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBEh8KCmdlbmVyYXRpb24YAiABKA1CC7pICCoGGP////8HIiQKFENoZWNrU2Vzc2lvblJlc3BvbnNlEgwKBGxpdmUYASABKAgiSwoYTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAyjIASLEAQoZTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZRIxCghzZXNzaW9ucxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkVuZGVkU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKAoFc3RhcnQYAyABKAsyGS5jb25jaWVyZ2UuZmVlZC52MS5DdXJzb3ISGAoQc2V0dGxlZF9wb3NpdGlvbhgEIAEoAxIXCg9yZW1vdmVkX2tleV9pZHMYBSADKAkiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIqrQEKDEltcG9ydFJlc3VsdBIdChlJTVBPUlRfUkVTVUxUX1VOU1BFQ0lGSUVEEAASGgoWSU1QT1JUX1JFU1VMVF9JTVBPUlRFRBABEh8KG0lNUE9SVF9SRVNVTFRfQUxSRUFEWV9USEVSRRACEh4KGklNUE9SVF9SRVNVTFRfVU5LTk9XTl9IQVNIEAMSIQodSU1QT1JUX1JFU1VMVF9IQVNIX1RPT19DT1NUTFkQBDKQCQoLQXV0aFNlcnZpY2USZwoMUmVnaXN0ZXJVc2VyEiYuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlc3BvbnNlIgaKtRgCCgASbQoOUmVnaXN0ZXJBcnRpc3QSKC5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlc3BvbnNlIgaKtRgCCgASUgoFTG9naW4SHy5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlcXVlc3QaIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlIgaKtRgCCgASZwoMUmVmcmVzaFRva2VuEiYuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlc3BvbnNlIgaKtRgCCgASWAoGTG9nb3V0EiAuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVxdWVzdBohLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlc3BvbnNlIgmQAgKKtRgCCgASagoMTGlzdFNlc3Npb25zEiYuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASZAoKRW5kU2Vzc2lvbhIkLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlc3BvbnNlIgmQAgKKtRgCEgASdgoQRW5kT3RoZXJTZXNzaW9ucxIqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlIgmQAgKKtRgCEgASbQoOQ2hhbmdlUGFzc3dvcmQSKC5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlIgaKtRgCEgAScAoPRGVsZXRlTXlBY2NvdW50EikuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZU15QWNjb3VudFJlc3BvbnNlIgaKtRgCEgASZwoMRXhwb3J0TXlEYXRhEiYuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkV4cG9ydE15RGF0YVJlc3BvbnNlIgaKtRgCEgAyggkKE0F1dGhJbnRlcm5hbFNlcnZpY2USdgoKR2V0QWNjb3VudBIkLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlc3BvbnNlIhuQAgGKtRgUGhIKBmFjY2VzcwoEdXNlchABGAESkwEKDENoZWNrU2Vzc2lvbhImLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESogEKEUxpc3RFbmRlZFNlc3Npb25zEisuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESdwoPRW5kVXNlclNlc3Npb25zEikuY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnQKDkRpc2FibGVBY2NvdW50EiguY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJ4ChBSZW1vdmVTaWduaW5nS2V5EiouY29uY2llcmdlLmF1dGgudjEuUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVzcG9uc2UiC5ACAoq1GAQaAhgBEnEKDUVuYWJsZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJxCg1EZWxldGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESaQoLSW1wb3J0VXNlcnMSJS5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1JlcXVlc3QaJi5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1Jlc3BvbnNlIguQAgKKtRgEGgIYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiggEKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACBIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZBIeCgxkZXZpY2VfdG9rZW4YBCABKAlCCLpIBXIDKIAEIrQBCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSFAoMZGV2aWNlX3Rva2VuGAYgASgJInsKE1JlZnJlc2hUb2tlblJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABBImCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlCDbpICtgBAXIFEBAogAESGQoIYXVkaWVuY2UYAyABKAlCB7pIBHICGGQipQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiMgoNTG9nb3V0UmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEIhAKDkxvZ291dFJlc3BvbnNlIhUKE0xpc3RTZXNzaW9uc1JlcXVlc3QiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5TZXNzaW9uIuUBCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgHIAEoCCIxChFFbmRTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABASIUChJFbmRTZXNzaW9uUmVzcG9uc2UiGQoXRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QiKQoYRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIl8KFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIEiAKDG5ld19wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKnAQoWQ2hhbmdlUGFzc3dvcmRSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIj4KFkRlbGV0ZU15QWNjb3VudFJlcXVlc3QSJAoQY3VycmVudF9wYXNzd29yZBgBIAEoCUIKukgHcgUQASiACCIZChdEZWxldGVNeUFjY291bnRSZXNwb25zZSIVChNFeHBvcnRNeURhdGFSZXF1ZXN0IigKFEV4cG9ydE15RGF0YVJlc3BvbnNlEhAKCGRvY3VtZW50GAEgASgJIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCKEAgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzIjMKFkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiKAoXRW5kVXNlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iNQoXUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QSGgoGa2V5X2lkGAEgASgJQgq6SAdyBRABGIABIhoKGFJlbW92ZVNpZ25pbmdLZXlSZXNwb25zZSIyChVEaXNhYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWRGlzYWJsZUFjY291bnRSZXNwb25zZSIxChRFbmFibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVFbmFibGVBY2NvdW50UmVzcG9uc2UiMQoURGVsZXRlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFwoVRGVsZXRlQWNjb3VudFJlc3BvbnNlIlEKEkltcG9ydFVzZXJzUmVxdWVzdBI7CgV1c2VycxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkltcG9ydGVkVXNlckILukgIkgEFCAEQ9AMinAMKDEltcG9ydGVkVXNlchIZCgVlbWFpbBgBIAEoCUIKukgHcgUo/gFgARIhCg1wYXNzd29yZF9oYXNoGAIgASgJQgq6SAdyBRABKIAEEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JBI2CgRraW5kGAYgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmRCCLpIBYIBAhABEhsKCnN0YWdlX25hbWUYByABKAlCB7pIBHICGGQ6fbpIehp4ChhpbXBvcnRlZF91c2VyLnN0YWdlX25hbWUSL2FuIGFydGlzdCBoYXMgYSBzdGFnZSBuYW1lLCBhbmQgbm9ib2R5IGVsc2UgaGFzGisodGhpcy5raW5kID09IDIpID09ICh0aGlzLnN0YWdlX25hbWUgIT0gJycpIkkKE0ltcG9ydFVzZXJzUmVzcG9uc2USMgoIb3V0Y29tZXMYASADKAsyIC5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRPdXRjb21lIlEKDUltcG9ydE91dGNvbWUSLwoGcmVzdWx0GAEgASgOMh8uY29uY2llcmdlLmF1dGgudjEuSW1wb3J0UmVzdWx0Eg8KB3VzZXJfaWQYAiABKAkiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEixAEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMSFwoPcmVtb3ZlZF9rZXlfaWRzGAUgAygJIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk4KG0xpc3RNeVNlY3VyaXR5RXZlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiaQocTGlzdE15U2VjdXJpdHlFdmVudHNSZXNwb25zZRIwCgZldmVudHMYASADKAsyIC5jb25jaWVyZ2UuYXV0aC52MS5TZWN1cml0eUV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLZAQoNU2VjdXJpdHlFdmVudBImCgJhdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWN0aW9uGAIgASgJEhEKCXN1Y2NlZWRlZBgDIAEoCBIOCgZyZWFzb24YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRI0CgVhY3RvchgGIAEoDjIlLmNvbmNpZXJnZS5hdXRoLnYxLlNlY3VyaXR5RXZlbnRBY3RvchIPCgdhZGRyZXNzGAcgASgJEhIKCnVzZXJfYWdlbnQYCCABKAkirAEKF0xpc3RBdWRpdEVudHJpZXNSZXF1ZXN0EhwKB3VzZXJfaWQYASABKAlCC7pICNgBAXIDsAEBEhcKBmFjdGlvbhgCIAEoCUIHukgEcgIoZBIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAQgASgNEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDKMgBImMKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIuCgdlbnRyaWVzGAEgAygLMh0uY29uY2llcmdlLmF1dGgudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKCkF1ZGl0RW50cnkSCgoCaWQYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFjdGlvbhgDIAEoCRIRCglzdWNjZWVkZWQYBCABKAgSDgoGcmVhc29uGAUgASgJEg8KB3VzZXJfaWQYBiABKAkSEgoKc2Vzc2lvbl9pZBgHIAEoCRINCgVhY3RvchgIIAEoCRIPCgdhZGRyZXNzGAkgASgJEhIKCnVzZXJfYWdlbnQYCiABKAkSEgoKcmVxdWVzdF9pZBgLIAEoCSIyChVWZXJpZnlBdWRpdExvZ1JlcXVlc3QSGQoIcG9zaXRpb24YASABKANCB7pIBCICKAAilgEKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USDwoHY2hlY2tlZBgBIAEoDRIXCg9icm9rZW5fcG9zaXRpb24YAiABKAMSFQoNbmV4dF9wb3NpdGlvbhgDIAEoAxIVCg1sYXN0X3Bvc2l0aW9uGAQgASgDEhEKCWxhc3RfaGFzaBgFIAEoCRIRCgl1bmNoYWluZWQYBiABKA0qZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIqrQEKDEltcG9ydFJlc3VsdBIdChlJTVBPUlRfUkVTVUxUX1VOU1BFQ0lGSUVEEAASGgoWSU1QT1JUX1JFU1VMVF9JTVBPUlRFRBABEh8KG0lNUE9SVF9SRVNVTFRfQUxSRUFEWV9USEVSRRACEh4KGklNUE9SVF9SRVNVTFRfVU5LTk9XTl9IQVNIEAMSIQodSU1QT1JUX1JFU1VMVF9IQVNIX1RPT19DT1NUTFkQBCqkAQoSU2VjdXJpdHlFdmVudEFjdG9yEiQKIFNFQ1VSSVRZX0VWRU5UX0FDVE9SX1VOU1BFQ0lGSUVEEAASIAocU0VDVVJJVFlfRVZFTlRfQUNUT1JfQU5ZQk9EWRABEh4KGlNFQ1VSSVRZX0VWRU5UX0FDVE9SX09XTkVSEAISJgoiU0VDVVJJVFlfRVZFTlRfQUNUT1JfQURNSU5JU1RSQVRPUhADMpUKCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJtCg5SZWdpc3RlckFydGlzdBIoLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJnCgxSZWZyZXNoVG9rZW4SJi5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKABJqCgxMaXN0U2Vzc2lvbnMSJi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJkCgpFbmRTZXNzaW9uEiQuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiCZACAoq1GAISABJ2ChBFbmRPdGhlclNlc3Npb25zEiouY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiCZACAoq1GAISABJtCg5DaGFuZ2VQYXNzd29yZBIoLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiBoq1GAISABJwCg9EZWxldGVNeUFjY291bnQSKS5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVNeUFjY291bnRSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVzcG9uc2UiBoq1GAISABJnCgxFeHBvcnRNeURhdGESJi5jb25jaWVyZ2UuYXV0aC52MS5FeHBvcnRNeURhdGFSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVzcG9uc2UiBoq1GAISABKCAQoUTGlzdE15U2VjdXJpdHlFdmVudHMSLi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0TXlTZWN1cml0eUV2ZW50c1JlcXVlc3QaLy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0TXlTZWN1cml0eUV2ZW50c1Jlc3BvbnNlIgmQAgGKtRgCEgAy8goKE0F1dGhJbnRlcm5hbFNlcnZpY2USdgoKR2V0QWNjb3VudBIkLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlc3BvbnNlIhuQAgGKtRgUGhIKBmFjY2VzcwoEdXNlchABGAESkwEKDENoZWNrU2Vzc2lvbhImLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESogEKEUxpc3RFbmRlZFNlc3Npb25zEisuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESdwoPRW5kVXNlclNlc3Npb25zEikuY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnQKDkRpc2FibGVBY2NvdW50EiguY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJ4ChBSZW1vdmVTaWduaW5nS2V5EiouY29uY2llcmdlLmF1dGgudjEuUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVzcG9uc2UiC5ACAoq1GAQaAhgBEnEKDUVuYWJsZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJxCg1EZWxldGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESegoQTGlzdEF1ZGl0RW50cmllcxIqLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RBdWRpdEVudHJpZXNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuTGlzdEF1ZGl0RW50cmllc1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBEmkKC0ltcG9ydFVzZXJzEiUuY29uY2llcmdlLmF1dGgudjEuSW1wb3J0VXNlcnNSZXF1ZXN0GiYuY29uY2llcmdlLmF1dGgudjEuSW1wb3J0VXNlcnNSZXNwb25zZSILkAICirUYBBoCGAEScgoOVmVyaWZ5QXVkaXRMb2cSKC5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlBdWRpdExvZ1JlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIguQAgGKtRgEGgIYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -196,6 +196,14 @@ export type LoginRequest = Message<"concierge.auth.v1.LoginRequest"> & {
    * @generated from field: string audience = 3;
    */
   audience: string;
+
+  /**
+   * `device_token` of the last login from this device, whoever has logged out since; empty for none. It is used up; one that is
+   * unknown or of another account is no error.
+   *
+   * @generated from field: string device_token = 4;
+   */
+  deviceToken: string;
 };
 
 /**
@@ -245,6 +253,14 @@ export type LoginResponse = Message<"concierge.auth.v1.LoginResponse"> & {
    * @generated from field: string session_id = 5;
    */
   sessionId: string;
+
+  /**
+   * Opaque secret to keep, also across logouts, for the next login from this device within 180 days: with it, wrong passwords that
+   * strangers try do not keep the device out.
+   *
+   * @generated from field: string device_token = 6;
+   */
+  deviceToken: string;
 };
 
 /**
@@ -1288,6 +1304,378 @@ export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
   messageDesc(file_concierge_auth_v1_auth_service, 44);
 
 /**
+ * One page of them.
+ *
+ * @generated from message concierge.auth.v1.ListMySecurityEventsRequest
+ */
+export type ListMySecurityEventsRequest = Message<"concierge.auth.v1.ListMySecurityEventsRequest"> & {
+  /**
+   * Most events to answer with; 0 for 50, more than 100 is taken as 100.
+   *
+   * @generated from field: uint32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListMySecurityEventsRequest.
+ * Use `create(ListMySecurityEventsRequestSchema)` to create a new message.
+ */
+export const ListMySecurityEventsRequestSchema: GenMessage<ListMySecurityEventsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 45);
+
+/**
+ * What happened to the caller's account.
+ *
+ * @generated from message concierge.auth.v1.ListMySecurityEventsResponse
+ */
+export type ListMySecurityEventsResponse = Message<"concierge.auth.v1.ListMySecurityEventsResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated concierge.auth.v1.SecurityEvent events = 1;
+   */
+  events: SecurityEvent[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListMySecurityEventsResponse.
+ * Use `create(ListMySecurityEventsResponseSchema)` to create a new message.
+ */
+export const ListMySecurityEventsResponseSchema: GenMessage<ListMySecurityEventsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 46);
+
+/**
+ * One thing that happened to an account, as its owner sees it.
+ *
+ * @generated from message concierge.auth.v1.SecurityEvent
+ */
+export type SecurityEvent = Message<"concierge.auth.v1.SecurityEvent"> & {
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 1;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * What, such as "login" or "password_changed".
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * False if it was refused.
+   *
+   * @generated from field: bool succeeded = 3;
+   */
+  succeeded: boolean;
+
+  /**
+   * Why it was refused, or why it was done, such as "bad_credentials"; may be empty.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * UUID of the session that it is about; may be empty.
+   *
+   * @generated from field: string session_id = 5;
+   */
+  sessionId: string;
+
+  /**
+   * Who did it.
+   *
+   * @generated from field: concierge.auth.v1.SecurityEventActor actor = 6;
+   */
+  actor: SecurityEventActor;
+
+  /**
+   * IP address that it was done from; empty for an administrator's.
+   *
+   * @generated from field: string address = 7;
+   */
+  address: string;
+
+  /**
+   * What the client called itself; may be empty, and is for an administrator's. It proves nothing.
+   *
+   * @generated from field: string user_agent = 8;
+   */
+  userAgent: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.SecurityEvent.
+ * Use `create(SecurityEventSchema)` to create a new message.
+ */
+export const SecurityEventSchema: GenMessage<SecurityEvent> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 47);
+
+/**
+ * One page of some of them.
+ *
+ * @generated from message concierge.auth.v1.ListAuditEntriesRequest
+ */
+export type ListAuditEntriesRequest = Message<"concierge.auth.v1.ListAuditEntriesRequest"> & {
+  /**
+   * UUID of the account they are about; empty for all.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * What happened, such as "login"; empty for everything.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * The earliest time; not set for all that are kept.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 3;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Most entries to answer with; 0 for 100, more than 1,000 is taken as 1,000.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListAuditEntriesRequest.
+ * Use `create(ListAuditEntriesRequestSchema)` to create a new message.
+ */
+export const ListAuditEntriesRequestSchema: GenMessage<ListAuditEntriesRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 48);
+
+/**
+ * Entries of the audit log.
+ *
+ * @generated from message concierge.auth.v1.ListAuditEntriesResponse
+ */
+export type ListAuditEntriesResponse = Message<"concierge.auth.v1.ListAuditEntriesResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated concierge.auth.v1.AuditEntry entries = 1;
+   */
+  entries: AuditEntry[];
+
+  /**
+   * For the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ListAuditEntriesResponse.
+ * Use `create(ListAuditEntriesResponseSchema)` to create a new message.
+ */
+export const ListAuditEntriesResponseSchema: GenMessage<ListAuditEntriesResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 49);
+
+/**
+ * One entry of the audit log.
+ *
+ * @generated from message concierge.auth.v1.AuditEntry
+ */
+export type AuditEntry = Message<"concierge.auth.v1.AuditEntry"> & {
+  /**
+   * Number of the entry; there are gaps.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 2;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * What, such as "login".
+   *
+   * @generated from field: string action = 3;
+   */
+  action: string;
+
+  /**
+   * False if it was refused.
+   *
+   * @generated from field: bool succeeded = 4;
+   */
+  succeeded: boolean;
+
+  /**
+   * Why it was refused, or why it was done; may be empty.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * UUID of the account that it is about; may be empty.
+   *
+   * @generated from field: string user_id = 6;
+   */
+  userId: string;
+
+  /**
+   * UUID of the session that it is about; may be empty.
+   *
+   * @generated from field: string session_id = 7;
+   */
+  sessionId: string;
+
+  /**
+   * Who did it, such as "user <id>" or "operator <name>"; "anonymous" for whoever was not logged in.
+   *
+   * @generated from field: string actor = 8;
+   */
+  actor: string;
+
+  /**
+   * IP address that it was done from.
+   *
+   * @generated from field: string address = 9;
+   */
+  address: string;
+
+  /**
+   * What the client called itself; may be empty.
+   *
+   * @generated from field: string user_agent = 10;
+   */
+  userAgent: string;
+
+  /**
+   * The call's `x-request-id`.
+   *
+   * @generated from field: string request_id = 11;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.AuditEntry.
+ * Use `create(AuditEntrySchema)` to create a new message.
+ */
+export const AuditEntrySchema: GenMessage<AuditEntry> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 50);
+
+/**
+ * From where on to check.
+ *
+ * @generated from message concierge.auth.v1.VerifyAuditLogRequest
+ */
+export type VerifyAuditLogRequest = Message<"concierge.auth.v1.VerifyAuditLogRequest"> & {
+  /**
+   * `next_position` of the answer before; 0 for the beginning.
+   *
+   * @generated from field: int64 position = 1;
+   */
+  position: bigint;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyAuditLogRequest.
+ * Use `create(VerifyAuditLogRequestSchema)` to create a new message.
+ */
+export const VerifyAuditLogRequestSchema: GenMessage<VerifyAuditLogRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 51);
+
+/**
+ * What the check has found.
+ *
+ * @generated from message concierge.auth.v1.VerifyAuditLogResponse
+ */
+export type VerifyAuditLogResponse = Message<"concierge.auth.v1.VerifyAuditLogResponse"> & {
+  /**
+   * Entries whose hash was checked.
+   *
+   * @generated from field: uint32 checked = 1;
+   */
+  checked: number;
+
+  /**
+   * The first place in the chain that does not fit: its entry was changed or removed, or the chain was; 0 if all fit.
+   *
+   * @generated from field: int64 broken_position = 2;
+   */
+  brokenPosition: bigint;
+
+  /**
+   * Where to go on; 0 at the end, and after a place that does not fit.
+   *
+   * @generated from field: int64 next_position = 3;
+   */
+  nextPosition: bigint;
+
+  /**
+   * The last place that was looked at. Written down elsewhere together with its hash, it shows later whether the chain was made anew.
+   *
+   * @generated from field: int64 last_position = 4;
+   */
+  lastPosition: bigint;
+
+  /**
+   * SHA-256 of that place, in hexadecimal; empty while there is no entry.
+   *
+   * @generated from field: string last_hash = 5;
+   */
+  lastHash: string;
+
+  /**
+   * Entries that are older than ten minutes and not chained, at the end: they were slipped in later, or the job that chains
+   * does not run.
+   *
+   * @generated from field: uint32 unchained = 6;
+   */
+  unchained: number;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyAuditLogResponse.
+ * Use `create(VerifyAuditLogResponseSchema)` to create a new message.
+ */
+export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 52);
+
+/**
  * What may become of an account.
  *
  * @generated from enum concierge.auth.v1.AccountStatus
@@ -1384,6 +1772,54 @@ export const ImportResultSchema: GenEnum<ImportResult> = /*@__PURE__*/
   enumDesc(file_concierge_auth_v1_auth_service, 1);
 
 /**
+ * Who did something to an account.
+ *
+ * @generated from enum concierge.auth.v1.SecurityEventActor
+ */
+export const SecurityEventActor = {
+  /**
+   * Not told.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Somebody who was not logged in, such as whoever logs in.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_ANYBODY = 1;
+   */
+  ANYBODY: 1,
+
+  /**
+   * Somebody with a session of the account.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_OWNER = 2;
+   */
+  OWNER: 2,
+
+  /**
+   * Those who run the installation.
+   *
+   * @generated from enum value: SECURITY_EVENT_ACTOR_ADMINISTRATOR = 3;
+   */
+  ADMINISTRATOR: 3,
+} as const;
+
+/**
+ * Who did something to an account.
+ *
+ * @generated from enum concierge.auth.v1.SecurityEventActor
+ */
+export type SecurityEventActor = (typeof SecurityEventActor)[keyof typeof SecurityEventActor] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.auth.v1.SecurityEventActor.
+ */
+export const SecurityEventActorSchema: GenEnum<SecurityEventActor> = /*@__PURE__*/
+  enumDesc(file_concierge_auth_v1_auth_service, 2);
+
+/**
  * What people do to get in and out. Served on the public listener.
  *
  * @generated from service concierge.auth.v1.AuthService
@@ -1395,7 +1831,8 @@ export const AuthService: GenService<{
    * Errors: INVALID_ARGUMENT / PASSWORD_TOO_SHORT (the message says the smallest length), INVALID_ARGUMENT /
    * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), INVALID_ARGUMENT / PASSWORD_COMPROMISED (one of those that are
    * tried first, or made of the person's own names and address), INVALID_ARGUMENT / PASSWORD_TOO_WEAK (too easy to guess),
-   * ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (20
+   * registrations from one address, then one in 30 seconds).
    *
    * @generated from rpc concierge.auth.v1.AuthService.RegisterUser
    */
@@ -1417,10 +1854,13 @@ export const AuthService: GenService<{
     output: typeof RegisterArtistResponseSchema;
   },
   /**
-   * Starts a session from e-mail and password.
+   * Starts a session from e-mail and password. Wrong passwords are counted: of an account, apart for devices that are known by
+   * their token and for all others; and of an address. A success gives its attempt back. After 100 failures of an account in a
+   * row only a success from the other sort of device or a new password by mail lets these devices in again.
    *
    * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password),
-   * RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (the same for an unknown account; RetryInfo says when), RESOURCE_EXHAUSTED /
+   * TOO_MANY_HASHES (retry later), INVALID_ARGUMENT / UNKNOWN_AUDIENCE.
    *
    * @generated from rpc concierge.auth.v1.AuthService.Login
    */
@@ -1489,7 +1929,8 @@ export const AuthService: GenService<{
   /**
    * Replaces the caller's password, ends all of the caller's sessions and starts a new one, whose tokens it answers.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), those of RegisterUser about the new password.
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (counted as
+   * logins from known devices), those of RegisterUser about the new password.
    *
    * @generated from rpc concierge.auth.v1.AuthService.ChangePassword
    */
@@ -1523,6 +1964,18 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof ExportMyDataRequestSchema;
     output: typeof ExportMyDataResponseSchema;
+  },
+  /**
+   * What happened to the caller's account, the newest first: logins, also those that were refused, and changes.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ListMySecurityEvents
+   */
+  listMySecurityEvents: {
+    methodKind: "unary";
+    input: typeof ListMySecurityEventsRequestSchema;
+    output: typeof ListMySecurityEventsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
@@ -1630,6 +2083,18 @@ export const AuthInternalService: GenService<{
     output: typeof DeleteAccountResponseSchema;
   },
   /**
+   * The audit log, the newest entries first.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.ListAuditEntries
+   */
+  listAuditEntries: {
+    methodKind: "unary";
+    input: typeof ListAuditEntriesRequestSchema;
+    output: typeof ListAuditEntriesResponseSchema;
+  },
+  /**
    * Makes accounts of people who have a password elsewhere, with the hash of it. Each row is judged by itself, and rows whose
    * address has an account already change nothing: the same call may be made again. Passwords are not judged, and a hash
    * that was not made here is replaced by one that was, at its owner's first login.
@@ -1640,6 +2105,17 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof ImportUsersRequestSchema;
     output: typeof ImportUsersResponseSchema;
+  },
+  /**
+   * Checks the hashes that chain the entries of the audit log: whether one was changed, removed or slipped in. Looks at up to
+   * 100,000 entries, oldest first; to be called again until next_position is 0.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.VerifyAuditLog
+   */
+  verifyAuditLog: {
+    methodKind: "unary";
+    input: typeof VerifyAuditLogRequestSchema;
+    output: typeof VerifyAuditLogResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

@@ -49,6 +49,9 @@ export type Reason =
   | "ACCOUNT_NOT_FOUND"
   | "SESSION_NOT_FOUND"
   | "UNKNOWN_AUDIENCE"
+  | "EMAIL_NOT_VERIFIED"
+  | "BAD_MAIL_TOKEN"
+  | "MAIL_DISABLED"
   // access
   | "ROLE_NOT_FOUND"
   | "ROLE_EXISTS"

@@ -130,6 +130,7 @@ describe("the process", () => {
       ...FREE_PORTS,
       [DATABASE_URL]: url.href,
       CONCIERGE_MODE: "production",
+      CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false",
     });
     const { publicUrl, internalUrl } = await listening(command);
     const login = () => {

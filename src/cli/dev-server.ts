@@ -85,6 +85,7 @@ Concierge is running.
   account    ${demoAccount.email}   password ${demoAccount.password}
   log        ${logFile}
   pushes     ${ledgerFile}
+  mails      ${internalUrl}/dev/mails
 
 Try it from a second shell:
 

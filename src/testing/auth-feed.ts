@@ -13,14 +13,17 @@ import { emit } from "../feed/emit.ts";
 import { feedHandlers } from "../feed/handlers.ts";
 import { FeedLog } from "../feed/log.ts";
 import { eventReaders } from "../feed/readers.ts";
+import { Alarm } from "../jobs.ts";
 import { createLogger } from "../log.ts";
 import { type Call, type CallScope, callKey } from "../rpc/call.ts";
 import { register } from "../services/auth/accounts.ts";
+import { DerivedKeys } from "../services/auth/derived-keys.ts";
 import { sessionEnded } from "../services/auth/events.ts";
 import { authHandlers } from "../services/auth/handlers.ts";
 import { login } from "../services/auth/logins.ts";
+import { MAIL_TOKENS } from "../services/auth/mails.ts";
 import { createPasswords } from "../services/auth/passwords.ts";
-import { RefreshKeys } from "../services/auth/refresh-tokens.ts";
+import { REFRESH_TOKENS } from "../services/auth/refresh-tokens.ts";
 import type { AuthContext } from "../services/auth/service.ts";
 import { createSessionQuery, logout } from "../services/auth/sessions.ts";
 import { createAccessTokenVerifier } from "../token/access-token.ts";
@@ -60,12 +63,15 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
   const admin = connect(ownerUrl, { applicationName: "auth-feed" });
   opened.defer(() => admin.end());
   const keys = await createSigningKeys("ES256");
+  const tokenKeys = createTokenKeys();
   const auth: AuthContext = {
     ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
     passwords: await createPasswords({ minLength: 8, queueLength: 64 }),
     signer: createSigner(keys),
     isLive: createSessionQuery(db, sessionSeconds),
-    refreshKeys: new RefreshKeys(createTokenKeys()),
+    refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
+    mailing: { isOn: false, keys: new DerivedKeys(tokenKeys, MAIL_TOKENS), alarm: new Alarm() },
+    requireEmailVerification: false,
     sessionIdleSeconds: sessionSeconds,
     sessionsPerUser: 1_000,
     audiences: [],

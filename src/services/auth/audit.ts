@@ -11,12 +11,18 @@ export type AuditAction =
   | "account_registered"
   | "account_disabled"
   | "account_enabled"
+  | "email_changed"
+  | "email_change_asked"
+  | "email_verified"
   | "login"
   | "password_changed"
   | "password_rehashed"
+  | "password_reset"
+  | "password_reset_asked"
   | "session_ended"
   | "sessions_ended"
-  | "refresh_token_reused";
+  | "refresh_token_reused"
+  | "verification_asked";
 
 export interface AuditEntry {
   action: AuditAction;

@@ -1,6 +1,6 @@
 /** Every variable of auth. */
 import { z } from "zod";
-import { list, secret, setting } from "../../config.ts";
+import { linkUrl, list, secret, setting } from "../../config.ts";
 import { databaseConfig, serviceKeysConfig } from "../../service.ts";
 
 const seconds = z.coerce.number().int().min(1);
@@ -27,6 +27,18 @@ export const config = {
   passwordMinLength: setting(
     z.coerce.number().int().min(8).max(64).optional(),
     "Fewest code points of a new password; 15, or 8 in development mode, when not set",
+  ),
+  smtpUrl: secret.smtpUrl(
+    "URL of the mail server: smtps://<user>:<password>@<host>, or smtp:// for STARTTLS; not set: development mode keeps mails in memory",
+    { optional: true },
+  ),
+  mailFrom: setting(z.email("must be an e-mail address").optional(), "Address that mails come from"),
+  linkBaseUrl: linkUrl(
+    "What links in mails begin with, such as https://app.example.com: pages that take the token behind the #",
+  ),
+  requireEmailVerification: setting(
+    z.stringbool().optional(),
+    "Whether an account can be used only once its address is verified; not set: everywhere but in development",
   ),
   hashQueueLength: setting(
     z.coerce.number().int().min(1).default(64),

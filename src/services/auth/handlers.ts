@@ -6,10 +6,13 @@ import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { disableAccount, enableAccount, endUserSessions } from "./account-status.ts";
 import { type Account, getAccount, register } from "./accounts.ts";
+import { changeEmail, verifyEmail } from "./email-verifications.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { login } from "./logins.ts";
+import { requestPasswordReset, resendVerification } from "./mail-requests.ts";
 import { changePassword } from "./password-changes.ts";
+import { resetPassword, sendPasswordReset } from "./password-resets.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
 import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
@@ -58,6 +61,26 @@ function publicHandlers(auth: AuthContext) {
     async changePassword(request, context) {
       return packTokens(await changePassword(auth, scopeOf(context), userOf(context), request));
     },
+    async verifyEmail(request, context) {
+      await verifyEmail(auth, scopeOf(context), request);
+      return {};
+    },
+    async resendVerification({ email }, context) {
+      await resendVerification(auth, scopeOf(context), email);
+      return {};
+    },
+    async requestPasswordReset({ email }, context) {
+      await requestPasswordReset(auth, scopeOf(context), email);
+      return {};
+    },
+    async resetPassword(request, context) {
+      await resetPassword(auth, scopeOf(context), request);
+      return {};
+    },
+    async changeEmail(request, context) {
+      await changeEmail(auth, scopeOf(context), userOf(context), request);
+      return {};
+    },
   });
 }
 
@@ -89,6 +112,10 @@ function internalHandlers(auth: AuthContext) {
       await enableAccount(db, scopeOf(context), userId);
       return {};
     },
+    async sendPasswordReset({ userId }, context) {
+      await sendPasswordReset(auth, scopeOf(context), userId);
+      return {};
+    },
   });
 }
 
@@ -97,10 +124,11 @@ function packTokens({ accessTokenExpiresAt, ...tokens }: Tokens) {
 }
 
 function packAccount(account: Account) {
-  const { id: userId, email, firstName, lastName, locale, stageName, createdAt, status } = account;
+  const { id: userId, email, firstName, lastName, locale, stageName, createdAt, status, emailVerifiedAt } = account;
   return {
     ...{ userId, email, firstName, lastName, locale, stageName },
     createdAt: timestampFromDate(createdAt),
+    emailVerifiedAt: emailVerifiedAt ? timestampFromDate(emailVerifiedAt) : undefined,
     kind: accountKind(account),
     status: status === "active" ? AccountStatus.ACTIVE : AccountStatus.DISABLED,
   };

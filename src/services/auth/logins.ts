@@ -6,9 +6,10 @@ import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
-import { emailKeyOf } from "./accounts.ts";
+import { emailKeyOf, lockActiveAccount } from "./accounts.ts";
 import { audit } from "./audit.ts";
-import { accounts, credentials } from "./schema.ts";
+import { writeMail } from "./mails.ts";
+import { accounts, credentials, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { startSession, type Tokens } from "./sessions.ts";
 
@@ -17,11 +18,15 @@ interface Credential {
   userId: string;
   passwordHash: string;
   version: number;
+  emailVerifiedAt: Date | null;
 }
+
+/** How many of the account's last sessions are looked at to tell whether a login is from somewhere new. */
+const KNOWN_SESSIONS = 100;
 
 /**
  * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
- * while this one was being checked all get the same answer.
+ * while this one was being checked all get the same answer. Who knows the password learns that the address has to be verified.
  */
 export async function login(
   auth: AuthContext,
@@ -32,19 +37,28 @@ export async function login(
   const { signal } = scope;
   const asked = audienceOf(auth, audience);
   const [found] = await during(db, signal)
-    .select({ userId: accounts.id, passwordHash: credentials.passwordHash, version: credentials.version })
+    .select({
+      userId: accounts.id,
+      passwordHash: credentials.passwordHash,
+      version: credentials.version,
+      emailVerifiedAt: accounts.emailVerifiedAt,
+    })
     .from(accounts)
     .innerJoin(credentials, eq(credentials.accountId, accounts.id))
     .where(eq(accounts.emailKey, emailKeyOf(email)));
   const fits = await passwords.verify(found?.passwordHash, password, signal);
   if (!found || !fits) throw await refused(auth, scope, found);
+  if (auth.requireEmailVerification && !found.emailVerifiedAt) throw await notVerified(auth, scope, found);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
     async (tx) => {
-      const account = await lockForLogin(tx, found);
-      if (!account) return undefined;
       const { userId } = found;
+      // Whoever changes the password, disables the account or ends all of its sessions comes before this and is seen, or after it and
+      // ends the new session, too.
+      const account = await lockActiveAccount(tx, userId);
+      if (account?.version !== found.version) return undefined;
+      await noticeNewOrigin(tx, auth, scope, userId);
       const session = { userId, generation: account.generation, audience: asked };
       const { tokens, events } = await startSession(tx, auth, scope, session);
       await emit(tx, events);
@@ -58,17 +72,15 @@ export async function login(
   return tokens;
 }
 
-/**
- * Locks the account and rechecks it and the credential, both in the state after the lock: whoever changes the password, disables the
- * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too.
- */
-async function lockForLogin(tx: Tx, { userId, version }: Credential): Promise<{ generation: number } | undefined> {
-  const [account] = await tx.execute<{ generation: number }>(sql`
-    select ${accounts.generation} as generation
-    from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
-    where ${accounts.id} = ${userId} and ${accounts.status} = 'active' and ${credentials.version} = ${version}
-    for no key update of ${accounts} for no key update of ${credentials}`);
-  return account;
+/** Mails a notice of a login from where no session of the account has been lately, unless it is the first login. */
+async function noticeNewOrigin(tx: Tx, { mailing }: AuthContext, scope: CallScope, userId: string): Promise<void> {
+  if (!mailing.isOn) return;
+  const { address, userAgent } = scope.origin;
+  const [found] = await tx.execute<{ isNew: boolean }>(sql`
+    select count(*) > 0 and not coalesce(bool_or(address = ${address} and user_agent = ${userAgent}), false) as "isNew"
+    from (select address, user_agent from ${sessions} where account_id = ${userId}
+      order by created_at desc limit ${KNOWN_SESSIONS}) newest`);
+  if (found?.isNew) await writeMail(tx, mailing, scope, { kind: "new_login", accountId: userId });
 }
 
 /** Stores a stronger hash of the same password; the row is locked, at the version that was verified. */
@@ -77,15 +89,19 @@ async function replaceHash(tx: Tx, scope: CallScope, { userId }: Credential, pas
   await audit(tx, scope, { action: "password_rehashed", accountId: userId });
 }
 
-async function refused({ db }: AuthContext, scope: CallScope, found: Credential | undefined) {
-  const reason = "bad_credentials";
-  await audit(during(db, scope.signal), scope, {
-    action: "login",
-    outcome: "refused",
-    reason,
-    accountId: found?.userId,
-  });
+async function refused(auth: AuthContext, scope: CallScope, found: Credential | undefined) {
+  await auditRefusal(auth, scope, "bad_credentials", found);
   return badCredentials();
+}
+
+async function notVerified(auth: AuthContext, scope: CallScope, found: Credential) {
+  await auditRefusal(auth, scope, "email_not_verified", found);
+  return fail(Code.Unauthenticated, "EMAIL_NOT_VERIFIED", "the e-mail address has to be verified first");
+}
+
+function auditRefusal({ db }: AuthContext, scope: CallScope, reason: string, found: Credential | undefined) {
+  const refusal = { action: "login", outcome: "refused", reason, accountId: found?.userId } as const;
+  return audit(during(db, scope.signal), scope, refusal);
 }
 
 /** The refusal of a wrong password, whatever is wrong. */

@@ -1,12 +1,14 @@
 /** Changing a password: what was let in with the old one goes out. */
-import { eq, sql } from "drizzle-orm";
+import { eq } from "drizzle-orm";
 import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
-import { audit } from "./audit.ts";
+import { lockActiveAccount } from "./accounts.ts";
+import { type AuditAction, audit } from "./audit.ts";
 import { badCredentials } from "./logins.ts";
-import { accounts, credentials } from "./schema.ts";
+import { writeMail } from "./mails.ts";
+import { credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 
@@ -18,38 +20,47 @@ export async function changePassword(
   auth: AuthContext,
   scope: CallScope,
   { userId }: Person,
-  { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
+  { currentPassword: password, newPassword }: { currentPassword: string; newPassword: string },
 ): Promise<Tokens> {
-  const { db, passwords } = auth;
+  const { db, passwords, mailing } = auth;
   const { signal } = scope;
-  const [found] = await during(db, signal)
-    .select({ passwordHash: credentials.passwordHash, version: credentials.version })
-    .from(credentials)
-    .where(eq(credentials.accountId, userId));
-  if (!(await passwords.verify(found?.passwordHash, currentPassword, signal)) || !found) {
-    const reason = "bad_credentials";
-    const entry = { action: "password_changed", outcome: "refused", reason, accountId: userId } as const;
-    await audit(during(db, signal), scope, entry);
-    throw badCredentials();
-  }
+  const version = await requirePassword(auth, scope, { userId, password, action: "password_changed" });
   const passwordHash = await passwords.hash(newPassword, signal);
   return transaction(
     db,
     async (tx) => {
-      const [account] = await tx.execute(sql`
-        select 1 from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
-        where ${accounts.id} = ${userId} and ${accounts.status} = 'active' and ${credentials.version} = ${found.version}
-        for no key update of ${accounts} for no key update of ${credentials}`);
-      if (!account) throw badCredentials();
-      const changed = { passwordHash, version: found.version + 1 };
+      const account = await lockActiveAccount(tx, userId);
+      if (account?.version !== version) throw badCredentials();
+      const changed = { passwordHash, version: version + 1 };
       await tx.update(credentials).set(changed).where(eq(credentials.accountId, userId));
       const { generation, events } = await endAllSessions(tx, userId, "password_changed");
       const started = await startSession(tx, auth, scope, { userId, generation, audience: AUDIENCE });
       await emit(tx, [...events, ...started.events]);
+      await writeMail(tx, mailing, scope, { kind: "password_changed", accountId: userId });
       const { sessionId } = started.tokens;
       await audit(tx, scope, { action: "password_changed", accountId: userId, sessionId });
       return started.tokens;
     },
     { signal },
   );
+}
+
+/**
+ * Lets only who knows an account's password do something. Returns the credential's version, to be compared under the lock.
+ * UNAUTHENTICATED / BAD_CREDENTIALS.
+ */
+export async function requirePassword(
+  { db, passwords }: AuthContext,
+  scope: CallScope,
+  { userId, password, action }: { userId: string; password: string; action: AuditAction },
+): Promise<number> {
+  const { signal } = scope;
+  const [found] = await during(db, signal)
+    .select({ passwordHash: credentials.passwordHash, version: credentials.version })
+    .from(credentials)
+    .where(eq(credentials.accountId, userId));
+  if ((await passwords.verify(found?.passwordHash, password, signal)) && found) return found.version;
+  const refusal = { action, outcome: "refused", reason: "bad_credentials", accountId: userId } as const;
+  await audit(during(db, signal), scope, refusal);
+  throw badCredentials();
 }

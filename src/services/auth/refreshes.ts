@@ -10,7 +10,8 @@ import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf, issueAccessToken } from "./access-tokens.ts";
 import { audit } from "./audit.ts";
-import { hashOf } from "./refresh-tokens.ts";
+import { writeMail } from "./mails.ts";
+import { hashOf, nextRefreshToken } from "./refresh-tokens.ts";
 import { accounts, refreshTokens, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endSessions, isLiveSession, type Tokens } from "./sessions.ts";
@@ -57,11 +58,12 @@ export async function refresh(auth: AuthContext, scope: CallScope, input: Refres
       const family = await lockFamily(tx, auth, input.refreshToken);
       if (!family?.isLive) return undefined;
       const use = await findUse(tx, family, input);
-      if (use.isUsed && !(use.mayRepeat && refreshKeys.has(use.nextKeyId!))) return endFamily(tx, scope, family);
+      if (use.isUsed && !(use.mayRepeat && refreshKeys.has(use.nextKeyId!))) return endFamily(tx, auth, scope, family);
       // Told within the transaction: nothing was changed.
       if (!use.isUsed && use.waitMs > 0) throw tooOften(use.waitMs);
       const keyId = use.isUsed ? use.nextKeyId! : refreshKeys.newest;
-      const next = refreshKeys.next(keyId, family.sessionId, use.number + 1, input.refreshToken);
+      const place = { keyId, family: family.sessionId, number: use.number + 1 };
+      const next = nextRefreshToken(refreshKeys, { ...place, token: input.refreshToken });
       const tokenSeconds = Math.min(auth.accessTokenSeconds, auth.sessionIdleSeconds);
       if (!use.isUsed)
         await useUp(tx, { family, number: use.number, next, keyId, idempotencyKey: input.idempotencyKey });
@@ -133,8 +135,14 @@ async function touch(tx: Tx, { origin }: CallScope, { sessionId }: Family, token
     .where(eq(sessions.id, sessionId));
 }
 
-async function endFamily(tx: Tx, scope: CallScope, { sessionId, userId }: Family): Promise<undefined> {
+async function endFamily(
+  tx: Tx,
+  { mailing }: AuthContext,
+  scope: CallScope,
+  { sessionId, userId }: Family,
+): Promise<undefined> {
   await emit(tx, await endSessions(tx, eq(sessions.id, sessionId), "refresh_token_reused"));
+  await writeMail(tx, mailing, scope, { kind: "refresh_token_reused", accountId: userId });
   const refused = { action: "refresh_token_reused", outcome: "refused", accountId: userId, sessionId } as const;
   await audit(tx, scope, refused);
 }

@@ -1,9 +1,9 @@
 /** What user does on the events of others. */
 
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
+import { AccountEmailChangedSchema, AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { type Follower, on } from "../../feed/follower.ts";
-import { storeProfile } from "./profiles.ts";
+import { storeEmail, storeProfile } from "./profiles.ts";
 
 export const followers: Follower[] = [
   {
@@ -17,6 +17,7 @@ export const followers: Follower[] = [
           return events;
         },
       ),
+      on(AccountEmailChangedSchema, (tx, { userId, email }) => storeEmail(tx, userId, email)),
     ],
   },
 ];

@@ -4,7 +4,7 @@
  * one row is made and one event tells of it. Roles belong to access and are asked for at every read.
  */
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
@@ -77,4 +77,10 @@ export async function storeProfile(
   const profile = await findProfile(tx, values.userId);
   if (!profile) throw new Error("the profile was neither made nor found");
   return { profile, events: [] };
+}
+
+/** Takes over an account's new address. A profile that is not there yet will be made with it. */
+export async function storeEmail(tx: Tx, userId: string, email: string): Promise<void> {
+  const changed = { email, updatedAt: sql`concierge_now()` };
+  await tx.update(profiles).set(changed).where(eq(profiles.userId, userId));
 }

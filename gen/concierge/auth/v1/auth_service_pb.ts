@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiLgoRR2V0QWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiQQoSR2V0QWNjb3VudFJlc3BvbnNlEisKB2FjY291bnQYASABKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50IoQCCgdBY2NvdW50Eg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJEjAKBnN0YXR1cxgJIAEoDjIgLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRTdGF0dXMiMwoWRW5kVXNlclNlc3Npb25zUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIoChdFbmRVc2VyU2Vzc2lvbnNSZXNwb25zZRINCgVlbmRlZBgBIAEoDSIyChVEaXNhYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWRGlzYWJsZUFjY291bnRSZXNwb25zZSIxChRFbmFibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVFbmFibGVBY2NvdW50UmVzcG9uc2UiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiqwEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMiWAoMRW5kZWRTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIytQcKC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAEm0KDlJlZ2lzdGVyQXJ0aXN0EiguY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAEmcKDFJlZnJlc2hUb2tlbhImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAEmoKDExpc3RTZXNzaW9ucxImLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIJkAIBirUYAhIAEmQKCkVuZFNlc3Npb24SJC5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXNwb25zZSIJkAICirUYAhIAEnYKEEVuZE90aGVyU2Vzc2lvbnMSKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXNwb25zZSIJkAICirUYAhIAEm0KDkNoYW5nZVBhc3N3b3JkEiguY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXNwb25zZSIGirUYAhIAMqoGChNBdXRoSW50ZXJuYWxTZXJ2aWNlEnYKCkdldEFjY291bnQSJC5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXNwb25zZSIbkAIBirUYFBoSCgZhY2Nlc3MKBHVzZXIQARgBEpMBCgxDaGVja1Nlc3Npb24SJi5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEqIBChFMaXN0RW5kZWRTZXNzaW9ucxIrLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBosLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2UiMpACAYq1GCsaKQoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQARgBEncKD0VuZFVzZXJTZXNzaW9ucxIpLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QaKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXNwb25zZSINkAICirUYBhoEEAEYARJ0Cg5EaXNhYmxlQWNjb3VudBIoLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkRpc2FibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiYgoMTG9naW5SZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhkKCGF1ZGllbmNlGAMgASgJQge6SARyAhhkIp4BCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiewoTUmVmcmVzaFRva2VuUmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEEiYKD2lkZW1wb3RlbmN5X2tleRgCIAEoCUINukgK2AEBcgUQECiAARIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZCKlAQoUUmVmcmVzaFRva2VuUmVzcG9uc2USDwoHdXNlcl9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSOwoXYWNjZXNzX3Rva2VuX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhUKDXJlZnJlc2hfdG9rZW4YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCSIyCg1Mb2dvdXRSZXF1ZXN0EiEKDXJlZnJlc2hfdG9rZW4YASABKAlCCrpIB3IFEAEogAQiEAoOTG9nb3V0UmVzcG9uc2UiFQoTTGlzdFNlc3Npb25zUmVxdWVzdCJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLmNvbmNpZXJnZS5hdXRoLnYxLlNlc3Npb24i5QEKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRISCgp1c2VyX2FnZW50GAIgASgJEg8KB2FkZHJlc3MYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF91c2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjdXJyZW50GAcgASgIIjEKEUVuZFNlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBIhQKEkVuZFNlc3Npb25SZXNwb25zZSIZChdFbmRPdGhlclNlc3Npb25zUmVxdWVzdCIpChhFbmRPdGhlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iXwoVQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0EiQKEGN1cnJlbnRfcGFzc3dvcmQYASABKAlCCrpIB3IFEAEogAgSIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIqcBChZDaGFuZ2VQYXNzd29yZFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiTQoSVmVyaWZ5RW1haWxSZXF1ZXN0EhkKBXRva2VuGAEgASgJQgq6SAdyBRABKMgBEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIhUKE1ZlcmlmeUVtYWlsUmVzcG9uc2UiNgoZUmVzZW5kVmVyaWZpY2F0aW9uUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ASIcChpSZXNlbmRWZXJpZmljYXRpb25SZXNwb25zZSI4ChtSZXF1ZXN0UGFzc3dvcmRSZXNldFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFEAEo/gEiHgocUmVxdWVzdFBhc3N3b3JkUmVzZXRSZXNwb25zZSJTChRSZXNldFBhc3N3b3JkUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASjIARIgCgxuZXdfcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgiFwoVUmVzZXRQYXNzd29yZFJlc3BvbnNlIlkKEkNoYW5nZUVtYWlsUmVxdWVzdBIdCgluZXdfZW1haWwYASABKAlCCrpIB3IFKP4BYAESJAoQY3VycmVudF9wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCIVChNDaGFuZ2VFbWFpbFJlc3BvbnNlIjUKGFNlbmRQYXNzd29yZFJlc2V0UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIbChlTZW5kUGFzc3dvcmRSZXNldFJlc3BvbnNlIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCK7AgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzEjUKEWVtYWlsX3ZlcmlmaWVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIzChZFbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIigKF0VuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjIKFURpc2FibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZEaXNhYmxlQWNjb3VudFJlc3BvbnNlIjEKFEVuYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFUVuYWJsZUFjY291bnRSZXNwb25zZSJUChNDaGVja1Nlc3Npb25SZXF1ZXN0EhwKCnNlc3Npb25faWQYASABKAlCCLpIBXIDsAEBEh8KCmdlbmVyYXRpb24YAiABKA1CC7pICCoGGP////8HIiQKFENoZWNrU2Vzc2lvblJlc3BvbnNlEgwKBGxpdmUYASABKAgiSwoYTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0EhEKCXBhZ2Vfc2l6ZRgBIAEoDRIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAyjIASKrAQoZTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZRIxCghzZXNzaW9ucxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkVuZGVkU2Vzc2lvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSKAoFc3RhcnQYAyABKAsyGS5jb25jaWVyZ2UuZmVlZC52MS5DdXJzb3ISGAoQc2V0dGxlZF9wb3NpdGlvbhgEIAEoAyJYCgxFbmRlZFNlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRI0ChB0b2tlbnNfZXhwaXJlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpnCg1BY2NvdW50U3RhdHVzEh4KGkFDQ09VTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGQoVQUNDT1VOVF9TVEFUVVNfQUNUSVZFEAESGwoXQUNDT1VOVF9TVEFUVVNfRElTQUJMRUQQAjLpCwoLQXV0aFNlcnZpY2USZwoMUmVnaXN0ZXJVc2VyEiYuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlc3BvbnNlIgaKtRgCCgASbQoOUmVnaXN0ZXJBcnRpc3QSKC5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlckFydGlzdFJlc3BvbnNlIgaKtRgCCgASUgoFTG9naW4SHy5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlcXVlc3QaIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dpblJlc3BvbnNlIgaKtRgCCgASZwoMUmVmcmVzaFRva2VuEiYuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlc3BvbnNlIgaKtRgCCgASWAoGTG9nb3V0EiAuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVxdWVzdBohLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlc3BvbnNlIgmQAgKKtRgCCgASagoMTGlzdFNlc3Npb25zEiYuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASZAoKRW5kU2Vzc2lvbhIkLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlc3BvbnNlIgmQAgKKtRgCEgASdgoQRW5kT3RoZXJTZXNzaW9ucxIqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlIgmQAgKKtRgCEgASbQoOQ2hhbmdlUGFzc3dvcmQSKC5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VQYXNzd29yZFJlc3BvbnNlIgaKtRgCEgASZAoLVmVyaWZ5RW1haWwSJS5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlFbWFpbFJlcXVlc3QaJi5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlFbWFpbFJlc3BvbnNlIgaKtRgCCgASeQoSUmVzZW5kVmVyaWZpY2F0aW9uEiwuY29uY2llcmdlLmF1dGgudjEuUmVzZW5kVmVyaWZpY2F0aW9uUmVxdWVzdBotLmNvbmNpZXJnZS5hdXRoLnYxLlJlc2VuZFZlcmlmaWNhdGlvblJlc3BvbnNlIgaKtRgCCgASfwoUUmVxdWVzdFBhc3N3b3JkUmVzZXQSLi5jb25jaWVyZ2UuYXV0aC52MS5SZXF1ZXN0UGFzc3dvcmRSZXNldFJlcXVlc3QaLy5jb25jaWVyZ2UuYXV0aC52MS5SZXF1ZXN0UGFzc3dvcmRSZXNldFJlc3BvbnNlIgaKtRgCCgASagoNUmVzZXRQYXNzd29yZBInLmNvbmNpZXJnZS5hdXRoLnYxLlJlc2V0UGFzc3dvcmRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuUmVzZXRQYXNzd29yZFJlc3BvbnNlIgaKtRgCCgASZAoLQ2hhbmdlRW1haWwSJS5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VFbWFpbFJlcXVlc3QaJi5jb25jaWVyZ2UuYXV0aC52MS5DaGFuZ2VFbWFpbFJlc3BvbnNlIgaKtRgCEgAypgcKE0F1dGhJbnRlcm5hbFNlcnZpY2USdgoKR2V0QWNjb3VudBIkLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlc3BvbnNlIhuQAgGKtRgUGhIKBmFjY2VzcwoEdXNlchABGAESkwEKDENoZWNrU2Vzc2lvbhImLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESogEKEUxpc3RFbmRlZFNlc3Npb25zEisuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESdwoPRW5kVXNlclNlc3Npb25zEikuY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnQKDkRpc2FibGVBY2NvdW50EiguY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJxCg1FbmFibGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESegoRU2VuZFBhc3N3b3JkUmVzZXQSKy5jb25jaWVyZ2UuYXV0aC52MS5TZW5kUGFzc3dvcmRSZXNldFJlcXVlc3QaLC5jb25jaWVyZ2UuYXV0aC52MS5TZW5kUGFzc3dvcmRSZXNldFJlc3BvbnNlIgqKtRgGGgQQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -78,7 +78,7 @@ export const RegisterUserRequestSchema: GenMessage<RegisterUserRequest> = /*@__P
  */
 export type RegisterUserResponse = Message<"concierge.auth.v1.RegisterUserResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the person's access tokens.
+   * UUID of the account; it is the `sub` of the person's access tokens. Empty where addresses must be verified, whoever has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -155,7 +155,7 @@ export const RegisterArtistRequestSchema: GenMessage<RegisterArtistRequest> = /*
  */
 export type RegisterArtistResponse = Message<"concierge.auth.v1.RegisterArtistResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the artist's access tokens.
+   * UUID of the account; it is the `sub` of the artist's access tokens. Empty where addresses must be verified, whoever has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -624,6 +624,243 @@ export const ChangePasswordResponseSchema: GenMessage<ChangePasswordResponse> = 
   messageDesc(file_concierge_auth_v1_auth_service, 18);
 
 /**
+ * What proves an address.
+ *
+ * @generated from message concierge.auth.v1.VerifyEmailRequest
+ */
+export type VerifyEmailRequest = Message<"concierge.auth.v1.VerifyEmailRequest"> & {
+  /**
+   * From the mailed link, at most 200 bytes.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * The account's password, at most 1,024 bytes.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyEmailRequest.
+ * Use `create(VerifyEmailRequestSchema)` to create a new message.
+ */
+export const VerifyEmailRequestSchema: GenMessage<VerifyEmailRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 19);
+
+/**
+ * The address is verified.
+ *
+ * @generated from message concierge.auth.v1.VerifyEmailResponse
+ */
+export type VerifyEmailResponse = Message<"concierge.auth.v1.VerifyEmailResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyEmailResponse.
+ * Use `create(VerifyEmailResponseSchema)` to create a new message.
+ */
+export const VerifyEmailResponseSchema: GenMessage<VerifyEmailResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 20);
+
+/**
+ * Whom to mail.
+ *
+ * @generated from message concierge.auth.v1.ResendVerificationRequest
+ */
+export type ResendVerificationRequest = Message<"concierge.auth.v1.ResendVerificationRequest"> & {
+  /**
+   * The account's address.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResendVerificationRequest.
+ * Use `create(ResendVerificationRequestSchema)` to create a new message.
+ */
+export const ResendVerificationRequestSchema: GenMessage<ResendVerificationRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 21);
+
+/**
+ * Whether a mail was sent is not told.
+ *
+ * @generated from message concierge.auth.v1.ResendVerificationResponse
+ */
+export type ResendVerificationResponse = Message<"concierge.auth.v1.ResendVerificationResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResendVerificationResponse.
+ * Use `create(ResendVerificationResponseSchema)` to create a new message.
+ */
+export const ResendVerificationResponseSchema: GenMessage<ResendVerificationResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 22);
+
+/**
+ * Whom to mail.
+ *
+ * @generated from message concierge.auth.v1.RequestPasswordResetRequest
+ */
+export type RequestPasswordResetRequest = Message<"concierge.auth.v1.RequestPasswordResetRequest"> & {
+  /**
+   * The account's address.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RequestPasswordResetRequest.
+ * Use `create(RequestPasswordResetRequestSchema)` to create a new message.
+ */
+export const RequestPasswordResetRequestSchema: GenMessage<RequestPasswordResetRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 23);
+
+/**
+ * Whether a mail was sent is not told.
+ *
+ * @generated from message concierge.auth.v1.RequestPasswordResetResponse
+ */
+export type RequestPasswordResetResponse = Message<"concierge.auth.v1.RequestPasswordResetResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.RequestPasswordResetResponse.
+ * Use `create(RequestPasswordResetResponseSchema)` to create a new message.
+ */
+export const RequestPasswordResetResponseSchema: GenMessage<RequestPasswordResetResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 24);
+
+/**
+ * The proof and the new password.
+ *
+ * @generated from message concierge.auth.v1.ResetPasswordRequest
+ */
+export type ResetPasswordRequest = Message<"concierge.auth.v1.ResetPasswordRequest"> & {
+  /**
+   * From the mailed link, at most 200 bytes.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * As in RegisterUserRequest.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResetPasswordRequest.
+ * Use `create(ResetPasswordRequestSchema)` to create a new message.
+ */
+export const ResetPasswordRequestSchema: GenMessage<ResetPasswordRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 25);
+
+/**
+ * The password is replaced.
+ *
+ * @generated from message concierge.auth.v1.ResetPasswordResponse
+ */
+export type ResetPasswordResponse = Message<"concierge.auth.v1.ResetPasswordResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResetPasswordResponse.
+ * Use `create(ResetPasswordResponseSchema)` to create a new message.
+ */
+export const ResetPasswordResponseSchema: GenMessage<ResetPasswordResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 26);
+
+/**
+ * The new address and the password.
+ *
+ * @generated from message concierge.auth.v1.ChangeEmailRequest
+ */
+export type ChangeEmailRequest = Message<"concierge.auth.v1.ChangeEmailRequest"> & {
+  /**
+   * As in RegisterUserRequest.
+   *
+   * @generated from field: string new_email = 1;
+   */
+  newEmail: string;
+
+  /**
+   * At most 1,024 bytes.
+   *
+   * @generated from field: string current_password = 2;
+   */
+  currentPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangeEmailRequest.
+ * Use `create(ChangeEmailRequestSchema)` to create a new message.
+ */
+export const ChangeEmailRequestSchema: GenMessage<ChangeEmailRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 27);
+
+/**
+ * The account keeps its address until the new one is verified.
+ *
+ * @generated from message concierge.auth.v1.ChangeEmailResponse
+ */
+export type ChangeEmailResponse = Message<"concierge.auth.v1.ChangeEmailResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangeEmailResponse.
+ * Use `create(ChangeEmailResponseSchema)` to create a new message.
+ */
+export const ChangeEmailResponseSchema: GenMessage<ChangeEmailResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 28);
+
+/**
+ * Which account.
+ *
+ * @generated from message concierge.auth.v1.SendPasswordResetRequest
+ */
+export type SendPasswordResetRequest = Message<"concierge.auth.v1.SendPasswordResetRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.SendPasswordResetRequest.
+ * Use `create(SendPasswordResetRequestSchema)` to create a new message.
+ */
+export const SendPasswordResetRequestSchema: GenMessage<SendPasswordResetRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 29);
+
+/**
+ * The mail is on its way.
+ *
+ * @generated from message concierge.auth.v1.SendPasswordResetResponse
+ */
+export type SendPasswordResetResponse = Message<"concierge.auth.v1.SendPasswordResetResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.SendPasswordResetResponse.
+ * Use `create(SendPasswordResetResponseSchema)` to create a new message.
+ */
+export const SendPasswordResetResponseSchema: GenMessage<SendPasswordResetResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 30);
+
+/**
  * Which account.
  *
  * @generated from message concierge.auth.v1.GetAccountRequest
@@ -642,7 +879,7 @@ export type GetAccountRequest = Message<"concierge.auth.v1.GetAccountRequest"> &
  * Use `create(GetAccountRequestSchema)` to create a new message.
  */
 export const GetAccountRequestSchema: GenMessage<GetAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 19);
+  messageDesc(file_concierge_auth_v1_auth_service, 31);
 
 /**
  * One account.
@@ -663,7 +900,7 @@ export type GetAccountResponse = Message<"concierge.auth.v1.GetAccountResponse">
  * Use `create(GetAccountResponseSchema)` to create a new message.
  */
 export const GetAccountResponseSchema: GenMessage<GetAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 20);
+  messageDesc(file_concierge_auth_v1_auth_service, 32);
 
 /**
  * What auth knows of a person.
@@ -733,6 +970,13 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
    * @generated from field: concierge.auth.v1.AccountStatus status = 9;
    */
   status: AccountStatus;
+
+  /**
+   * When it was first proven that the address belongs to the owner of the account; not set before that.
+   *
+   * @generated from field: google.protobuf.Timestamp email_verified_at = 10;
+   */
+  emailVerifiedAt?: Timestamp | undefined;
 };
 
 /**
@@ -740,7 +984,7 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
  * Use `create(AccountSchema)` to create a new message.
  */
 export const AccountSchema: GenMessage<Account> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 21);
+  messageDesc(file_concierge_auth_v1_auth_service, 33);
 
 /**
  * Whose sessions to end.
@@ -761,7 +1005,7 @@ export type EndUserSessionsRequest = Message<"concierge.auth.v1.EndUserSessionsR
  * Use `create(EndUserSessionsRequestSchema)` to create a new message.
  */
 export const EndUserSessionsRequestSchema: GenMessage<EndUserSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 22);
+  messageDesc(file_concierge_auth_v1_auth_service, 34);
 
 /**
  * All sessions of the account have ended.
@@ -782,7 +1026,7 @@ export type EndUserSessionsResponse = Message<"concierge.auth.v1.EndUserSessions
  * Use `create(EndUserSessionsResponseSchema)` to create a new message.
  */
 export const EndUserSessionsResponseSchema: GenMessage<EndUserSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 23);
+  messageDesc(file_concierge_auth_v1_auth_service, 35);
 
 /**
  * Which account to disable.
@@ -803,7 +1047,7 @@ export type DisableAccountRequest = Message<"concierge.auth.v1.DisableAccountReq
  * Use `create(DisableAccountRequestSchema)` to create a new message.
  */
 export const DisableAccountRequestSchema: GenMessage<DisableAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 24);
+  messageDesc(file_concierge_auth_v1_auth_service, 36);
 
 /**
  * The account is disabled.
@@ -818,7 +1062,7 @@ export type DisableAccountResponse = Message<"concierge.auth.v1.DisableAccountRe
  * Use `create(DisableAccountResponseSchema)` to create a new message.
  */
 export const DisableAccountResponseSchema: GenMessage<DisableAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 25);
+  messageDesc(file_concierge_auth_v1_auth_service, 37);
 
 /**
  * Which account to enable.
@@ -839,7 +1083,7 @@ export type EnableAccountRequest = Message<"concierge.auth.v1.EnableAccountReque
  * Use `create(EnableAccountRequestSchema)` to create a new message.
  */
 export const EnableAccountRequestSchema: GenMessage<EnableAccountRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 26);
+  messageDesc(file_concierge_auth_v1_auth_service, 38);
 
 /**
  * The account is enabled.
@@ -854,7 +1098,7 @@ export type EnableAccountResponse = Message<"concierge.auth.v1.EnableAccountResp
  * Use `create(EnableAccountResponseSchema)` to create a new message.
  */
 export const EnableAccountResponseSchema: GenMessage<EnableAccountResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 27);
+  messageDesc(file_concierge_auth_v1_auth_service, 39);
 
 /**
  * A session and the generation that a token carries, from the claims `sid` and `gen`.
@@ -882,7 +1126,7 @@ export type CheckSessionRequest = Message<"concierge.auth.v1.CheckSessionRequest
  * Use `create(CheckSessionRequestSchema)` to create a new message.
  */
 export const CheckSessionRequestSchema: GenMessage<CheckSessionRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 28);
+  messageDesc(file_concierge_auth_v1_auth_service, 40);
 
 /**
  * Whether the session may be used.
@@ -903,7 +1147,7 @@ export type CheckSessionResponse = Message<"concierge.auth.v1.CheckSessionRespon
  * Use `create(CheckSessionResponseSchema)` to create a new message.
  */
 export const CheckSessionResponseSchema: GenMessage<CheckSessionResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 29);
+  messageDesc(file_concierge_auth_v1_auth_service, 41);
 
 /**
  * One page of them.
@@ -931,7 +1175,7 @@ export type ListEndedSessionsRequest = Message<"concierge.auth.v1.ListEndedSessi
  * Use `create(ListEndedSessionsRequestSchema)` to create a new message.
  */
 export const ListEndedSessionsRequestSchema: GenMessage<ListEndedSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 30);
+  messageDesc(file_concierge_auth_v1_auth_service, 42);
 
 /**
  * Sessions that ended, and where to go on in auth's feed.
@@ -973,7 +1217,7 @@ export type ListEndedSessionsResponse = Message<"concierge.auth.v1.ListEndedSess
  * Use `create(ListEndedSessionsResponseSchema)` to create a new message.
  */
 export const ListEndedSessionsResponseSchema: GenMessage<ListEndedSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 31);
+  messageDesc(file_concierge_auth_v1_auth_service, 43);
 
 /**
  * A session that may no longer be used.
@@ -1001,7 +1245,7 @@ export type EndedSession = Message<"concierge.auth.v1.EndedSession"> & {
  * Use `create(EndedSessionSchema)` to create a new message.
  */
 export const EndedSessionSchema: GenMessage<EndedSession> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_service, 32);
+  messageDesc(file_concierge_auth_v1_auth_service, 44);
 
 /**
  * What may become of an account.
@@ -1051,11 +1295,12 @@ export const AccountStatusSchema: GenEnum<AccountStatus> = /*@__PURE__*/
  */
 export const AuthService: GenService<{
   /**
-   * Makes an account with a password. The caller is not logged in by it.
+   * Makes an account with a password. The caller is not logged in by it. Where addresses must be verified, nobody learns from the answer
+   * whether the address was taken: the owner of the address is told by mail.
    *
    * Errors: INVALID_ARGUMENT / PASSWORD_TOO_SHORT (the message says the smallest length), INVALID_ARGUMENT /
-   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED /
-   * TOO_MANY_HASHES (retry later).
+   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), ALREADY_EXISTS / EMAIL_TAKEN (where addresses need not be verified),
+   * RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.RegisterUser
    */
@@ -1079,8 +1324,8 @@ export const AuthService: GenService<{
   /**
    * Starts a session from e-mail and password.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password),
-   * RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password), UNAUTHENTICATED /
+   * EMAIL_NOT_VERIFIED (the password is right, and addresses must be verified), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.Login
    */
@@ -1157,6 +1402,68 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof ChangePasswordRequestSchema;
     output: typeof ChangePasswordResponseSchema;
+  },
+  /**
+   * Proves an address with the token of a mailed link, together with the account's password: the mail may have reached somebody who
+   * did not ask for it. With the token of ChangeEmail the account gets its new address. The first address that is proven ends all
+   * sessions of the account.
+   *
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 24 hours, or the password or address was changed since),
+   * UNAUTHENTICATED / BAD_CREDENTIALS (the token stays good), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.VerifyEmail
+   */
+  verifyEmail: {
+    methodKind: "unary";
+    input: typeof VerifyEmailRequestSchema;
+    output: typeof VerifyEmailResponseSchema;
+  },
+  /**
+   * Mails another link to verify an address, if an account has it that is not verified, at most three in an hour. The answer tells nothing.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ResendVerification
+   */
+  resendVerification: {
+    methodKind: "unary";
+    input: typeof ResendVerificationRequestSchema;
+    output: typeof ResendVerificationResponseSchema;
+  },
+  /**
+   * Mails a link to choose a new password, if an account has this address, at most three in an hour. The answer tells nothing.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.RequestPasswordReset
+   */
+  requestPasswordReset: {
+    methodKind: "unary";
+    input: typeof RequestPasswordResetRequestSchema;
+    output: typeof RequestPasswordResetResponseSchema;
+  },
+  /**
+   * Replaces a password with the token of a mailed link, which also verifies the address, and ends all sessions of the account.
+   *
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 10 minutes, or the password or address was changed since), those of
+   * RegisterUser about the new password.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ResetPassword
+   */
+  resetPassword: {
+    methodKind: "unary";
+    input: typeof ResetPasswordRequestSchema;
+    output: typeof ResetPasswordResponseSchema;
+  },
+  /**
+   * Mails a link to a new address for the caller's account, which VerifyEmail then takes, and tells the old one. The answer does not tell
+   * whether the new address is taken.
+   *
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / RATE_LIMITED (three times in an hour),
+   * FAILED_PRECONDITION / MAIL_DISABLED.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ChangeEmail
+   */
+  changeEmail: {
+    methodKind: "unary";
+    input: typeof ChangeEmailRequestSchema;
+    output: typeof ChangeEmailResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
@@ -1236,6 +1543,18 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof EnableAccountRequestSchema;
     output: typeof EnableAccountResponseSchema;
+  },
+  /**
+   * Mails the owner of an account a link to choose a new password, and ends all sessions of the account. Nobody else sees the link.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (also for a disabled one), FAILED_PRECONDITION / MAIL_DISABLED.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.SendPasswordReset
+   */
+  sendPasswordReset: {
+    methodKind: "unary";
+    input: typeof SendPasswordResetRequestSchema;
+    output: typeof SendPasswordResetResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

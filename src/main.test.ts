@@ -130,7 +130,6 @@ describe("the process", () => {
       ...FREE_PORTS,
       [DATABASE_URL]: url.href,
       CONCIERGE_MODE: "production",
-      CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false",
     });
     const { publicUrl, internalUrl } = await listening(command);
     const login = () => {

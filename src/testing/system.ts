@@ -105,6 +105,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     CONCIERGE_INTERNAL_PORT: "0",
     CONCIERGE_REQUESTS_PER_SECOND: "0", // tests make thousands of calls from one address
     CONCIERGE_CALLS_PER_ADDRESS: "1000",
+    CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false", // who registers logs in at once, in any mode
     ...systemVariables(parts),
     ...options.variables,
   });

@@ -38,7 +38,8 @@ export async function register(auth: AuthContext, scope: CallScope, input: NewAc
   const { db, passwords, mailing, requireEmailVerification } = auth;
   const { signal } = scope;
   // Before the costly hash, where the answer may tell; the constraint still decides between two at once.
-  if (!requireEmailVerification && (await findId(during(db, signal), input.email))) throw emailTaken();
+  const [taken] = requireEmailVerification ? [] : await idOf(during(db, signal), input.email);
+  if (taken) throw emailTaken();
   const passwordHash = await passwords.hash(input.password, signal);
   const id = uuidv7();
   await transaction(
@@ -73,18 +74,19 @@ async function insertAccount(tx: Tx, id: string, input: NewAccount): Promise<Acc
 }
 
 async function tellOwner(tx: Tx, { mailing }: AuthContext, scope: CallScope, email: string): Promise<void> {
-  const accountId = await findId(tx, email);
-  if (!accountId) return;
+  // Locked, so that of many at once each sees the mails of those before it.
+  const [owner] = await idOf(tx, email).for("no key update");
+  if (!owner) return;
+  const accountId = owner.id;
   await writeMail(tx, mailing, scope, { kind: "address_taken", accountId });
   await audit(tx, scope, { action: "account_registered", outcome: "refused", reason: "email_taken", accountId });
 }
 
-async function findId(db: Pick<Db, "select">, email: string): Promise<string | undefined> {
-  const [found] = await db
+function idOf(db: Pick<Db, "select">, email: string) {
+  return db
     .select({ id: accounts.id })
     .from(accounts)
     .where(eq(accounts.emailKey, emailKeyOf(email)));
-  return found?.id;
 }
 
 /** What is known of an account whose row is locked. */

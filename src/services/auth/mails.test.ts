@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, test } from "node:test";
 import type { Sql } from "postgres";
 import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import type { Mode } from "../../config.ts";
 import { connect } from "../../db/connection.ts";
 import { StartupError } from "../../errors.ts";
 import { armFailpoint } from "../../failpoints.ts";
@@ -13,6 +14,7 @@ import { startTestService, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { createMailDelivery } from "./mail-delivery.ts";
 import { auth } from "./service.ts";
+import { mustEncrypt } from "./smtp.ts";
 
 const BASE_URL = "https://app.example.com/account/";
 const DAY_MS = 86_400_000;
@@ -207,4 +209,13 @@ test("where mails go: what is missing stops the start", () => {
     assert.deepEqual([on.pages, on.requireEmailVerification, on.linkBaseUrl], [{}, true, BASE_URL]);
   }
   assert.equal(createMailDelivery(none, "development").requireEmailVerification, false);
+});
+
+test("a mail server on another host is reached with TLS only; in a container network production insists, too", () => {
+  const required = (host: string, mode: Mode) => mustEncrypt(`smtp://a:b@${host}:587`, mode);
+  for (const mode of ["development", "demo", "production"] as const) {
+    assert.equal(required("mail.example.com", mode), true);
+    assert.equal(required("127.0.0.1", mode), false);
+    assert.equal(required("mailpit", mode), mode === "production");
+  }
 });

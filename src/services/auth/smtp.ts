@@ -8,11 +8,7 @@ const TIMEOUTS = { dnsTimeout: 5_000, connectionTimeout: 5_000, greetingTimeout:
 
 /** Makes the function that sends. `from`: the sender's address. */
 export function createSmtp(url: string, from: string, mode: Mode): SendMail {
-  const { hostname, protocol } = new URL(url);
-  const reach = reachOf(hostname);
-  // Neither a password nor a link leaves the machine in clear; in a container network that is a demo, it may.
-  const mayBeClear = reach === "loopback" || (reach === "network" && mode !== "production");
-  const requireTLS = protocol === "smtp:" && !mayBeClear;
+  const requireTLS = mustEncrypt(url, mode);
   const transport = createTransport({ url, requireTLS, ...TIMEOUTS, disableFileAccess: true, disableUrlAccess: true });
   const domain = from.slice(from.lastIndexOf("@") + 1);
   return async ({ id, to, subject, text }) => {
@@ -26,4 +22,10 @@ export function createSmtp(url: string, from: string, mode: Mode): SendMail {
       headers: { "auto-submitted": "auto-generated" },
     });
   };
+}
+
+/** Neither a password nor a link leaves the machine in clear; inside a container network they may, outside production. */
+export function mustEncrypt(url: string, mode: Mode): boolean {
+  const reach = reachOf(new URL(url).hostname);
+  return reach === "elsewhere" || (reach === "network" && mode === "production");
 }

@@ -176,6 +176,19 @@ describe("mails", () => {
     }
   });
 
+  test("a mail is forgotten after 30 days", async () => {
+    const email = await register();
+    await rowWhere(email, ({ sent_at }) => sent_at !== null);
+    await system.advance(29 * DAY_MS);
+    const later = await register();
+    await rowWhere(later, ({ sent_at }) => sent_at !== null);
+    await system.advance(2 * DAY_MS);
+    await using replica = await system.startReplica();
+    await replica.ready;
+    await until("the mail's end", async () => (await rowOf(email)) === undefined);
+    assert.ok(await rowOf(later));
+  });
+
   test("nothing that a stranger has typed changes a mail's header or gets into its text", async () => {
     const evil = "http://evil.example\r\nBcc: victim@example.com";
     for (const email of [

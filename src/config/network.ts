@@ -51,7 +51,9 @@ export function peerUrl(description: string, options: { default?: string; option
   return setting(type, description, { production: encryptedPeer });
 }
 
-/** What links to web pages begin with: without a query or a fragment, and with TLS unless the pages are on this host. */
+/**
+ * What links to web pages begin with: without a query or a fragment, and with TLS unless the pages are on this host.
+ */
 export function linkUrl(description: string): Variable<string | undefined> {
   const type = httpUrl.refine((url) => !/[?#]/.test(url), "must not have a query or a fragment").optional();
   const production = (url: string | undefined): Refusal | undefined => {

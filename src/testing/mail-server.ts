@@ -1,4 +1,7 @@
-/** A mail server for tests: real SMTP on a free port of loopback, which remembers what it took and refuses what it is told to. */
+/**
+ * A mail server for tests: real SMTP on a free port of loopback, which remembers what it took and refuses what it is
+ * told to.
+ */
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";

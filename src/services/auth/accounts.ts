@@ -31,8 +31,9 @@ export interface NewAccount {
 }
 
 /**
- * Makes an account with a password. Account, credential and event are stored together or not at all. Returns its id; where addresses
- * must be verified, nothing: there the answer and the work are the same for an address that is taken, and its owner is told by mail.
+ * Makes an account with a password. Account, credential and event are stored together or not at all. Returns its id;
+ * where addresses must be verified, nothing: there the answer and the work are the same for an address that is taken,
+ * and its owner is told by mail.
  */
 export async function register(auth: AuthContext, scope: CallScope, input: NewAccount): Promise<string> {
   const { db, passwords, mailing, requireEmailVerification } = auth;
@@ -97,7 +98,10 @@ export interface LockedAccount {
   isVerified: boolean;
 }
 
-/** Locks an active account and then its credential; what it says of them is from after the lock. Undefined if there is none. */
+/**
+ * Locks an active account and then its credential; what it says of them is from after the lock. Undefined if there is
+ * none.
+ */
 export async function lockActiveAccount(tx: Tx, userId: string): Promise<LockedAccount | undefined> {
   const [account] = await tx.execute<{ [Key in keyof LockedAccount]: LockedAccount[Key] }>(sql`
     select ${accounts.generation} as generation, ${credentials.version} as version,

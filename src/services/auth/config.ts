@@ -29,7 +29,8 @@ export const config = {
     "Fewest code points of a new password; 15, or 8 in development mode, when not set",
   ),
   smtpUrl: secret.smtpUrl(
-    "URL of the mail server: smtps://<user>:<password>@<host>, or smtp:// for STARTTLS; not set: development mode keeps mails in memory",
+    "URL of the mail server: smtps://<user>:<password>@<host>, or smtp:// for STARTTLS; without one, development keeps " +
+      "mails in memory",
     { optional: true },
   ),
   mailFrom: setting(z.email("must be an e-mail address").optional(), "Address that mails come from"),

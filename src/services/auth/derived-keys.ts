@@ -1,6 +1,6 @@
 /**
- * Keys to make texts of others with, that nobody can make who has not the secret: one for each purpose, derived from the same ring, so
- * that what is made for one purpose is good for no other.
+ * Keys to make texts of others with, that nobody can make who has not the secret: one for each purpose, derived from
+ * the same ring, so that what is made for one purpose is good for no other.
  */
 import { createHmac, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
 import type { KeyRing } from "../../config.ts";

@@ -1,7 +1,7 @@
 /**
- * E-mail addresses: proving one with a mailed link, and changing to another. The link alone is not enough, it takes the account's
- * password, too: else whoever registers the address of somebody else would only have to wait until its owner follows the link, and a
- * mistyped new address would give the account away.
+ * E-mail addresses: proving one with a mailed link, and changing to another. The link alone is not enough, it takes the
+ * account's password, too: else whoever registers the address of somebody else would only have to wait until its owner
+ * follows the link, and a mistyped new address would give the account away.
  */
 import { and, eq, ne, sql } from "drizzle-orm";
 import { during, type Tx, transaction } from "../../db/database.ts";
@@ -20,8 +20,8 @@ import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
 /**
- * Verifies the address that a token was mailed to, and makes it the account's if it was asked for as a new one. Sessions from before the
- * first proof end. INVALID_ARGUMENT / BAD_MAIL_TOKEN, UNAUTHENTICATED / BAD_CREDENTIALS.
+ * Verifies the address that a token was mailed to, and makes it the account's if it was asked for as a new one.
+ * Sessions from before the first proof end. INVALID_ARGUMENT / BAD_MAIL_TOKEN, UNAUTHENTICATED / BAD_CREDENTIALS.
  */
 export async function verifyEmail(
   auth: AuthContext,
@@ -72,8 +72,8 @@ async function verifyFirst(tx: Tx, accountId: string): Promise<OutboxEvent[]> {
 }
 
 /**
- * Mails a link to the new address, and a notice to the old one. Whether somebody else has the new one is told to them only.
- * UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / RATE_LIMITED, FAILED_PRECONDITION / MAIL_DISABLED.
+ * Mails a link to the new address, and a notice to the old one. Whether somebody else has the new one is told to them
+ * only. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / RATE_LIMITED, FAILED_PRECONDITION / MAIL_DISABLED.
  */
 export async function changeEmail(
   auth: AuthContext,

@@ -25,8 +25,9 @@ interface Credential {
 const KNOWN_SESSIONS = 100;
 
 /**
- * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
- * while this one was being checked all get the same answer. Who knows the password learns that the address has to be verified.
+ * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that
+ * was changed while this one was being checked all get the same answer. Who knows the password learns that the address
+ * has to be verified.
  */
 export async function login(
   auth: AuthContext,
@@ -54,8 +55,8 @@ export async function login(
     db,
     async (tx) => {
       const { userId } = found;
-      // Whoever changes the password, disables the account or ends all of its sessions comes before this and is seen, or after it and
-      // ends the new session, too.
+      // Whoever changes the password, disables the account or ends all of its sessions comes before this and is seen,
+      // or after it and ends the new session, too.
       const account = await lockActiveAccount(tx, userId);
       if (account?.version !== found.version) return undefined;
       await noticeNewOrigin(tx, auth, scope, userId);

@@ -1,4 +1,7 @@
-/** Mails that anybody may ask for, by an address. Whether it belongs to an account makes no difference to the answer, nor to the work. */
+/**
+ * Mails that anybody may ask for, by an address. Whether it belongs to an account makes no difference to the answer,
+ * nor to the work.
+ */
 import { and, eq, isNull } from "drizzle-orm";
 import { transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";

@@ -1,4 +1,7 @@
-/** Where mails go in development when there is no mail server: into memory, to be read on a page of the internal listener. */
+/**
+ * Where mails go in development when there is no mail server: into memory, to be read on a page of the internal
+ * listener.
+ */
 import type { NodeResponse, RequestHandler } from "../../listener/listener.ts";
 import { answerJson } from "../../rpc/json.ts";
 import type { Message, SendMail } from "./mailer.ts";

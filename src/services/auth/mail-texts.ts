@@ -1,6 +1,6 @@
 /**
- * What mails say: plain text, in English. Nothing that a stranger has typed gets in, no name and no `user-agent`: whoever registers
- * somebody else's address must not be able to write to them.
+ * What mails say: plain text, in English. Nothing that a stranger has typed gets in, no name and no `user-agent`:
+ * whoever registers somebody else's address must not be able to write to them.
  */
 import type { MailKind } from "./mails.ts";
 
@@ -36,7 +36,8 @@ export function textOf(kind: MailKind, { address, at, link }: MailFacts): MailTe
   switch (kind) {
     case "verify_email":
       return mail("Confirm your e-mail address", [
-        "Somebody, hopefully you, has made an account with this e-mail address. To confirm it, open this link within 24 hours:",
+        "Somebody, hopefully you, has made an account with this e-mail address.",
+        "To confirm it, open this link within 24 hours:",
         link,
         "If it was not you, do nothing.",
       ]);

@@ -1,7 +1,7 @@
 /**
- * The mailer: takes the mails that wait, sends them, and writes down how that ended. A mail is sent at least once: who dies between
- * sending and writing it down leaves it to be sent again when its time is over. What a server refuses for good is given up at once,
- * everything else a day after it was written.
+ * The mailer: takes the mails that wait, sends them, and writes down how that ended. A mail is sent at least once: who
+ * dies between sending and writing it down leaves it to be sent again when its time is over. What a server refuses for
+ * good is given up at once, everything else a day after it was written.
  */
 import type { Db } from "../../db/database.ts";
 import { failpoint } from "../../failpoints.ts";
@@ -84,7 +84,10 @@ function answerOf(error: unknown): { code?: string; command?: string; status?: n
   return { code, command, status };
 }
 
-/** The server wants neither this recipient nor this mail. That it does not know us is another matter, which may be mended. */
+/**
+ * The server wants neither this recipient nor this mail. That it does not know us is another matter, which may be
+ * mended.
+ */
 function isRefusedForGood(error: unknown): boolean {
   const { command = "", status = 0 } = answerOf(error);
   return status >= 500 && (command === "RCPT TO" || command === "DATA");

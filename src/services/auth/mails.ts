@@ -1,7 +1,7 @@
 /**
- * Mails that wait to be sent, in the database: one is written in the transaction of what it tells of, and sent later (mailer.ts). The
- * token in a mail's link is derived from the mail's id when it is sent; what is stored is its SHA-256. It is used once, while it is
- * young, and only until the password or the address of the account changes.
+ * Mails that wait to be sent, in the database: one is written in the transaction of what it tells of, and sent later
+ * (mailer.ts). The token in a mail's link is derived from the mail's id when it is sent; what is stored is its SHA-256.
+ * It is used once, while it is young, and only until the password or the address of the account changes.
  */
 import { type SQL, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
@@ -47,7 +47,10 @@ export interface NewMail {
   isUnlimited?: boolean;
 }
 
-/** Writes a mail to an active account. Answers false if there is none, or it has had enough of this kind in the last hour. */
+/**
+ * Writes a mail to an active account. Answers false if there is none, or it has had enough of this kind in the last
+ * hour.
+ */
 export async function writeMail(
   tx: Tx,
   { isOn, keys }: Mailing,
@@ -133,7 +136,10 @@ export interface TakenMail {
   isLast: boolean;
 }
 
-/** Takes up to `limit` mails whose time has come, for `leaseSeconds`. What another process takes at this moment is passed over. */
+/**
+ * Takes up to `limit` mails whose time has come, for `leaseSeconds`. What another process takes at this moment is
+ * passed over.
+ */
 export async function takeMails(
   db: Db,
   { limit, leaseSeconds, giveUpSeconds }: { limit: number; leaseSeconds: number; giveUpSeconds: number },

@@ -46,8 +46,8 @@ export async function changePassword(
 }
 
 /**
- * Lets only who knows an account's password do something. Returns the credential's version, to be compared under the lock.
- * UNAUTHENTICATED / BAD_CREDENTIALS.
+ * Lets only who knows an account's password do something. Returns the credential's version, to be compared under the
+ * lock. UNAUTHENTICATED / BAD_CREDENTIALS.
  */
 export async function requirePassword(
   { db, passwords }: AuthContext,

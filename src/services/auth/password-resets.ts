@@ -1,4 +1,7 @@
-/** Passwords that were forgotten: whoever gets a link by mail chooses a new one, and everything that the old one let in goes out. */
+/**
+ * Passwords that were forgotten: whoever gets a link by mail chooses a new one, and everything that the old one let in
+ * goes out.
+ */
 import { eq, sql } from "drizzle-orm";
 import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
@@ -10,7 +13,10 @@ import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
-/** Replaces the password of the account that the token was mailed to, whose address is verified by it. INVALID_ARGUMENT / BAD_MAIL_TOKEN. */
+/**
+ * Replaces the password of the account that the token was mailed to, whose address is verified by it. INVALID_ARGUMENT
+ * / BAD_MAIL_TOKEN.
+ */
 export async function resetPassword(
   { db, passwords, mailing }: AuthContext,
   scope: CallScope,
@@ -39,7 +45,10 @@ export async function resetPassword(
   );
 }
 
-/** Has a link mailed to the owner of an account, and ends all of its sessions. NOT_FOUND / ACCOUNT_NOT_FOUND, FAILED_PRECONDITION / MAIL_DISABLED. */
+/**
+ * Has a link mailed to the owner of an account, and ends all of its sessions. NOT_FOUND / ACCOUNT_NOT_FOUND,
+ * FAILED_PRECONDITION / MAIL_DISABLED.
+ */
 export async function sendPasswordReset(
   { db, mailing }: AuthContext,
   scope: CallScope,

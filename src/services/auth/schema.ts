@@ -40,7 +40,10 @@ export const credentials = pgTable("credentials", {
     .references(() => accounts.id, { onDelete: "cascade" }),
   /** PHC string, argon2id; or bcrypt's, as it was imported, until the next login. */
   passwordHash: text("password_hash").notNull(),
-  /** Raised with every new password or address: a login in flight with the old one starts no session, older mailed links are dead. */
+  /**
+   * Raised with every new password or address: a login in flight with the old one starts no session, older mailed links
+   * are dead.
+   */
   version: integer("version").notNull().default(1),
 });
 
@@ -133,7 +136,10 @@ export const mails = pgTable(
     recipient: text("recipient").notNull(),
     /** IP address of the call that it tells of. */
     address: text("address").notNull(),
-    /** SHA-256 of the token in its link, which is derived from the id; the token itself is nowhere. Null for a mail without a link. */
+    /**
+     * SHA-256 of the token in its link, which is derived from the id; the token itself is nowhere. Null for a mail
+     * without a link.
+     */
     tokenHash: bytea("token_hash").unique("mails_token_hash"),
     /** Name of the key that the token is derived with. */
     keyId: text("key_id").notNull(),

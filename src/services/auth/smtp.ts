@@ -24,7 +24,9 @@ export function createSmtp(url: string, from: string, mode: Mode): SendMail {
   };
 }
 
-/** Neither a password nor a link leaves the machine in clear; inside a container network they may, outside production. */
+/**
+ * Neither a password nor a link leaves the machine in clear; inside a container network they may, outside production.
+ */
 export function mustEncrypt(url: string, mode: Mode): boolean {
   const reach = reachOf(new URL(url).hostname);
   return reach === "elsewhere" || (reach === "network" && mode === "production");

@@ -78,7 +78,8 @@ export const RegisterUserRequestSchema: GenMessage<RegisterUserRequest> = /*@__P
  */
 export type RegisterUserResponse = Message<"concierge.auth.v1.RegisterUserResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the person's access tokens. Empty where addresses must be verified, whoever has registered.
+   * UUID of the account; it is the `sub` of the person's access tokens. Empty where addresses must be verified, whoever
+   * has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -155,7 +156,8 @@ export const RegisterArtistRequestSchema: GenMessage<RegisterArtistRequest> = /*
  */
 export type RegisterArtistResponse = Message<"concierge.auth.v1.RegisterArtistResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the artist's access tokens. Empty where addresses must be verified, whoever has registered.
+   * UUID of the account; it is the `sub` of the artist's access tokens. Empty where addresses must be verified, whoever
+   * has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -1295,12 +1297,12 @@ export const AccountStatusSchema: GenEnum<AccountStatus> = /*@__PURE__*/
  */
 export const AuthService: GenService<{
   /**
-   * Makes an account with a password. The caller is not logged in by it. Where addresses must be verified, nobody learns from the answer
-   * whether the address was taken: the owner of the address is told by mail.
+   * Makes an account with a password. The caller is not logged in by it. Where addresses must be verified, nobody
+   * learns from the answer whether the address was taken: the owner of the address is told by mail.
    *
    * Errors: INVALID_ARGUMENT / PASSWORD_TOO_SHORT (the message says the smallest length), INVALID_ARGUMENT /
-   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), ALREADY_EXISTS / EMAIL_TAKEN (where addresses need not be verified),
-   * RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), ALREADY_EXISTS / EMAIL_TAKEN (where addresses need not
+   * be verified), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.RegisterUser
    */
@@ -1325,7 +1327,8 @@ export const AuthService: GenService<{
    * Starts a session from e-mail and password.
    *
    * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password), UNAUTHENTICATED /
-   * EMAIL_NOT_VERIFIED (the password is right, and addresses must be verified), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * EMAIL_NOT_VERIFIED (the password is right, and addresses must be verified), RESOURCE_EXHAUSTED / TOO_MANY_HASHES
+   * (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.Login
    */
@@ -1404,12 +1407,13 @@ export const AuthService: GenService<{
     output: typeof ChangePasswordResponseSchema;
   },
   /**
-   * Proves an address with the token of a mailed link, together with the account's password: the mail may have reached somebody who
-   * did not ask for it. With the token of ChangeEmail the account gets its new address. The first address that is proven ends all
-   * sessions of the account.
+   * Proves an address with the token of a mailed link, together with the account's password: the mail may have reached
+   * somebody who did not ask for it. With the token of ChangeEmail the account gets its new address. The first address
+   * that is proven ends all sessions of the account.
    *
-   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 24 hours, or the password or address was changed since),
-   * UNAUTHENTICATED / BAD_CREDENTIALS (the token stays good), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later).
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 24 hours, or the password or address was
+   * changed since), UNAUTHENTICATED / BAD_CREDENTIALS (the token stays good), RESOURCE_EXHAUSTED / TOO_MANY_HASHES
+   * (retry later).
    *
    * @generated from rpc concierge.auth.v1.AuthService.VerifyEmail
    */
@@ -1419,7 +1423,8 @@ export const AuthService: GenService<{
     output: typeof VerifyEmailResponseSchema;
   },
   /**
-   * Mails another link to verify an address, if an account has it that is not verified, at most three in an hour. The answer tells nothing.
+   * Mails another link to verify an address, if an account has it that is not verified, at most three in an hour. The
+   * answer tells nothing.
    *
    * @generated from rpc concierge.auth.v1.AuthService.ResendVerification
    */
@@ -1429,7 +1434,8 @@ export const AuthService: GenService<{
     output: typeof ResendVerificationResponseSchema;
   },
   /**
-   * Mails a link to choose a new password, if an account has this address, at most three in an hour. The answer tells nothing.
+   * Mails a link to choose a new password, if an account has this address, at most three in an hour. The answer tells
+   * nothing.
    *
    * @generated from rpc concierge.auth.v1.AuthService.RequestPasswordReset
    */
@@ -1439,10 +1445,11 @@ export const AuthService: GenService<{
     output: typeof RequestPasswordResetResponseSchema;
   },
   /**
-   * Replaces a password with the token of a mailed link, which also verifies the address, and ends all sessions of the account.
+   * Replaces a password with the token of a mailed link, which also verifies the address, and ends all sessions of the
+   * account.
    *
-   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 10 minutes, or the password or address was changed since), those of
-   * RegisterUser about the new password.
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 10 minutes, or the password or address was
+   * changed since), those of RegisterUser about the new password.
    *
    * @generated from rpc concierge.auth.v1.AuthService.ResetPassword
    */
@@ -1452,11 +1459,11 @@ export const AuthService: GenService<{
     output: typeof ResetPasswordResponseSchema;
   },
   /**
-   * Mails a link to a new address for the caller's account, which VerifyEmail then takes, and tells the old one. The answer does not tell
-   * whether the new address is taken.
+   * Mails a link to a new address for the caller's account, which VerifyEmail then takes, and tells the old one. The
+   * answer does not tell whether the new address is taken.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / RATE_LIMITED (three times in an hour),
-   * FAILED_PRECONDITION / MAIL_DISABLED.
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / RATE_LIMITED (three
+   * times in an hour), FAILED_PRECONDITION / MAIL_DISABLED.
    *
    * @generated from rpc concierge.auth.v1.AuthService.ChangeEmail
    */
@@ -1545,7 +1552,8 @@ export const AuthInternalService: GenService<{
     output: typeof EnableAccountResponseSchema;
   },
   /**
-   * Mails the owner of an account a link to choose a new password, and ends all sessions of the account. Nobody else sees the link.
+   * Mails the owner of an account a link to choose a new password, and ends all sessions of the account. Nobody else
+   * sees the link.
    *
    * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (also for a disabled one), FAILED_PRECONDITION / MAIL_DISABLED.
    *

@@ -11,7 +11,7 @@ import { weaknessOf } from "./config/strength.ts";
 import type { Refusal, ValuesOf } from "./config/variable.ts";
 import { ExitCode, StartupError } from "./errors.ts";
 
-export { httpUrl, peerUrl } from "./config/network.ts";
+export { httpUrl, linkUrl, peerUrl, reachOf } from "./config/network.ts";
 export type { Mode, PlatformConfig } from "./config/platform.ts";
 export {
   describeVariables,

@@ -13,6 +13,7 @@ export const failpointNames = [
   "follower.after_commit",
   "sender.after_claim",
   "sender.after_push",
+  "mailer.after_send",
 ] as const;
 
 export type FailpointName = (typeof failpointNames)[number];

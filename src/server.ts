@@ -176,6 +176,7 @@ function createHandlers(side: Side, running: Running): RequestHandlers {
     routes: routesOf(side, running),
     plain: new Map([
       ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
+      ...(side === "internal" ? mounts.flatMap(({ parts }) => Object.entries(parts.internalPlain ?? {})) : []),
       ...Object.entries(probePaths(readiness, { showReasons: side === "internal", metrics })),
     ]),
     mayLearnPaths: side === "public" ? () => true : (request) => isKnownCaller(request, mounts),

@@ -80,6 +80,8 @@ export interface ServiceParts {
   watchers?: Watcher[];
   /** Plain HTTP paths, served on both listeners. */
   plain?: Record<string, RequestHandler>;
+  /** The same, served on the internal listener only, to whoever reaches it. */
+  internalPlain?: Record<string, RequestHandler>;
   /** What /metrics shows of it beside what it shows of every service. */
   gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */

@@ -43,7 +43,8 @@ export async function runDevelopment(host: Host, folder: string, environment: En
   await registerDemoAccount(endpoint, demoAccount);
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
   await using _note = await leaveRunningNote(folder, note);
-  host.print(welcome(note, { folder, logFile, ledgerFile, caFile }));
+  const keepsMails = configuration.services.auth?.smtpUrl === undefined;
+  host.print(welcome(note, { folder, logFile, ledgerFile, caFile, keepsMails }));
   await aborted(host.stop);
   host.print("stopping\n");
 }
@@ -63,11 +64,13 @@ interface WelcomeFiles {
   ledgerFile: string;
   /** The authority of our certificate, where a file names it. */
   caFile: string | undefined;
+  /** Whether mails are kept in memory, for want of a mail server. */
+  keepsMails: boolean;
 }
 
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
 function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, files: WelcomeFiles): string {
-  const { folder, logFile, ledgerFile, caFile } = files;
+  const { folder, logFile, ledgerFile, caFile, keepsMails } = files;
   const inFolder = folder === ".concierge" ? "" : ` --folder ${quoted(folder)}`;
   const trusting = caFile === undefined ? "" : ` --ca ${quoted(caFile)}`;
   const curl = `npx --no buf curl${curlOptionsOf(publicUrl, caFile)}`;
@@ -85,6 +88,7 @@ Concierge is running.
   account    ${demoAccount.email}   password ${demoAccount.password}
   log        ${logFile}
   pushes     ${ledgerFile}
+  mails      ${keepsMails ? `${internalUrl}/dev/mails` : "sent by the mail server"}
 
 Try it from a second shell:
 

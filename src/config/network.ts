@@ -51,6 +51,23 @@ export function peerUrl(description: string, options: { default?: string; option
   return setting(type, description, { production: encryptedPeer });
 }
 
+/**
+ * What links to web pages begin with: without a query or a fragment, and with TLS unless the pages are on this host.
+ */
+export function linkUrl(description: string): Variable<string | undefined> {
+  const type = httpUrl.refine((url) => !/[?#]/.test(url), "must not have a query or a fragment").optional();
+  const production = (url: string | undefined): Refusal | undefined => {
+    const refused = encryptedPeer(url);
+    return (
+      refused && {
+        problem: "sends people to another host without TLS (use https)",
+        allowedInDemo: refused.allowedInDemo,
+      }
+    );
+  };
+  return setting(type, description, { production });
+}
+
 /** A list of addresses and ranges in CIDR notation, IPv4 or IPv6. */
 export const addressRanges = list.transform((items, context) => {
   const ranges = new BlockList();

@@ -10,6 +10,8 @@ import type { KeyMaterial, Refusal, Variable } from "./variable.ts";
 
 const minKeyBytes = 32;
 const minPasswordBytes = 16;
+/** Providers of mail hand out passwords of their own making. */
+const minMailPasswordBytes = 8;
 
 interface SecretOptions {
   optional?: boolean;
@@ -161,6 +163,36 @@ function databasePassword(value: string | undefined, owner: { service: string })
   return [{ part: "password", bytes, texts: [url.password], minBytes: minPasswordBytes, identity }];
 }
 
+/** The parts of an SMTP URL; undefined when it is none. A name without a password, and the reverse, are mistakes. */
+function parseSmtpUrl(text: string) {
+  try {
+    const url = new URL(text);
+    const isBare = url.pathname.length <= 1 && url.search === "" && url.hash === "";
+    if (!/^smtps?:$/.test(url.protocol) || url.hostname === "" || !isBare) return undefined;
+    const [user, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
+    return (user === "") === (password === "") ? { user, password } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const smtpUrlType = z
+  .string("must be text")
+  .refine(
+    (text) => parseSmtpUrl(text) !== undefined,
+    "must be smtps://<user>:<password>@<host>:<port> or smtp://..., special characters escaped, nothing after the port",
+  );
+
+function smtpPassword(value: string | undefined, owner: { name: string }): KeyMaterial[] {
+  const url = value === undefined ? undefined : parseSmtpUrl(value);
+  if (url === undefined || url.password === "") return [];
+  const { password } = url;
+  const texts = [password];
+  return [
+    { part: "password", bytes: Buffer.from(password), texts, minBytes: minMailPasswordBytes, identity: owner.name },
+  ];
+}
+
 /** The same key stands in the rings of its caller and of its callee: that is no double use. */
 function serviceKeyMaterial(ring: ServiceKeyRing | undefined): KeyMaterial[] {
   return (ring?.keys ?? []).map((key, index) => {
@@ -235,6 +267,12 @@ export const secret = {
   jwks<O extends SecretOptions>(description: string, options?: O) {
     const type = json(privateJwks) as unknown as z.ZodType<KeySet>;
     const variable: Variable<KeySet> = { type, description, secret: "jwks", keyMaterial: jwksMaterial };
+    return declare(variable, options);
+  },
+
+  /** The URL of a mail server. */
+  smtpUrl<O extends SecretOptions>(description: string, options?: O) {
+    const variable: Variable<string> = { type: smtpUrlType, description, secret: "smtpUrl", keyMaterial: smtpPassword };
     return declare(variable, options);
   },
 

@@ -42,6 +42,7 @@ export async function openAuthSetting(
     CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
     CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify({ keys: [...keys.keys, ...moreKeys.keys] }),
     CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
+    CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false",
     CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });

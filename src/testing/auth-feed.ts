@@ -13,16 +13,19 @@ import { emit } from "../feed/emit.ts";
 import { feedHandlers } from "../feed/handlers.ts";
 import { FeedLog } from "../feed/log.ts";
 import { eventReaders } from "../feed/readers.ts";
+import { Alarm } from "../jobs.ts";
 import { createLogger } from "../log.ts";
 import { type Call, type CallScope, callKey } from "../rpc/call.ts";
 import { register } from "../services/auth/accounts.ts";
 import { attemptLimits } from "../services/auth/attempts.ts";
+import { DerivedKeys } from "../services/auth/derived-keys.ts";
 import { sessionEnded } from "../services/auth/events.ts";
 import { authHandlers } from "../services/auth/handlers.ts";
 import { login } from "../services/auth/logins.ts";
+import { MAIL_TOKENS } from "../services/auth/mails.ts";
 import { OwnKeys } from "../services/auth/own-keys.ts";
 import { createPasswords } from "../services/auth/passwords.ts";
-import { RefreshKeys } from "../services/auth/refresh-tokens.ts";
+import { REFRESH_TOKENS } from "../services/auth/refresh-tokens.ts";
 import type { AuthContext } from "../services/auth/service.ts";
 import { createSessionQuery, logout } from "../services/auth/sessions.ts";
 import { createAccessTokenVerifier } from "../token/access-token.ts";
@@ -67,7 +70,9 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
     ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
-    refreshKeys: new RefreshKeys(tokenKeys),
+    refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
+    mailing: { isOn: false, keys: new DerivedKeys(tokenKeys, MAIL_TOKENS), alarm: new Alarm() },
+    requireEmailVerification: false,
     sessionIdleSeconds: sessionSeconds,
     sessionsPerUser: 1_000,
     audiences: [],

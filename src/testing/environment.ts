@@ -35,7 +35,8 @@ export async function testEnvironment(definitions: ServiceDefinition[], endpoint
   });
   const resources = opened.move();
   return {
-    variables,
+    // Production's default would want a mail server.
+    variables: { ...variables, CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false" },
     database: (service) => databases[service]!,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

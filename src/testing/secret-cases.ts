@@ -10,6 +10,8 @@ export type GeneratedKind = Exclude<SecretKind, "json">;
 
 const databaseUrl = (password: string) => `postgres://service:${password}@127.0.0.1:5432/service`;
 
+const smtpUrl = (password: string) => `smtps://service:${password}@mail.example.com`;
+
 const ring = (...secrets: string[]) =>
   JSON.stringify({
     keys: secrets.map((secret, index) => {
@@ -46,6 +48,8 @@ export function strongSecret(kind: GeneratedKind): string {
       return namedKeys(randomBytes(32).toString("base64url"));
     case "jwks":
       return jwks(privateJwk());
+    case "smtpUrl":
+      return smtpUrl(randomBytes(18).toString("base64url"));
     case "text":
       return randomBytes(32).toString("base64");
   }
@@ -91,6 +95,14 @@ export function weakSecrets(kind: GeneratedKind): { what: string; value: string 
         { what: "one key twice", value: jwks(key, { ...key, kid: "other" }) },
       ];
     }
+    case "smtpUrl":
+      return [
+        { what: "another protocol", value: "http://service:CANARY-4711@mail.example.com" },
+        { what: "a user without a password", value: "smtps://service@mail.example.com" },
+        { what: "settings of its own", value: `${smtpUrl(randomBytes(18).toString("base64url"))}/?pool=true` },
+        { what: "a default password", value: smtpUrl("changeme") },
+        { what: "a short password", value: smtpUrl("kT9w") },
+      ];
     case "text":
       return [
         { what: "a default value", value: "changeme" },

@@ -112,6 +112,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     CONCIERGE_REQUESTS_PER_SECOND: "0", // tests make thousands of calls from one address
     CONCIERGE_CALLS_PER_ADDRESS: "1000",
     CONCIERGE_AUTH_ATTEMPTS_PER_ADDRESS: "0", // and hundreds of accounts
+    CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false", // who registers logs in at once, in any mode
     ...systemVariables(parts),
     ...options.variables,
   });

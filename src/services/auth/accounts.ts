@@ -1,15 +1,15 @@
 /** Accounts: who there is. One e-mail address belongs to one account, whatever its spelling in upper and lower case. */
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
-import type { Db } from "../../db/database.ts";
+import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
-import { constraintOf } from "../../db/errors.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { takeRegistration } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { accountRegistered } from "./events.ts";
+import { writeMail } from "./mails.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
@@ -36,44 +36,87 @@ export interface NewAccount {
   stageName: string;
 }
 
-/** Makes an account with a password and returns its id. Account, credential and event are stored together or not at all. */
-export async function register(
-  auth: AuthContext,
-  scope: CallScope,
-  { kind, email, password, firstName, lastName, locale, stageName }: NewAccount,
-): Promise<string> {
-  const { db, passwords } = auth;
+/**
+ * Makes an account with a password. Account, credential and event are stored together or not at all. Returns its id;
+ * where addresses must be verified, nothing: there the answer and the work are the same for an address that is taken,
+ * and its owner is told by mail.
+ */
+export async function register(auth: AuthContext, scope: CallScope, input: NewAccount): Promise<string> {
+  const { db, passwords, mailing, requireEmailVerification } = auth;
   const { signal } = scope;
   await takeRegistration(auth, scope);
-  const emailKey = emailKeyOf(email);
-  // Before the costly hash; the constraint still decides between two at once.
-  const [taken] = await during(db, signal)
+  // Before the costly hash, where the answer may tell; the constraint still decides between two at once.
+  const [taken] = requireEmailVerification ? [] : await idOf(during(db, signal), input.email);
+  if (taken) throw emailTaken();
+  const passwordHash = await passwords.hash(input.password, ownWordsOf(input), signal);
+  const id = uuidv7();
+  await transaction(
+    db,
+    async (tx) => {
+      const account = await insertAccount(tx, id, input);
+      if (!account) {
+        if (!requireEmailVerification) throw emailTaken();
+        return tellOwner(tx, auth, scope, input.email);
+      }
+      await tx.insert(credentials).values({ accountId: id, passwordHash });
+      await emit(tx, [accountRegistered(account)]);
+      await writeMail(tx, mailing, scope, { kind: "verify_email", accountId: id });
+      await audit(tx, scope, { action: "account_registered", accountId: id });
+    },
+    { signal },
+  );
+  mailing.alarm.ring();
+  return requireEmailVerification ? "" : id;
+}
+
+/** Undefined if the address is taken. */
+async function insertAccount(tx: Tx, id: string, input: NewAccount): Promise<Account | undefined> {
+  const { kind, email, firstName, lastName, locale, stageName } = input;
+  const details = { kind, email, emailKey: emailKeyOf(email), firstName, lastName, locale, stageName };
+  const [account] = await tx
+    .insert(accounts)
+    .values({ id, ...details })
+    .onConflictDoNothing({ target: accounts.emailKey })
+    .returning();
+  return account;
+}
+
+async function tellOwner(tx: Tx, { mailing }: AuthContext, scope: CallScope, email: string): Promise<void> {
+  // Locked, so that of many at once each sees the mails of those before it.
+  const [owner] = await idOf(tx, email).for("no key update");
+  if (!owner) return;
+  const accountId = owner.id;
+  await writeMail(tx, mailing, scope, { kind: "address_taken", accountId });
+  await audit(tx, scope, { action: "account_registered", outcome: "refused", reason: "email_taken", accountId });
+}
+
+function idOf(db: Pick<Db, "select">, email: string) {
+  return db
     .select({ id: accounts.id })
     .from(accounts)
-    .where(eq(accounts.emailKey, emailKey));
-  if (taken) throw emailTaken();
-  const passwordHash = await passwords.hash(password, ownWordsOf({ email, firstName, lastName, stageName }), signal);
-  const id = uuidv7();
-  try {
-    await transaction(
-      db,
-      async (tx) => {
-        const details = { kind, email, emailKey, firstName, lastName, locale, stageName };
-        const [account] = await tx
-          .insert(accounts)
-          .values({ id, ...details })
-          .returning();
-        await tx.insert(credentials).values({ accountId: id, passwordHash });
-        await emit(tx, [accountRegistered(account!)]);
-        await audit(tx, scope, { action: "account_registered", accountId: id });
-      },
-      { signal },
-    );
-  } catch (error) {
-    if (constraintOf(error) === "accounts_email_key") throw emailTaken();
-    throw error;
-  }
-  return id;
+    .where(eq(accounts.emailKey, emailKeyOf(email)));
+}
+
+/** What is known of an account whose row is locked. */
+export interface LockedAccount {
+  generation: number;
+  /** Of the credential. */
+  version: number;
+  isVerified: boolean;
+}
+
+/**
+ * Locks an active account and then its credential; what it says of them is from after the lock. Undefined if there is
+ * none.
+ */
+export async function lockActiveAccount(tx: Tx, userId: string): Promise<LockedAccount | undefined> {
+  const [account] = await tx.execute<{ [Key in keyof LockedAccount]: LockedAccount[Key] }>(sql`
+    select ${accounts.generation} as generation, ${credentials.version} as version,
+      ${accounts.emailVerifiedAt} is not null as "isVerified"
+    from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
+    where ${accounts.id} = ${userId} and ${accounts.status} = 'active'
+    for no key update of ${accounts} for no key update of ${credentials}`);
+  return account;
 }
 
 /** The account with this id. */

@@ -11,7 +11,7 @@ import { Code, fail, reasonOf } from "../../errors.ts";
 import { addressGroup, networkGroup } from "../../listener/address.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { type AuditAction, audit } from "./audit.ts";
-import { derivedKey } from "./refresh-tokens.ts";
+import { derivedKey } from "./derived-keys.ts";
 import { attemptBuckets } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 

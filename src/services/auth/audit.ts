@@ -14,13 +14,19 @@ export const AUDIT_ACTIONS = [
   "account_enabled",
   "account_deleted",
   "data_exported",
+  "email_changed",
+  "email_change_asked",
+  "email_verified",
   "login",
   "password_changed",
   "password_rehashed",
+  "password_reset",
+  "password_reset_asked",
   "session_ended",
   "sessions_ended",
   "refresh_token_reused",
   "signing_key_removed",
+  "verification_asked",
 ] as const;
 
 export type AuditAction = (typeof AUDIT_ACTIONS)[number];

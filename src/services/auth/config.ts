@@ -1,6 +1,6 @@
 /** Every variable of auth. */
 import { z } from "zod";
-import { list, secret, setting } from "../../config.ts";
+import { linkUrl, list, secret, setting } from "../../config.ts";
 import { databaseConfig, serviceKeysConfig } from "../../service.ts";
 
 const limitless = { problem: "must not be 0: anybody could try passwords without end", allowedInDemo: true };
@@ -46,6 +46,19 @@ export const config = {
   passwordBlockedWords: setting(
     list.default([]),
     "Words that add nothing to a new password's strength, such as the product's name",
+  ),
+  smtpUrl: secret.smtpUrl(
+    "URL of the mail server: smtps://<user>:<password>@<host>, or smtp:// for STARTTLS; without one, development keeps " +
+      "mails in memory",
+    { optional: true },
+  ),
+  mailFrom: setting(z.email("must be an e-mail address").optional(), "Address that mails come from"),
+  linkBaseUrl: linkUrl(
+    "What links in mails begin with, such as https://app.example.com: pages that take the token behind the #",
+  ),
+  requireEmailVerification: setting(
+    z.stringbool().optional(),
+    "Whether an account can be used only once its address is verified; not set: everywhere but in development",
   ),
   hashQueueLength: setting(
     z.coerce.number().int().min(1).default(64),

@@ -2,10 +2,9 @@
 import { eq } from "drizzle-orm";
 import { during, type Tx, transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import type { Account } from "./accounts.ts";
+import { type Account, lockActiveAccount } from "./accounts.ts";
 import { badCredentials, checkPassword } from "./attempts.ts";
 import type { AuditAction } from "./audit.ts";
-import { lockCredential } from "./logins.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
@@ -51,7 +50,10 @@ export async function withCheckedPassword<T>(
 ): Promise<T> {
   const done = await transaction(
     db,
-    async (tx) => ((await lockCredential(tx, checked)) ? { result: await work(tx) } : undefined),
+    async (tx) => {
+      const account = await lockActiveAccount(tx, checked.userId);
+      return account?.version === checked.version ? { result: await work(tx) } : undefined;
+    },
     { signal: scope.signal },
   );
   if (done) return done.result;

@@ -12,7 +12,7 @@ import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { forgetDevices } from "./devices.ts";
 import { accountDeleted } from "./events.ts";
-import { accounts, credentials, sessions } from "./schema.ts";
+import { accounts, credentials, mails, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
@@ -50,10 +50,11 @@ async function bury(tx: Tx, scope: CallScope, userId: string): Promise<void> {
   const { events } = await endAllSessions(tx, userId, "account_deleted");
   await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
   await forgetDevices(tx, userId);
+  await tx.delete(mails).where(eq(mails.accountId, userId));
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };
   // No address is like this: nobody can log in by it, or register it.
-  const tombstone = { ...nothing, status: "deleted", emailKey: userId } as const;
+  const tombstone = { ...nothing, status: "deleted", emailKey: userId, emailVerifiedAt: null } as const;
   await tx.update(accounts).set(tombstone).where(eq(accounts.id, userId));
   await emit(tx, [...events, accountDeleted(userId)]);
   await audit(tx, scope, { action: "account_deleted", accountId: userId });

@@ -3,6 +3,7 @@ import { timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
   AccountDeletedSchema,
+  AccountEmailChangedSchema,
   AccountRegisteredSchema,
   SessionEndedSchema,
   SessionStartedSchema,
@@ -31,6 +32,11 @@ export function accountKind({ kind }: Account): AccountKind {
     case "artist":
       return AccountKind.ARTIST;
   }
+}
+
+/** `email`: the new address. */
+export function accountEmailChanged(change: { userId: string; email: string }): OutboxEvent {
+  return event(AccountEmailChangedSchema, `account/${change.userId}`, change);
 }
 
 export function sessionStarted(session: { sessionId: string; userId: string }): OutboxEvent {

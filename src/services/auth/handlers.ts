@@ -17,13 +17,16 @@ import { type Account, getAccount, register } from "./accounts.ts";
 import { verifyAuditLog } from "./audit-chain.ts";
 import { type AuditRow, listAuditEntries, listSecurityEvents, type SecurityEvent } from "./audit-entries.ts";
 import { deleteAccount, deleteMyAccount } from "./deletions.ts";
+import { changeEmail, verifyEmail } from "./email-verifications.ts";
 import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { exportAccount } from "./exports.ts";
 import { type ImportOutcome, importUsers } from "./imports.ts";
 import { login } from "./logins.ts";
+import { requestPasswordReset, resendVerification } from "./mail-requests.ts";
 import { removeSigningKey } from "./own-keys.ts";
 import { changePassword } from "./password-changes.ts";
+import { resetPassword, sendPasswordReset } from "./password-resets.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
 import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
@@ -91,6 +94,26 @@ function publicHandlers(auth: AuthContext) {
       const { events, nextPageToken } = await listSecurityEvents(db, scopeOf(context), userOf(context), request);
       return { events: events.map(packSecurityEvent), nextPageToken };
     },
+    async verifyEmail(request, context) {
+      await verifyEmail(auth, scopeOf(context), request);
+      return {};
+    },
+    async resendVerification({ email }, context) {
+      await resendVerification(auth, scopeOf(context), email);
+      return {};
+    },
+    async requestPasswordReset({ email }, context) {
+      await requestPasswordReset(auth, scopeOf(context), email);
+      return {};
+    },
+    async resetPassword(request, context) {
+      await resetPassword(auth, scopeOf(context), request);
+      return {};
+    },
+    async changeEmail(request, context) {
+      await changeEmail(auth, scopeOf(context), userOf(context), request);
+      return {};
+    },
   });
 }
 
@@ -144,6 +167,10 @@ function internalHandlers(auth: AuthContext) {
     async verifyAuditLog({ position }, { signal }) {
       return verifyAuditLog(during(db, signal), position);
     },
+    async sendPasswordReset({ userId }, context) {
+      await sendPasswordReset(auth, scopeOf(context), userId);
+      return {};
+    },
   });
 }
 
@@ -163,10 +190,11 @@ function packOutcome({ result, userId }: ImportOutcome) {
 }
 
 function packAccount(account: Account) {
-  const { id: userId, email, firstName, lastName, locale, stageName, createdAt, status } = account;
+  const { id: userId, email, firstName, lastName, locale, stageName, createdAt, status, emailVerifiedAt } = account;
   return {
     ...{ userId, email, firstName, lastName, locale, stageName },
     createdAt: timestampFromDate(createdAt),
+    emailVerifiedAt: emailVerifiedAt ? timestampFromDate(emailVerifiedAt) : undefined,
     kind: accountKind(account),
     status: status === "active" ? AccountStatus.ACTIVE : AccountStatus.DISABLED,
   };

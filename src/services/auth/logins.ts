@@ -2,14 +2,16 @@
 import { eq, sql } from "drizzle-orm";
 import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
+import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
-import { emailKeyOf } from "./accounts.ts";
+import { emailKeyOf, lockActiveAccount } from "./accounts.ts";
 import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { isDeviceOfAccount, renewDevice } from "./devices.ts";
-import { accounts, credentials } from "./schema.ts";
+import { writeMail } from "./mails.ts";
+import { accounts, credentials, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { startSession, type Tokens } from "./sessions.ts";
 
@@ -18,6 +20,7 @@ interface Credential {
   userId: string;
   passwordHash: string;
   version: number;
+  emailVerifiedAt: Date | null;
   /** Whoever logs in has shown a device token of the account. */
   isKnown: boolean;
 }
@@ -30,9 +33,13 @@ export interface LoginInput {
   deviceToken: string;
 }
 
+/** How many of the account's last sessions are looked at to tell whether a login is from somewhere new. */
+const KNOWN_SESSIONS = 100;
+
 /**
  * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
- * while this one was being checked all get the same answer. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts.
+ * while this one was being checked all get the same answer. Who knows the password learns that the address has to be verified.
+ * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts.
  */
 export async function login(
   auth: AuthContext,
@@ -47,13 +54,17 @@ export async function login(
   const attempt = { action: "login", accountId: credential?.userId } as const;
   const claim = { ...attempt, emailKey, isKnown: credential?.isKnown ?? false, credential };
   const found = await checkPassword(auth, scope, claim, password);
+  if (auth.requireEmailVerification && !found.emailVerifiedAt) throw await notVerified(auth, scope, found);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
     async (tx) => {
-      const account = await lockCredential(tx, found);
-      if (!account) return undefined;
       const { userId } = found;
+      // Whoever changes the password, disables the account or ends all of its sessions comes before this and is seen,
+      // or after it and ends the new session, too.
+      const account = await lockActiveAccount(tx, userId);
+      if (account?.version !== found.version) return undefined;
+      await noticeNewOrigin(tx, auth, scope, userId);
       const session = { userId, generation: account.generation, audience: asked };
       const { tokens, events } = await startSession(tx, auth, scope, session);
       await emit(tx, events);
@@ -73,6 +84,7 @@ async function findCredential(db: Db, emailKey: string, deviceToken: string): Pr
       userId: accounts.id,
       passwordHash: credentials.passwordHash,
       version: credentials.version,
+      emailVerifiedAt: accounts.emailVerifiedAt,
       isKnown: isDeviceOfAccount(deviceToken),
     })
     .from(accounts)
@@ -81,25 +93,25 @@ async function findCredential(db: Db, emailKey: string, deviceToken: string): Pr
   return found;
 }
 
-/**
- * Locks the account and rechecks it and the credential, both in the state after the lock: whoever changes the password, disables the
- * account or ends all of its sessions comes before this and is seen, or after it and ends the new session, too. Undefined for an
- * account that is not active and for another version of the credential.
- */
-export async function lockCredential(
-  tx: Tx,
-  { userId, version }: Pick<Credential, "userId" | "version">,
-): Promise<{ generation: number } | undefined> {
-  const [account] = await tx.execute<{ generation: number }>(sql`
-    select ${accounts.generation} as generation
-    from ${accounts} join ${credentials} on ${credentials.accountId} = ${accounts.id}
-    where ${accounts.id} = ${userId} and ${accounts.status} = 'active' and ${credentials.version} = ${version}
-    for no key update of ${accounts} for no key update of ${credentials}`);
-  return account;
+/** Mails a notice of a login from where no session of the account has been lately, unless it is the first login. */
+async function noticeNewOrigin(tx: Tx, { mailing }: AuthContext, scope: CallScope, userId: string): Promise<void> {
+  if (!mailing.isOn) return;
+  const { address, userAgent } = scope.origin;
+  const [found] = await tx.execute<{ isNew: boolean }>(sql`
+    select count(*) > 0 and not coalesce(bool_or(address = ${address} and user_agent = ${userAgent}), false) as "isNew"
+    from (select address, user_agent from ${sessions} where account_id = ${userId}
+      order by created_at desc limit ${KNOWN_SESSIONS}) newest`);
+  if (found?.isNew) await writeMail(tx, mailing, scope, { kind: "new_login", accountId: userId });
 }
 
 /** Stores a stronger hash of the same password; the row is locked, at the version that was verified. */
 async function replaceHash(tx: Tx, scope: CallScope, { userId }: Credential, passwordHash: string): Promise<void> {
   await tx.update(credentials).set({ passwordHash }).where(eq(credentials.accountId, userId));
   await audit(tx, scope, { action: "password_rehashed", accountId: userId });
+}
+
+async function notVerified({ db }: AuthContext, scope: CallScope, { userId }: Credential) {
+  const refusal = { action: "login", outcome: "refused", reason: "email_not_verified", accountId: userId } as const;
+  await audit(during(db, scope.signal), scope, refusal);
+  return fail(Code.Unauthenticated, "EMAIL_NOT_VERIFIED", "the e-mail address has to be verified first");
 }

@@ -6,6 +6,7 @@ import { AUDIENCE } from "../../token/access-token.ts";
 import { ownWordsOf } from "./accounts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
+import { writeMail } from "./mails.ts";
 import { credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
@@ -19,10 +20,9 @@ export async function changePassword(
   auth: AuthContext,
   scope: CallScope,
   { userId }: Person,
-  { currentPassword, newPassword }: { currentPassword: string; newPassword: string },
+  { currentPassword: password, newPassword }: { currentPassword: string; newPassword: string },
 ): Promise<Tokens> {
-  const asked = { userId, password: currentPassword, action: "password_changed" } as const;
-  const checked = await checkCurrentPassword(auth, scope, asked);
+  const checked = await checkCurrentPassword(auth, scope, { userId, password, action: "password_changed" });
   const passwordHash = await auth.passwords.hash(newPassword, ownWordsOf(checked.account), scope.signal);
   return withCheckedPassword(auth, scope, checked, async (tx) => {
     const changed = { passwordHash, version: checked.version + 1 };
@@ -30,6 +30,7 @@ export async function changePassword(
     const { generation, events } = await endAllSessions(tx, userId, "password_changed");
     const started = await startSession(tx, auth, scope, { userId, generation, audience: AUDIENCE });
     await emit(tx, [...events, ...started.events]);
+    await writeMail(tx, auth.mailing, scope, { kind: "password_changed", accountId: userId });
     const { sessionId } = started.tokens;
     await audit(tx, scope, { action: "password_changed", accountId: userId, sessionId });
     return started.tokens;

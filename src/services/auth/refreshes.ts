@@ -10,7 +10,8 @@ import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf, issueAccessToken } from "./access-tokens.ts";
 import { audit } from "./audit.ts";
-import { hashOf } from "./refresh-tokens.ts";
+import { writeMail } from "./mails.ts";
+import { hashOf, nextRefreshToken } from "./refresh-tokens.ts";
 import { accounts, refreshTokens, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endSessions, isLiveSession, type Tokens } from "./sessions.ts";
@@ -55,10 +56,11 @@ export async function refresh(auth: AuthContext, scope: CallScope, input: Refres
       if (!presented?.isLive) return undefined;
       const { number, isUsed, waitMs, userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
       const keyId = isUsed ? await keyToRepeat(tx, auth, presented) : refreshKeys.newest;
-      if (keyId === undefined) return endFamily(tx, scope, presented);
+      if (keyId === undefined) return endFamily(tx, auth, scope, presented);
       // Told within the transaction: nothing was changed.
       if (!isUsed && waitMs > 0) throw tooOften(waitMs);
-      const next = refreshKeys.next(keyId, sessionId, number + 1, input.refreshToken);
+      const place = { keyId, family: sessionId, number: number + 1 };
+      const next = nextRefreshToken(refreshKeys, { ...place, token: input.refreshToken });
       const tokenSeconds = Math.min(auth.accessTokenSeconds, auth.sessionIdleSeconds);
       const use = isUsed ? sql`` : useUp(presented, { next, keyId, idempotencyKey: input.idempotencyKey });
       await tx.execute(sql`${use} ${touch(scope, presented, tokenSeconds)}`);
@@ -143,8 +145,14 @@ function keyHashOf(idempotencyKey: string): Buffer | null {
   return idempotencyKey === "" ? null : hashOf(idempotencyKey);
 }
 
-async function endFamily(tx: Tx, scope: CallScope, { sessionId, userId }: Presented): Promise<undefined> {
+async function endFamily(
+  tx: Tx,
+  { mailing }: AuthContext,
+  scope: CallScope,
+  { sessionId, userId }: Presented,
+): Promise<undefined> {
   await emit(tx, await endSessions(tx, eq(sessions.id, sessionId), "refresh_token_reused"));
+  await writeMail(tx, mailing, scope, { kind: "refresh_token_reused", accountId: userId });
   const refused = { action: "refresh_token_reused", outcome: "refused", accountId: userId, sessionId } as const;
   await audit(tx, scope, refused);
 }

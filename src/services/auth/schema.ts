@@ -1,5 +1,5 @@
 /** Tables of auth. */
-import { isNotNull, isNull } from "drizzle-orm";
+import { isNotNull, isNull, sql } from "drizzle-orm";
 import { bigint, doublePrecision, index, integer, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
 import { bytea, now, time } from "../../db/columns.ts";
 
@@ -18,6 +18,8 @@ export const accounts = pgTable("accounts", {
   email: text("email").notNull(),
   /** The form that is compared: lower case, normal form C. */
   emailKey: text("email_key").notNull().unique("accounts_email_key"),
+  /** When the owner first proved to have the address, or the one before it; null until then. */
+  emailVerifiedAt: time("email_verified_at"),
   firstName: text("first_name").notNull(),
   lastName: text("last_name").notNull(),
   locale: text("locale").notNull(),
@@ -38,7 +40,10 @@ export const credentials = pgTable("credentials", {
     .references(() => accounts.id, { onDelete: "cascade" }),
   /** PHC string, argon2id; or bcrypt's, as it was imported, until the next login. */
   passwordHash: text("password_hash").notNull(),
-  /** Raised with every new password, so that a login in flight with the old one starts no session. */
+  /**
+   * Raised with every new password or address: a login in flight with the old one starts no session, older mailed links
+   * are dead.
+   */
   version: integer("version").notNull().default(1),
 });
 
@@ -48,6 +53,8 @@ export const END_REASONS = [
   "ended_by_user",
   "ended_by_administrator",
   "password_changed",
+  "password_reset",
+  "email_verified",
   "account_disabled",
   "account_deleted",
   "refresh_token_reused",
@@ -79,6 +86,7 @@ export const sessions = pgTable(
   },
   (table) => [
     index("sessions_live").on(table.accountId, table.createdAt).where(isNull(table.endedAt)),
+    index("sessions_newest").on(table.accountId, table.createdAt),
     index("sessions_ended").on(table.tokensExpireAt).where(isNotNull(table.endedAt)),
     index("sessions_expired").on(table.expiresAt),
   ],
@@ -102,6 +110,58 @@ export const refreshTokens = pgTable(
     keyId: text("key_id"),
   },
   (table) => [primaryKey({ columns: [table.sessionId, table.number] })],
+);
+
+/** What mails tell. */
+export const MAIL_KINDS = [
+  "verify_email",
+  "change_email",
+  "reset_password",
+  "address_taken",
+  "email_change_asked",
+  "new_login",
+  "password_changed",
+  "refresh_token_reused",
+] as const;
+
+/** Mails to be sent, and those that were, for a while. */
+export const mails = pgTable(
+  "mails",
+  {
+    id: uuid("id").primaryKey(),
+    accountId: uuid("account_id")
+      .notNull()
+      .references(() => accounts.id, { onDelete: "cascade" }),
+    kind: text("kind", { enum: MAIL_KINDS }).notNull(),
+    /** Address that it goes to; of a change, the new one. */
+    recipient: text("recipient").notNull(),
+    /** IP address of the call that it tells of. */
+    address: text("address").notNull(),
+    /**
+     * SHA-256 of the token in its link, which is derived from the id; the token itself is nowhere. Null for a mail
+     * without a link.
+     */
+    tokenHash: bytea("token_hash").unique("mails_token_hash"),
+    /** Name of the key that the token is derived with. */
+    keyId: text("key_id").notNull(),
+    /** The credential's version; in another one the token is dead. */
+    credentialVersion: integer("credential_version").notNull(),
+    tokenUsedAt: time("token_used_at"),
+    createdAt: time("created_at").notNull().default(now),
+    /** Tries so far. Who marks the mail says which try it was: a late one changes nothing. */
+    attempts: integer("attempts").notNull().default(0),
+    /** The token's age counts from here: a mail may have waited. */
+    lastAttemptAt: time("last_attempt_at"),
+    /** While somebody tries, the end of the time that is left for it. */
+    nextAttemptAt: time("next_attempt_at").notNull().default(now),
+    sentAt: time("sent_at"),
+    givenUpAt: time("given_up_at"),
+  },
+  (table) => [
+    index("mails_waiting").on(table.nextAttemptAt).where(sql`${table.sentAt} is null and ${table.givenUpAt} is null`),
+    index("mails_account").on(table.accountId, table.kind, table.createdAt),
+    index("mails_created").on(table.createdAt),
+  ],
 );
 
 /** Signing keys that were removed in an emergency, by their `kid`: they are good for nothing, whatever is configured. */

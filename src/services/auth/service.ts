@@ -4,6 +4,7 @@
  */
 import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { Alarm, type Job } from "../../jobs.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
@@ -11,13 +12,20 @@ import { createSessionCheck, type SessionQuestion } from "../../token/session-ch
 import { type AttemptLimits, attemptLimits } from "./attempts.ts";
 import { auditJobs } from "./audit-chain.ts";
 import { config } from "./config.ts";
+import { DerivedKeys } from "./derived-keys.ts";
 import { authHandlers } from "./handlers.ts";
+import { createMailDelivery, type MailDelivery } from "./mail-delivery.ts";
+import { sendMails } from "./mailer.ts";
+import { MAIL_TOKENS, type Mailing, sweepMails } from "./mails.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
-import { RefreshKeys } from "./refresh-tokens.ts";
+import { REFRESH_TOKENS } from "./refresh-tokens.ts";
 import { sweepAuth } from "./retention.ts";
 import { createSessionQuery } from "./sessions.ts";
 
+/** For mails that nobody waits for, or that are to be tried again. */
+const LOOK_MS = 1_000;
+const SWEEP_MS = 3_600_000;
 const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
 /** Of zxcvbn's 0 to 4. */
 const MIN_PASSWORD_SCORE = { development: 2, demo: 3, production: 3 };
@@ -27,7 +35,10 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   passwords: Passwords;
   ownKeys: OwnKeys;
   isLive: SessionQuestion;
-  refreshKeys: RefreshKeys;
+  refreshKeys: DerivedKeys;
+  mailing: Mailing;
+  /** Whether an account can be used only once its address is verified. */
+  requireEmailVerification: boolean;
   accessTokenSeconds: number;
   sessionSeconds: number;
   sessionIdleSeconds: number;
@@ -45,7 +56,7 @@ export const auth = defineService({
   events: file_concierge_auth_v1_auth_events,
   peers: {},
   async start({ config, mode, issuer, clock, log, db, feed }) {
-    const { signingKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
+    const { signingKeys, tokenKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const passwords = await createPasswords({
       minLength: config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode],
       minScore: MIN_PASSWORD_SCORE[mode],
@@ -55,6 +66,12 @@ export const auth = defineService({
     });
     const ownKeys = new OwnKeys(signingKeys, db);
     const isLive = createSessionQuery(db, sessionIdleSeconds);
+    const delivery = createMailDelivery(config, mode);
+    const mailing = {
+      isOn: delivery.send !== undefined,
+      keys: new DerivedKeys(tokenKeys, MAIL_TOKENS),
+      alarm: new Alarm(),
+    };
     return {
       implementations: authHandlers({
         db,
@@ -64,17 +81,20 @@ export const auth = defineService({
         passwords,
         ownKeys,
         isLive,
-        refreshKeys: new RefreshKeys(config.tokenKeys),
+        refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
+        mailing,
+        requireEmailVerification: delivery.requireEmailVerification,
         accessTokenSeconds,
         sessionSeconds,
         sessionIdleSeconds,
         sessionsPerUser: config.sessionsPerUser,
         audiences: config.audiences,
-        attempts: attemptLimits(config.tokenKeys, {
+        attempts: attemptLimits(tokenKeys, {
           perAccount: config.loginAttempts,
           perAddress: config.attemptsPerAddress,
         }),
       }),
+      internalPlain: delivery.pages,
       plain: {
         "/.well-known/jwks.json": (_, response) =>
           answerJson(response, 200, ownKeys.published, { "cache-control": "max-age=60" }),
@@ -83,6 +103,7 @@ export const auth = defineService({
         { name: "watch removed keys", everyMs: 1_000, run: (signal) => ownKeys.follow(feed, signal) },
         ...auditJobs(db, config.auditDays),
         sweepAuth(db),
+        ...mailJobs({ db, mailing, log }, delivery),
       ],
       gauges: gaugesOf(passwords),
       users: { keyRing: ownKeys, checkSession: createSessionCheck(isLive) },
@@ -98,4 +119,15 @@ function gaugesOf(passwords: Passwords): Gauge[] {
     return { name: "queue_length", help: "Work that waits for its turn", labels: { name }, read };
   };
   return [queue("password hashing", passwords.queueLength), queue("password strength", passwords.judgeQueueLength)];
+}
+
+function mailJobs(
+  options: Pick<ServiceContext, "db" | "log"> & { mailing: Mailing },
+  { send, linkBaseUrl }: MailDelivery,
+): Job[] {
+  const { db, mailing } = options;
+  const sweep: Job = { name: "delete old mails", everyMs: SWEEP_MS, run: (signal) => sweepMails(db, signal) };
+  if (!send) return [sweep];
+  const run = (signal: AbortSignal) => sendMails({ ...options, send, linkBaseUrl }, signal);
+  return [{ name: "send mails", everyMs: LOOK_MS, alarm: mailing.alarm, run }, sweep];
 }

@@ -1,9 +1,13 @@
 /** What user does on the events of others. */
 
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { AccountDeletedSchema, AccountRegisteredSchema } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
+import {
+  AccountDeletedSchema,
+  AccountEmailChangedSchema,
+  AccountRegisteredSchema,
+} from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { type Follower, on } from "../../feed/follower.ts";
-import { deleteProfile, storeProfile } from "./profiles.ts";
+import { deleteProfile, storeEmail, storeProfile } from "./profiles.ts";
 
 export const followers: Follower[] = [
   {
@@ -15,6 +19,7 @@ export const followers: Follower[] = [
         return events;
       }),
       on(AccountDeletedSchema, (tx, { userId }) => deleteProfile(tx, userId)),
+      on(AccountEmailChangedSchema, (tx, { userId, email }) => storeEmail(tx, userId, email)),
     ],
   },
 ];

@@ -214,3 +214,12 @@ function kindOf(kind: AccountKind): Profile["kind"] {
 function userNotFound() {
   return fail(Code.NotFound, "USER_NOT_FOUND", "there is no such user");
 }
+
+/** Takes over an account's new address. A profile that is not there yet will be made with it. */
+export async function storeEmail(tx: Tx, userId: string, email: string): Promise<void> {
+  const changed = { email, updatedAt: sql`concierge_now()` };
+  await tx
+    .update(profiles)
+    .set(changed)
+    .where(and(eq(profiles.userId, userId), isNull(profiles.deletedAt)));
+}

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_events.proto.
  */
 export const file_concierge_auth_v1_auth_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiRQoOQWNjb3VudERlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCToimrUYHgoGYWNjZXNzCgxub3RpZmljYXRpb24KBHVzZXIQASI7Cg5TZXNzaW9uU3RhcnRlZBISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAk6BJq1GAAilgEKDFNlc3Npb25FbmRlZBISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXA6K5q1GCcKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEiUAoRU2lnbmluZ0tleVJlbW92ZWQSDgoGa2V5X2lkGAEgASgJOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiRQoOQWNjb3VudERlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCToimrUYHgoGYWNjZXNzCgxub3RpZmljYXRpb24KBHVzZXIQASJBChNBY2NvdW50RW1haWxDaGFuZ2VkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAk6Cpq1GAYKBHVzZXIiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIpYBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOiuatRgnCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABIlAKEVNpZ25pbmdLZXlSZW1vdmVkEg4KBmtleV9pZBgBIAEoCTormrUYJwoGYWNjZXNzCgdncmVldGVyCgxub3RpZmljYXRpb24KBHVzZXIQAWIGcHJvdG8z", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * An account was made. Subject: `account/<user_id>`.
@@ -112,6 +112,34 @@ export const AccountDeletedSchema: GenMessage<AccountDeleted> = /*@__PURE__*/
   messageDesc(file_concierge_auth_v1_auth_events, 1);
 
 /**
+ * An account has another address, which its owner has proven. Subject: `account/<user_id>`.
+ *
+ * @generated from message concierge.auth.v1.AccountEmailChanged
+ */
+export type AccountEmailChanged = Message<"concierge.auth.v1.AccountEmailChanged"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * The new address, as it was given.
+   *
+   * @generated from field: string email = 2;
+   */
+  email: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.AccountEmailChanged.
+ * Use `create(AccountEmailChangedSchema)` to create a new message.
+ */
+export const AccountEmailChangedSchema: GenMessage<AccountEmailChanged> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_events, 2);
+
+/**
  * Somebody logged in. Subject: `account/<user_id>`.
  *
  * @generated from message concierge.auth.v1.SessionStarted
@@ -137,7 +165,7 @@ export type SessionStarted = Message<"concierge.auth.v1.SessionStarted"> & {
  * Use `create(SessionStartedSchema)` to create a new message.
  */
 export const SessionStartedSchema: GenMessage<SessionStarted> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 2);
+  messageDesc(file_concierge_auth_v1_auth_events, 3);
 
 /**
  * A session may no longer be used. Subject: `account/<user_id>`.
@@ -172,7 +200,7 @@ export type SessionEnded = Message<"concierge.auth.v1.SessionEnded"> & {
  * Use `create(SessionEndedSchema)` to create a new message.
  */
 export const SessionEndedSchema: GenMessage<SessionEnded> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 3);
+  messageDesc(file_concierge_auth_v1_auth_events, 4);
 
 /**
  * A signing key was removed in an emergency: no token that it has signed counts any more. Subject: `key/<key_id>`.
@@ -193,5 +221,5 @@ export type SigningKeyRemoved = Message<"concierge.auth.v1.SigningKeyRemoved"> &
  * Use `create(SigningKeyRemovedSchema)` to create a new message.
  */
 export const SigningKeyRemovedSchema: GenMessage<SigningKeyRemoved> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 4);
+  messageDesc(file_concierge_auth_v1_auth_events, 5);
 

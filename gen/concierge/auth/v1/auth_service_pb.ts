@@ -20,7 +20,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_service.proto.
  */
 export const file_concierge_auth_v1_auth_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiggEKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACBIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZBIeCgxkZXZpY2VfdG9rZW4YBCABKAlCCLpIBXIDKIAEIrQBCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSFAoMZGV2aWNlX3Rva2VuGAYgASgJInsKE1JlZnJlc2hUb2tlblJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABBImCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlCDbpICtgBAXIFEBAogAESGQoIYXVkaWVuY2UYAyABKAlCB7pIBHICGGQipQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiMgoNTG9nb3V0UmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEIhAKDkxvZ291dFJlc3BvbnNlIhUKE0xpc3RTZXNzaW9uc1JlcXVlc3QiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5TZXNzaW9uIuUBCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgHIAEoCCIxChFFbmRTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABASIUChJFbmRTZXNzaW9uUmVzcG9uc2UiGQoXRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QiKQoYRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIl8KFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIEiAKDG5ld19wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKnAQoWQ2hhbmdlUGFzc3dvcmRSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIj4KFkRlbGV0ZU15QWNjb3VudFJlcXVlc3QSJAoQY3VycmVudF9wYXNzd29yZBgBIAEoCUIKukgHcgUQASiACCIZChdEZWxldGVNeUFjY291bnRSZXNwb25zZSIVChNFeHBvcnRNeURhdGFSZXF1ZXN0IigKFEV4cG9ydE15RGF0YVJlc3BvbnNlEhAKCGRvY3VtZW50GAEgASgJIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCKEAgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzIjMKFkVuZFVzZXJTZXNzaW9uc1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiKAoXRW5kVXNlclNlc3Npb25zUmVzcG9uc2USDQoFZW5kZWQYASABKA0iNQoXUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QSGgoGa2V5X2lkGAEgASgJQgq6SAdyBRABGIABIhoKGFJlbW92ZVNpZ25pbmdLZXlSZXNwb25zZSIyChVEaXNhYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWRGlzYWJsZUFjY291bnRSZXNwb25zZSIxChRFbmFibGVBY2NvdW50UmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIXChVFbmFibGVBY2NvdW50UmVzcG9uc2UiMQoURGVsZXRlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFwoVRGVsZXRlQWNjb3VudFJlc3BvbnNlIlEKEkltcG9ydFVzZXJzUmVxdWVzdBI7CgV1c2VycxgBIAMoCzIfLmNvbmNpZXJnZS5hdXRoLnYxLkltcG9ydGVkVXNlckILukgIkgEFCAEQ9AMinAMKDEltcG9ydGVkVXNlchIZCgVlbWFpbBgBIAEoCUIKukgHcgUo/gFgARIhCg1wYXNzd29yZF9oYXNoGAIgASgJQgq6SAdyBRABKIAEEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JBI2CgRraW5kGAYgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmRCCLpIBYIBAhABEhsKCnN0YWdlX25hbWUYByABKAlCB7pIBHICGGQ6fbpIehp4ChhpbXBvcnRlZF91c2VyLnN0YWdlX25hbWUSL2FuIGFydGlzdCBoYXMgYSBzdGFnZSBuYW1lLCBhbmQgbm9ib2R5IGVsc2UgaGFzGisodGhpcy5raW5kID09IDIpID09ICh0aGlzLnN0YWdlX25hbWUgIT0gJycpIkkKE0ltcG9ydFVzZXJzUmVzcG9uc2USMgoIb3V0Y29tZXMYASADKAsyIC5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRPdXRjb21lIlEKDUltcG9ydE91dGNvbWUSLwoGcmVzdWx0GAEgASgOMh8uY29uY2llcmdlLmF1dGgudjEuSW1wb3J0UmVzdWx0Eg8KB3VzZXJfaWQYAiABKAkiVAoTQ2hlY2tTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABARIfCgpnZW5lcmF0aW9uGAIgASgNQgu6SAgqBhj/////ByIkChRDaGVja1Nlc3Npb25SZXNwb25zZRIMCgRsaXZlGAEgASgIIksKGExpc3RFbmRlZFNlc3Npb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEixAEKGUxpc3RFbmRlZFNlc3Npb25zUmVzcG9uc2USMQoIc2Vzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5FbmRlZFNlc3Npb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEigKBXN0YXJ0GAMgASgLMhkuY29uY2llcmdlLmZlZWQudjEuQ3Vyc29yEhgKEHNldHRsZWRfcG9zaXRpb24YBCABKAMSFwoPcmVtb3ZlZF9rZXlfaWRzGAUgAygJIlgKDEVuZGVkU2Vzc2lvbhISCgpzZXNzaW9uX2lkGAEgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIk4KG0xpc3RNeVNlY3VyaXR5RXZlbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKA0SHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMoyAEiaQocTGlzdE15U2VjdXJpdHlFdmVudHNSZXNwb25zZRIwCgZldmVudHMYASADKAsyIC5jb25jaWVyZ2UuYXV0aC52MS5TZWN1cml0eUV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLZAQoNU2VjdXJpdHlFdmVudBImCgJhdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGYWN0aW9uGAIgASgJEhEKCXN1Y2NlZWRlZBgDIAEoCBIOCgZyZWFzb24YBCABKAkSEgoKc2Vzc2lvbl9pZBgFIAEoCRI0CgVhY3RvchgGIAEoDjIlLmNvbmNpZXJnZS5hdXRoLnYxLlNlY3VyaXR5RXZlbnRBY3RvchIPCgdhZGRyZXNzGAcgASgJEhIKCnVzZXJfYWdlbnQYCCABKAkirAEKF0xpc3RBdWRpdEVudHJpZXNSZXF1ZXN0EhwKB3VzZXJfaWQYASABKAlCC7pICNgBAXIDsAEBEhcKBmFjdGlvbhgCIAEoCUIHukgEcgIoZBIpCgVzaW5jZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJcGFnZV9zaXplGAQgASgNEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDKMgBImMKGExpc3RBdWRpdEVudHJpZXNSZXNwb25zZRIuCgdlbnRyaWVzGAEgAygLMh0uY29uY2llcmdlLmF1dGgudjEuQXVkaXRFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKCkF1ZGl0RW50cnkSCgoCaWQYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFjdGlvbhgDIAEoCRIRCglzdWNjZWVkZWQYBCABKAgSDgoGcmVhc29uGAUgASgJEg8KB3VzZXJfaWQYBiABKAkSEgoKc2Vzc2lvbl9pZBgHIAEoCRINCgVhY3RvchgIIAEoCRIPCgdhZGRyZXNzGAkgASgJEhIKCnVzZXJfYWdlbnQYCiABKAkSEgoKcmVxdWVzdF9pZBgLIAEoCSIyChVWZXJpZnlBdWRpdExvZ1JlcXVlc3QSGQoIcG9zaXRpb24YASABKANCB7pIBCICKAAilgEKFlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2USDwoHY2hlY2tlZBgBIAEoDRIXCg9icm9rZW5fcG9zaXRpb24YAiABKAMSFQoNbmV4dF9wb3NpdGlvbhgDIAEoAxIVCg1sYXN0X3Bvc2l0aW9uGAQgASgDEhEKCWxhc3RfaGFzaBgFIAEoCRIRCgl1bmNoYWluZWQYBiABKA0qZwoNQWNjb3VudFN0YXR1cxIeChpBQ0NPVU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhkKFUFDQ09VTlRfU1RBVFVTX0FDVElWRRABEhsKF0FDQ09VTlRfU1RBVFVTX0RJU0FCTEVEEAIqrQEKDEltcG9ydFJlc3VsdBIdChlJTVBPUlRfUkVTVUxUX1VOU1BFQ0lGSUVEEAASGgoWSU1QT1JUX1JFU1VMVF9JTVBPUlRFRBABEh8KG0lNUE9SVF9SRVNVTFRfQUxSRUFEWV9USEVSRRACEh4KGklNUE9SVF9SRVNVTFRfVU5LTk9XTl9IQVNIEAMSIQodSU1QT1JUX1JFU1VMVF9IQVNIX1RPT19DT1NUTFkQBCqkAQoSU2VjdXJpdHlFdmVudEFjdG9yEiQKIFNFQ1VSSVRZX0VWRU5UX0FDVE9SX1VOU1BFQ0lGSUVEEAASIAocU0VDVVJJVFlfRVZFTlRfQUNUT1JfQU5ZQk9EWRABEh4KGlNFQ1VSSVRZX0VWRU5UX0FDVE9SX09XTkVSEAISJgoiU0VDVVJJVFlfRVZFTlRfQUNUT1JfQURNSU5JU1RSQVRPUhADMpUKCgtBdXRoU2VydmljZRJnCgxSZWdpc3RlclVzZXISJi5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJVc2VyUmVzcG9uc2UiBoq1GAIKABJtCg5SZWdpc3RlckFydGlzdBIoLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyQXJ0aXN0UmVzcG9uc2UiBoq1GAIKABJSCgVMb2dpbhIfLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVxdWVzdBogLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ2luUmVzcG9uc2UiBoq1GAIKABJnCgxSZWZyZXNoVG9rZW4SJi5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuUmVmcmVzaFRva2VuUmVzcG9uc2UiBoq1GAIKABJYCgZMb2dvdXQSIC5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXF1ZXN0GiEuY29uY2llcmdlLmF1dGgudjEuTG9nb3V0UmVzcG9uc2UiCZACAoq1GAIKABJqCgxMaXN0U2Vzc2lvbnMSJi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuTGlzdFNlc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJkCgpFbmRTZXNzaW9uEiQuY29uY2llcmdlLmF1dGgudjEuRW5kU2Vzc2lvblJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVzcG9uc2UiCZACAoq1GAISABJ2ChBFbmRPdGhlclNlc3Npb25zEiouY29uY2llcmdlLmF1dGgudjEuRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVzcG9uc2UiCZACAoq1GAISABJtCg5DaGFuZ2VQYXNzd29yZBIoLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZVBhc3N3b3JkUmVzcG9uc2UiBoq1GAISABJwCg9EZWxldGVNeUFjY291bnQSKS5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVNeUFjY291bnRSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRGVsZXRlTXlBY2NvdW50UmVzcG9uc2UiBoq1GAISABJnCgxFeHBvcnRNeURhdGESJi5jb25jaWVyZ2UuYXV0aC52MS5FeHBvcnRNeURhdGFSZXF1ZXN0GicuY29uY2llcmdlLmF1dGgudjEuRXhwb3J0TXlEYXRhUmVzcG9uc2UiBoq1GAISABKCAQoUTGlzdE15U2VjdXJpdHlFdmVudHMSLi5jb25jaWVyZ2UuYXV0aC52MS5MaXN0TXlTZWN1cml0eUV2ZW50c1JlcXVlc3QaLy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0TXlTZWN1cml0eUV2ZW50c1Jlc3BvbnNlIgmQAgGKtRgCEgAy8goKE0F1dGhJbnRlcm5hbFNlcnZpY2USdgoKR2V0QWNjb3VudBIkLmNvbmNpZXJnZS5hdXRoLnYxLkdldEFjY291bnRSZXF1ZXN0GiUuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlc3BvbnNlIhuQAgGKtRgUGhIKBmFjY2VzcwoEdXNlchABGAESkwEKDENoZWNrU2Vzc2lvbhImLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5DaGVja1Nlc3Npb25SZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESogEKEUxpc3RFbmRlZFNlc3Npb25zEisuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuTGlzdEVuZGVkU2Vzc2lvbnNSZXNwb25zZSIykAIBirUYKxopCgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoEdXNlchABGAESdwoPRW5kVXNlclNlc3Npb25zEikuY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVxdWVzdBoqLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnQKDkRpc2FibGVBY2NvdW50EiguY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuRGlzYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJ4ChBSZW1vdmVTaWduaW5nS2V5EiouY29uY2llcmdlLmF1dGgudjEuUmVtb3ZlU2lnbmluZ0tleVJlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVzcG9uc2UiC5ACAoq1GAQaAhgBEnEKDUVuYWJsZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5FbmFibGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJxCg1EZWxldGVBY2NvdW50EicuY29uY2llcmdlLmF1dGgudjEuRGVsZXRlQWNjb3VudFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVzcG9uc2UiDZACAoq1GAYaBBABGAESegoQTGlzdEF1ZGl0RW50cmllcxIqLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RBdWRpdEVudHJpZXNSZXF1ZXN0GisuY29uY2llcmdlLmF1dGgudjEuTGlzdEF1ZGl0RW50cmllc1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBEmkKC0ltcG9ydFVzZXJzEiUuY29uY2llcmdlLmF1dGgudjEuSW1wb3J0VXNlcnNSZXF1ZXN0GiYuY29uY2llcmdlLmF1dGgudjEuSW1wb3J0VXNlcnNSZXNwb25zZSILkAICirUYBBoCGAEScgoOVmVyaWZ5QXVkaXRMb2cSKC5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlBdWRpdExvZ1JlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5WZXJpZnlBdWRpdExvZ1Jlc3BvbnNlIguQAgGKtRgEGgIYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CiRjb25jaWVyZ2UvYXV0aC92MS9hdXRoX3NlcnZpY2UucHJvdG8SEWNvbmNpZXJnZS5hdXRoLnYxIsoBChNSZWdpc3RlclVzZXJSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBSj+AWABEhwKCHBhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIEhsKCmZpcnN0X25hbWUYAyABKAlCB7pIBHICGGQSGgoJbGFzdF9uYW1lGAQgASgJQge6SARyAhhkEkEKBmxvY2FsZRgFIAEoCUIxukguciwyKl4oW0EtWmEtel17MiwzfSgtW0EtWmEtejAtOV17Miw4fSl7MCwzfSk/JCInChRSZWdpc3RlclVzZXJSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJIusBChVSZWdpc3RlckFydGlzdFJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESHAoIcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgSGwoKZmlyc3RfbmFtZRgDIAEoCUIHukgEcgIYZBIaCglsYXN0X25hbWUYBCABKAlCB7pIBHICGGQSQQoGbG9jYWxlGAUgASgJQjG6SC5yLDIqXihbQS1aYS16XXsyLDN9KC1bQS1aYS16MC05XXsyLDh9KXswLDN9KT8kEh0KCnN0YWdlX25hbWUYBiABKAlCCbpIBnIEEAEYZCIpChZSZWdpc3RlckFydGlzdFJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkiggEKDExvZ2luUmVxdWVzdBIZCgVlbWFpbBgBIAEoCUIKukgHcgUQASj+ARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACBIZCghhdWRpZW5jZRgDIAEoCUIHukgEcgIYZBIeCgxkZXZpY2VfdG9rZW4YBCABKAlCCLpIBXIDKIAEIrQBCg1Mb2dpblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSFAoMZGV2aWNlX3Rva2VuGAYgASgJInsKE1JlZnJlc2hUb2tlblJlcXVlc3QSIQoNcmVmcmVzaF90b2tlbhgBIAEoCUIKukgHcgUQASiABBImCg9pZGVtcG90ZW5jeV9rZXkYAiABKAlCDbpICtgBAXIFEBAogAESGQoIYXVkaWVuY2UYAyABKAlCB7pIBHICGGQipQEKFFJlZnJlc2hUb2tlblJlc3BvbnNlEg8KB3VzZXJfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEjsKF2FjY2Vzc190b2tlbl9leHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIVCg1yZWZyZXNoX3Rva2VuGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkiMgoNTG9nb3V0UmVxdWVzdBIhCg1yZWZyZXNoX3Rva2VuGAEgASgJQgq6SAdyBRABKIAEIhAKDkxvZ291dFJlc3BvbnNlIhUKE0xpc3RTZXNzaW9uc1JlcXVlc3QiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5jb25jaWVyZ2UuYXV0aC52MS5TZXNzaW9uIuUBCgdTZXNzaW9uEhIKCnNlc3Npb25faWQYASABKAkSEgoKdXNlcl9hZ2VudBgCIAEoCRIPCgdhZGRyZXNzGAMgASgJEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDGxhc3RfdXNlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHY3VycmVudBgHIAEoCCIxChFFbmRTZXNzaW9uUmVxdWVzdBIcCgpzZXNzaW9uX2lkGAEgASgJQgi6SAVyA7ABASIUChJFbmRTZXNzaW9uUmVzcG9uc2UiGQoXRW5kT3RoZXJTZXNzaW9uc1JlcXVlc3QiKQoYRW5kT3RoZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIl8KFUNoYW5nZVBhc3N3b3JkUmVxdWVzdBIkChBjdXJyZW50X3Bhc3N3b3JkGAEgASgJQgq6SAdyBRABKIAIEiAKDG5ld19wYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCKnAQoWQ2hhbmdlUGFzc3dvcmRSZXNwb25zZRIPCgd1c2VyX2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRI7ChdhY2Nlc3NfdG9rZW5fZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmVmcmVzaF90b2tlbhgEIAEoCRISCgpzZXNzaW9uX2lkGAUgASgJIj4KFkRlbGV0ZU15QWNjb3VudFJlcXVlc3QSJAoQY3VycmVudF9wYXNzd29yZBgBIAEoCUIKukgHcgUQASiACCIZChdEZWxldGVNeUFjY291bnRSZXNwb25zZSIVChNFeHBvcnRNeURhdGFSZXF1ZXN0IigKFEV4cG9ydE15RGF0YVJlc3BvbnNlEhAKCGRvY3VtZW50GAEgASgJIi4KEUdldEFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIkEKEkdldEFjY291bnRSZXNwb25zZRIrCgdhY2NvdW50GAEgASgLMhouY29uY2llcmdlLmF1dGgudjEuQWNjb3VudCK7AgoHQWNjb3VudBIPCgd1c2VyX2lkGAEgASgJEg0KBWVtYWlsGAIgASgJEhIKCmZpcnN0X25hbWUYAyABKAkSEQoJbGFzdF9uYW1lGAQgASgJEg4KBmxvY2FsZRgFIAEoCRIuCgpjcmVhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCgRraW5kGAcgASgOMh4uY29uY2llcmdlLmF1dGgudjEuQWNjb3VudEtpbmQSEgoKc3RhZ2VfbmFtZRgIIAEoCRIwCgZzdGF0dXMYCSABKA4yIC5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50U3RhdHVzEjUKEWVtYWlsX3ZlcmlmaWVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIzChZFbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIigKF0VuZFVzZXJTZXNzaW9uc1Jlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjUKF1JlbW92ZVNpZ25pbmdLZXlSZXF1ZXN0EhoKBmtleV9pZBgBIAEoCUIKukgHcgUQARiAASIaChhSZW1vdmVTaWduaW5nS2V5UmVzcG9uc2UiMgoVRGlzYWJsZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhgKFkRpc2FibGVBY2NvdW50UmVzcG9uc2UiMQoURW5hYmxlQWNjb3VudFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFwoVRW5hYmxlQWNjb3VudFJlc3BvbnNlIjEKFERlbGV0ZUFjY291bnRSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhcKFURlbGV0ZUFjY291bnRSZXNwb25zZSJRChJJbXBvcnRVc2Vyc1JlcXVlc3QSOwoFdXNlcnMYASADKAsyHy5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRlZFVzZXJCC7pICJIBBQgBEPQDIpwDCgxJbXBvcnRlZFVzZXISGQoFZW1haWwYASABKAlCCrpIB3IFKP4BYAESIQoNcGFzc3dvcmRfaGFzaBgCIAEoCUIKukgHcgUQASiABBIbCgpmaXJzdF9uYW1lGAMgASgJQge6SARyAhhkEhoKCWxhc3RfbmFtZRgEIAEoCUIHukgEcgIYZBJBCgZsb2NhbGUYBSABKAlCMbpILnIsMipeKFtBLVphLXpdezIsM30oLVtBLVphLXowLTldezIsOH0pezAsM30pPyQSNgoEa2luZBgGIAEoDjIeLmNvbmNpZXJnZS5hdXRoLnYxLkFjY291bnRLaW5kQgi6SAWCAQIQARIbCgpzdGFnZV9uYW1lGAcgASgJQge6SARyAhhkOn26SHoaeAoYaW1wb3J0ZWRfdXNlci5zdGFnZV9uYW1lEi9hbiBhcnRpc3QgaGFzIGEgc3RhZ2UgbmFtZSwgYW5kIG5vYm9keSBlbHNlIGhhcxorKHRoaXMua2luZCA9PSAyKSA9PSAodGhpcy5zdGFnZV9uYW1lICE9ICcnKSJJChNJbXBvcnRVc2Vyc1Jlc3BvbnNlEjIKCG91dGNvbWVzGAEgAygLMiAuY29uY2llcmdlLmF1dGgudjEuSW1wb3J0T3V0Y29tZSJRCg1JbXBvcnRPdXRjb21lEi8KBnJlc3VsdBgBIAEoDjIfLmNvbmNpZXJnZS5hdXRoLnYxLkltcG9ydFJlc3VsdBIPCgd1c2VyX2lkGAIgASgJIlQKE0NoZWNrU2Vzc2lvblJlcXVlc3QSHAoKc2Vzc2lvbl9pZBgBIAEoCUIIukgFcgOwAQESHwoKZ2VuZXJhdGlvbhgCIAEoDUILukgIKgYY/////wciJAoUQ2hlY2tTZXNzaW9uUmVzcG9uc2USDAoEbGl2ZRgBIAEoCCJLChhMaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDKMgBIsQBChlMaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlEjEKCHNlc3Npb25zGAEgAygLMh8uY29uY2llcmdlLmF1dGgudjEuRW5kZWRTZXNzaW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIoCgVzdGFydBgDIAEoCzIZLmNvbmNpZXJnZS5mZWVkLnYxLkN1cnNvchIYChBzZXR0bGVkX3Bvc2l0aW9uGAQgASgDEhcKD3JlbW92ZWRfa2V5X2lkcxgFIAMoCSJYCgxFbmRlZFNlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRI0ChB0b2tlbnNfZXhwaXJlX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChtMaXN0TXlTZWN1cml0eUV2ZW50c1JlcXVlc3QSEQoJcGFnZV9zaXplGAEgASgNEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDKMgBImkKHExpc3RNeVNlY3VyaXR5RXZlbnRzUmVzcG9uc2USMAoGZXZlbnRzGAEgAygLMiAuY29uY2llcmdlLmF1dGgudjEuU2VjdXJpdHlFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki2QEKDVNlY3VyaXR5RXZlbnQSJgoCYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFjdGlvbhgCIAEoCRIRCglzdWNjZWVkZWQYAyABKAgSDgoGcmVhc29uGAQgASgJEhIKCnNlc3Npb25faWQYBSABKAkSNAoFYWN0b3IYBiABKA4yJS5jb25jaWVyZ2UuYXV0aC52MS5TZWN1cml0eUV2ZW50QWN0b3ISDwoHYWRkcmVzcxgHIAEoCRISCgp1c2VyX2FnZW50GAggASgJIqwBChdMaXN0QXVkaXRFbnRyaWVzUmVxdWVzdBIcCgd1c2VyX2lkGAEgASgJQgu6SAjYAQFyA7ABARIXCgZhY3Rpb24YAiABKAlCB7pIBHICKGQSKQoFc2luY2UYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgEIAEoDRIcCgpwYWdlX3Rva2VuGAUgASgJQgi6SAVyAyjIASJjChhMaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2USLgoHZW50cmllcxgBIAMoCzIdLmNvbmNpZXJnZS5hdXRoLnYxLkF1ZGl0RW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIuABCgpBdWRpdEVudHJ5EgoKAmlkGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZhY3Rpb24YAyABKAkSEQoJc3VjY2VlZGVkGAQgASgIEg4KBnJlYXNvbhgFIAEoCRIPCgd1c2VyX2lkGAYgASgJEhIKCnNlc3Npb25faWQYByABKAkSDQoFYWN0b3IYCCABKAkSDwoHYWRkcmVzcxgJIAEoCRISCgp1c2VyX2FnZW50GAogASgJEhIKCnJlcXVlc3RfaWQYCyABKAkiMgoVVmVyaWZ5QXVkaXRMb2dSZXF1ZXN0EhkKCHBvc2l0aW9uGAEgASgDQge6SAQiAigAIpYBChZWZXJpZnlBdWRpdExvZ1Jlc3BvbnNlEg8KB2NoZWNrZWQYASABKA0SFwoPYnJva2VuX3Bvc2l0aW9uGAIgASgDEhUKDW5leHRfcG9zaXRpb24YAyABKAMSFQoNbGFzdF9wb3NpdGlvbhgEIAEoAxIRCglsYXN0X2hhc2gYBSABKAkSEQoJdW5jaGFpbmVkGAYgASgNIk0KElZlcmlmeUVtYWlsUmVxdWVzdBIZCgV0b2tlbhgBIAEoCUIKukgHcgUQASjIARIcCghwYXNzd29yZBgCIAEoCUIKukgHcgUQASiACCIVChNWZXJpZnlFbWFpbFJlc3BvbnNlIjYKGVJlc2VuZFZlcmlmaWNhdGlvblJlcXVlc3QSGQoFZW1haWwYASABKAlCCrpIB3IFEAEo/gEiHAoaUmVzZW5kVmVyaWZpY2F0aW9uUmVzcG9uc2UiOAobUmVxdWVzdFBhc3N3b3JkUmVzZXRSZXF1ZXN0EhkKBWVtYWlsGAEgASgJQgq6SAdyBRABKP4BIh4KHFJlcXVlc3RQYXNzd29yZFJlc2V0UmVzcG9uc2UiUwoUUmVzZXRQYXNzd29yZFJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEoyAESIAoMbmV3X3Bhc3N3b3JkGAIgASgJQgq6SAdyBRABKIAIIhcKFVJlc2V0UGFzc3dvcmRSZXNwb25zZSJZChJDaGFuZ2VFbWFpbFJlcXVlc3QSHQoJbmV3X2VtYWlsGAEgASgJQgq6SAdyBSj+AWABEiQKEGN1cnJlbnRfcGFzc3dvcmQYAiABKAlCCrpIB3IFEAEogAgiFQoTQ2hhbmdlRW1haWxSZXNwb25zZSI1ChhTZW5kUGFzc3dvcmRSZXNldFJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGwoZU2VuZFBhc3N3b3JkUmVzZXRSZXNwb25zZSpnCg1BY2NvdW50U3RhdHVzEh4KGkFDQ09VTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGQoVQUNDT1VOVF9TVEFUVVNfQUNUSVZFEAESGwoXQUNDT1VOVF9TVEFUVVNfRElTQUJMRUQQAiqtAQoMSW1wb3J0UmVzdWx0Eh0KGUlNUE9SVF9SRVNVTFRfVU5TUEVDSUZJRUQQABIaChZJTVBPUlRfUkVTVUxUX0lNUE9SVEVEEAESHwobSU1QT1JUX1JFU1VMVF9BTFJFQURZX1RIRVJFEAISHgoaSU1QT1JUX1JFU1VMVF9VTktOT1dOX0hBU0gQAxIhCh1JTVBPUlRfUkVTVUxUX0hBU0hfVE9PX0NPU1RMWRAEKqQBChJTZWN1cml0eUV2ZW50QWN0b3ISJAogU0VDVVJJVFlfRVZFTlRfQUNUT1JfVU5TUEVDSUZJRUQQABIgChxTRUNVUklUWV9FVkVOVF9BQ1RPUl9BTllCT0RZEAESHgoaU0VDVVJJVFlfRVZFTlRfQUNUT1JfT1dORVIQAhImCiJTRUNVUklUWV9FVkVOVF9BQ1RPUl9BRE1JTklTVFJBVE9SEAMyyQ4KC0F1dGhTZXJ2aWNlEmcKDFJlZ2lzdGVyVXNlchImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZ2lzdGVyVXNlclJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWdpc3RlclVzZXJSZXNwb25zZSIGirUYAgoAEm0KDlJlZ2lzdGVyQXJ0aXN0EiguY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuUmVnaXN0ZXJBcnRpc3RSZXNwb25zZSIGirUYAgoAElIKBUxvZ2luEh8uY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXF1ZXN0GiAuY29uY2llcmdlLmF1dGgudjEuTG9naW5SZXNwb25zZSIGirUYAgoAEmcKDFJlZnJlc2hUb2tlbhImLmNvbmNpZXJnZS5hdXRoLnYxLlJlZnJlc2hUb2tlblJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5SZWZyZXNoVG9rZW5SZXNwb25zZSIGirUYAgoAElgKBkxvZ291dBIgLmNvbmNpZXJnZS5hdXRoLnYxLkxvZ291dFJlcXVlc3QaIS5jb25jaWVyZ2UuYXV0aC52MS5Mb2dvdXRSZXNwb25zZSIJkAICirUYAgoAEmoKDExpc3RTZXNzaW9ucxImLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RTZXNzaW9uc1JlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0U2Vzc2lvbnNSZXNwb25zZSIJkAIBirUYAhIAEmQKCkVuZFNlc3Npb24SJC5jb25jaWVyZ2UuYXV0aC52MS5FbmRTZXNzaW9uUmVxdWVzdBolLmNvbmNpZXJnZS5hdXRoLnYxLkVuZFNlc3Npb25SZXNwb25zZSIJkAICirUYAhIAEnYKEEVuZE90aGVyU2Vzc2lvbnMSKi5jb25jaWVyZ2UuYXV0aC52MS5FbmRPdGhlclNlc3Npb25zUmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLkVuZE90aGVyU2Vzc2lvbnNSZXNwb25zZSIJkAICirUYAhIAEm0KDkNoYW5nZVBhc3N3b3JkEiguY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXF1ZXN0GikuY29uY2llcmdlLmF1dGgudjEuQ2hhbmdlUGFzc3dvcmRSZXNwb25zZSIGirUYAhIAEnAKD0RlbGV0ZU15QWNjb3VudBIpLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZU15QWNjb3VudFJlcXVlc3QaKi5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVNeUFjY291bnRSZXNwb25zZSIGirUYAhIAEmcKDEV4cG9ydE15RGF0YRImLmNvbmNpZXJnZS5hdXRoLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaJy5jb25jaWVyZ2UuYXV0aC52MS5FeHBvcnRNeURhdGFSZXNwb25zZSIGirUYAhIAEoIBChRMaXN0TXlTZWN1cml0eUV2ZW50cxIuLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RNeVNlY3VyaXR5RXZlbnRzUmVxdWVzdBovLmNvbmNpZXJnZS5hdXRoLnYxLkxpc3RNeVNlY3VyaXR5RXZlbnRzUmVzcG9uc2UiCZACAYq1GAISABJkCgtWZXJpZnlFbWFpbBIlLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUVtYWlsUmVxdWVzdBomLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUVtYWlsUmVzcG9uc2UiBoq1GAIKABJ5ChJSZXNlbmRWZXJpZmljYXRpb24SLC5jb25jaWVyZ2UuYXV0aC52MS5SZXNlbmRWZXJpZmljYXRpb25SZXF1ZXN0Gi0uY29uY2llcmdlLmF1dGgudjEuUmVzZW5kVmVyaWZpY2F0aW9uUmVzcG9uc2UiBoq1GAIKABJ/ChRSZXF1ZXN0UGFzc3dvcmRSZXNldBIuLmNvbmNpZXJnZS5hdXRoLnYxLlJlcXVlc3RQYXNzd29yZFJlc2V0UmVxdWVzdBovLmNvbmNpZXJnZS5hdXRoLnYxLlJlcXVlc3RQYXNzd29yZFJlc2V0UmVzcG9uc2UiBoq1GAIKABJqCg1SZXNldFBhc3N3b3JkEicuY29uY2llcmdlLmF1dGgudjEuUmVzZXRQYXNzd29yZFJlcXVlc3QaKC5jb25jaWVyZ2UuYXV0aC52MS5SZXNldFBhc3N3b3JkUmVzcG9uc2UiBoq1GAIKABJkCgtDaGFuZ2VFbWFpbBIlLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZUVtYWlsUmVxdWVzdBomLmNvbmNpZXJnZS5hdXRoLnYxLkNoYW5nZUVtYWlsUmVzcG9uc2UiBoq1GAISADLuCwoTQXV0aEludGVybmFsU2VydmljZRJ2CgpHZXRBY2NvdW50EiQuY29uY2llcmdlLmF1dGgudjEuR2V0QWNjb3VudFJlcXVlc3QaJS5jb25jaWVyZ2UuYXV0aC52MS5HZXRBY2NvdW50UmVzcG9uc2UiG5ACAYq1GBQaEgoGYWNjZXNzCgR1c2VyEAEYARKTAQoMQ2hlY2tTZXNzaW9uEiYuY29uY2llcmdlLmF1dGgudjEuQ2hlY2tTZXNzaW9uUmVxdWVzdBonLmNvbmNpZXJnZS5hdXRoLnYxLkNoZWNrU2Vzc2lvblJlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARKiAQoRTGlzdEVuZGVkU2Vzc2lvbnMSKy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1JlcXVlc3QaLC5jb25jaWVyZ2UuYXV0aC52MS5MaXN0RW5kZWRTZXNzaW9uc1Jlc3BvbnNlIjKQAgGKtRgrGikKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgR1c2VyEAEYARJ3Cg9FbmRVc2VyU2Vzc2lvbnMSKS5jb25jaWVyZ2UuYXV0aC52MS5FbmRVc2VyU2Vzc2lvbnNSZXF1ZXN0GiouY29uY2llcmdlLmF1dGgudjEuRW5kVXNlclNlc3Npb25zUmVzcG9uc2UiDZACAoq1GAYaBBABGAESdAoORGlzYWJsZUFjY291bnQSKC5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlcXVlc3QaKS5jb25jaWVyZ2UuYXV0aC52MS5EaXNhYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEngKEFJlbW92ZVNpZ25pbmdLZXkSKi5jb25jaWVyZ2UuYXV0aC52MS5SZW1vdmVTaWduaW5nS2V5UmVxdWVzdBorLmNvbmNpZXJnZS5hdXRoLnYxLlJlbW92ZVNpZ25pbmdLZXlSZXNwb25zZSILkAICirUYBBoCGAEScQoNRW5hYmxlQWNjb3VudBInLmNvbmNpZXJnZS5hdXRoLnYxLkVuYWJsZUFjY291bnRSZXF1ZXN0GiguY29uY2llcmdlLmF1dGgudjEuRW5hYmxlQWNjb3VudFJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEnEKDURlbGV0ZUFjY291bnQSJy5jb25jaWVyZ2UuYXV0aC52MS5EZWxldGVBY2NvdW50UmVxdWVzdBooLmNvbmNpZXJnZS5hdXRoLnYxLkRlbGV0ZUFjY291bnRSZXNwb25zZSINkAICirUYBhoEEAEYARJ6ChBMaXN0QXVkaXRFbnRyaWVzEiouY29uY2llcmdlLmF1dGgudjEuTGlzdEF1ZGl0RW50cmllc1JlcXVlc3QaKy5jb25jaWVyZ2UuYXV0aC52MS5MaXN0QXVkaXRFbnRyaWVzUmVzcG9uc2UiDZACAYq1GAYaBBABGAESaQoLSW1wb3J0VXNlcnMSJS5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1JlcXVlc3QaJi5jb25jaWVyZ2UuYXV0aC52MS5JbXBvcnRVc2Vyc1Jlc3BvbnNlIguQAgKKtRgEGgIYARJyCg5WZXJpZnlBdWRpdExvZxIoLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUF1ZGl0TG9nUmVxdWVzdBopLmNvbmNpZXJnZS5hdXRoLnYxLlZlcmlmeUF1ZGl0TG9nUmVzcG9uc2UiC5ACAYq1GAQaAhgBEnoKEVNlbmRQYXNzd29yZFJlc2V0EisuY29uY2llcmdlLmF1dGgudjEuU2VuZFBhc3N3b3JkUmVzZXRSZXF1ZXN0GiwuY29uY2llcmdlLmF1dGgudjEuU2VuZFBhc3N3b3JkUmVzZXRSZXNwb25zZSIKirUYBhoEEAEYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_auth_v1_account_kind, file_concierge_feed_v1_feed_service, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * A person's details and password.
@@ -78,7 +78,8 @@ export const RegisterUserRequestSchema: GenMessage<RegisterUserRequest> = /*@__P
  */
 export type RegisterUserResponse = Message<"concierge.auth.v1.RegisterUserResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the person's access tokens.
+   * UUID of the account; it is the `sub` of the person's access tokens. Empty where addresses must be verified, whoever
+   * has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -155,7 +156,8 @@ export const RegisterArtistRequestSchema: GenMessage<RegisterArtistRequest> = /*
  */
 export type RegisterArtistResponse = Message<"concierge.auth.v1.RegisterArtistResponse"> & {
   /**
-   * UUID of the account; it is the `sub` of the artist's access tokens.
+   * UUID of the account; it is the `sub` of the artist's access tokens. Empty where addresses must be verified, whoever
+   * has registered.
    *
    * @generated from field: string user_id = 1;
    */
@@ -821,6 +823,13 @@ export type Account = Message<"concierge.auth.v1.Account"> & {
    * @generated from field: concierge.auth.v1.AccountStatus status = 9;
    */
   status: AccountStatus;
+
+  /**
+   * When it was first proven that the address belongs to the owner of the account; not set before that.
+   *
+   * @generated from field: google.protobuf.Timestamp email_verified_at = 10;
+   */
+  emailVerifiedAt?: Timestamp | undefined;
 };
 
 /**
@@ -1676,6 +1685,243 @@ export const VerifyAuditLogResponseSchema: GenMessage<VerifyAuditLogResponse> = 
   messageDesc(file_concierge_auth_v1_auth_service, 52);
 
 /**
+ * What proves an address.
+ *
+ * @generated from message concierge.auth.v1.VerifyEmailRequest
+ */
+export type VerifyEmailRequest = Message<"concierge.auth.v1.VerifyEmailRequest"> & {
+  /**
+   * From the mailed link, at most 200 bytes.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * The account's password, at most 1,024 bytes.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyEmailRequest.
+ * Use `create(VerifyEmailRequestSchema)` to create a new message.
+ */
+export const VerifyEmailRequestSchema: GenMessage<VerifyEmailRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 53);
+
+/**
+ * The address is verified.
+ *
+ * @generated from message concierge.auth.v1.VerifyEmailResponse
+ */
+export type VerifyEmailResponse = Message<"concierge.auth.v1.VerifyEmailResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.VerifyEmailResponse.
+ * Use `create(VerifyEmailResponseSchema)` to create a new message.
+ */
+export const VerifyEmailResponseSchema: GenMessage<VerifyEmailResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 54);
+
+/**
+ * Whom to mail.
+ *
+ * @generated from message concierge.auth.v1.ResendVerificationRequest
+ */
+export type ResendVerificationRequest = Message<"concierge.auth.v1.ResendVerificationRequest"> & {
+  /**
+   * The account's address.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResendVerificationRequest.
+ * Use `create(ResendVerificationRequestSchema)` to create a new message.
+ */
+export const ResendVerificationRequestSchema: GenMessage<ResendVerificationRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 55);
+
+/**
+ * Whether a mail was sent is not told.
+ *
+ * @generated from message concierge.auth.v1.ResendVerificationResponse
+ */
+export type ResendVerificationResponse = Message<"concierge.auth.v1.ResendVerificationResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResendVerificationResponse.
+ * Use `create(ResendVerificationResponseSchema)` to create a new message.
+ */
+export const ResendVerificationResponseSchema: GenMessage<ResendVerificationResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 56);
+
+/**
+ * Whom to mail.
+ *
+ * @generated from message concierge.auth.v1.RequestPasswordResetRequest
+ */
+export type RequestPasswordResetRequest = Message<"concierge.auth.v1.RequestPasswordResetRequest"> & {
+  /**
+   * The account's address.
+   *
+   * @generated from field: string email = 1;
+   */
+  email: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.RequestPasswordResetRequest.
+ * Use `create(RequestPasswordResetRequestSchema)` to create a new message.
+ */
+export const RequestPasswordResetRequestSchema: GenMessage<RequestPasswordResetRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 57);
+
+/**
+ * Whether a mail was sent is not told.
+ *
+ * @generated from message concierge.auth.v1.RequestPasswordResetResponse
+ */
+export type RequestPasswordResetResponse = Message<"concierge.auth.v1.RequestPasswordResetResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.RequestPasswordResetResponse.
+ * Use `create(RequestPasswordResetResponseSchema)` to create a new message.
+ */
+export const RequestPasswordResetResponseSchema: GenMessage<RequestPasswordResetResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 58);
+
+/**
+ * The proof and the new password.
+ *
+ * @generated from message concierge.auth.v1.ResetPasswordRequest
+ */
+export type ResetPasswordRequest = Message<"concierge.auth.v1.ResetPasswordRequest"> & {
+  /**
+   * From the mailed link, at most 200 bytes.
+   *
+   * @generated from field: string token = 1;
+   */
+  token: string;
+
+  /**
+   * As in RegisterUserRequest.
+   *
+   * @generated from field: string new_password = 2;
+   */
+  newPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResetPasswordRequest.
+ * Use `create(ResetPasswordRequestSchema)` to create a new message.
+ */
+export const ResetPasswordRequestSchema: GenMessage<ResetPasswordRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 59);
+
+/**
+ * The password is replaced.
+ *
+ * @generated from message concierge.auth.v1.ResetPasswordResponse
+ */
+export type ResetPasswordResponse = Message<"concierge.auth.v1.ResetPasswordResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ResetPasswordResponse.
+ * Use `create(ResetPasswordResponseSchema)` to create a new message.
+ */
+export const ResetPasswordResponseSchema: GenMessage<ResetPasswordResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 60);
+
+/**
+ * The new address and the password.
+ *
+ * @generated from message concierge.auth.v1.ChangeEmailRequest
+ */
+export type ChangeEmailRequest = Message<"concierge.auth.v1.ChangeEmailRequest"> & {
+  /**
+   * As in RegisterUserRequest.
+   *
+   * @generated from field: string new_email = 1;
+   */
+  newEmail: string;
+
+  /**
+   * At most 1,024 bytes.
+   *
+   * @generated from field: string current_password = 2;
+   */
+  currentPassword: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangeEmailRequest.
+ * Use `create(ChangeEmailRequestSchema)` to create a new message.
+ */
+export const ChangeEmailRequestSchema: GenMessage<ChangeEmailRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 61);
+
+/**
+ * The account keeps its address until the new one is verified.
+ *
+ * @generated from message concierge.auth.v1.ChangeEmailResponse
+ */
+export type ChangeEmailResponse = Message<"concierge.auth.v1.ChangeEmailResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.ChangeEmailResponse.
+ * Use `create(ChangeEmailResponseSchema)` to create a new message.
+ */
+export const ChangeEmailResponseSchema: GenMessage<ChangeEmailResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 62);
+
+/**
+ * Which account.
+ *
+ * @generated from message concierge.auth.v1.SendPasswordResetRequest
+ */
+export type SendPasswordResetRequest = Message<"concierge.auth.v1.SendPasswordResetRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.SendPasswordResetRequest.
+ * Use `create(SendPasswordResetRequestSchema)` to create a new message.
+ */
+export const SendPasswordResetRequestSchema: GenMessage<SendPasswordResetRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 63);
+
+/**
+ * The mail is on its way.
+ *
+ * @generated from message concierge.auth.v1.SendPasswordResetResponse
+ */
+export type SendPasswordResetResponse = Message<"concierge.auth.v1.SendPasswordResetResponse"> & {
+};
+
+/**
+ * Describes the message concierge.auth.v1.SendPasswordResetResponse.
+ * Use `create(SendPasswordResetResponseSchema)` to create a new message.
+ */
+export const SendPasswordResetResponseSchema: GenMessage<SendPasswordResetResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_service, 64);
+
+/**
  * What may become of an account.
  *
  * @generated from enum concierge.auth.v1.AccountStatus
@@ -1826,13 +2072,14 @@ export const SecurityEventActorSchema: GenEnum<SecurityEventActor> = /*@__PURE__
  */
 export const AuthService: GenService<{
   /**
-   * Makes an account with a password. The caller is not logged in by it.
+   * Makes an account with a password. The caller is not logged in by it. Where addresses must be verified, nobody
+   * learns from the answer whether the address was taken: the owner of the address is told by mail.
    *
    * Errors: INVALID_ARGUMENT / PASSWORD_TOO_SHORT (the message says the smallest length), INVALID_ARGUMENT /
    * PASSWORD_TOO_LONG (more than 1,024 bytes in normal form C), INVALID_ARGUMENT / PASSWORD_COMPROMISED (one of those that are
    * tried first, or made of the person's own names and address), INVALID_ARGUMENT / PASSWORD_TOO_WEAK (too easy to guess),
-   * ALREADY_EXISTS / EMAIL_TAKEN, RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (20
-   * registrations from one address, then one in 30 seconds).
+   * ALREADY_EXISTS / EMAIL_TAKEN (where addresses need not be verified), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry later),
+   * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (20 registrations from one address, then one in 30 seconds).
    *
    * @generated from rpc concierge.auth.v1.AuthService.RegisterUser
    */
@@ -1858,8 +2105,8 @@ export const AuthService: GenService<{
    * their token and for all others; and of an address. A success gives its attempt back. After 100 failures of an account in a
    * row only a success from the other sort of device or a new password by mail lets these devices in again.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password),
-   * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (the same for an unknown account; RetryInfo says when), RESOURCE_EXHAUSTED /
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account and a wrong password), UNAUTHENTICATED /
+   * EMAIL_NOT_VERIFIED (the password is right, and addresses must be verified), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (the same for an unknown account; RetryInfo says when), RESOURCE_EXHAUSTED /
    * TOO_MANY_HASHES (retry later), INVALID_ARGUMENT / UNKNOWN_AUDIENCE.
    *
    * @generated from rpc concierge.auth.v1.AuthService.Login
@@ -1976,6 +2223,72 @@ export const AuthService: GenService<{
     methodKind: "unary";
     input: typeof ListMySecurityEventsRequestSchema;
     output: typeof ListMySecurityEventsResponseSchema;
+  },
+  /**
+   * Proves an address with the token of a mailed link, together with the account's password: the mail may have reached
+   * somebody who did not ask for it. With the token of ChangeEmail the account gets its new address. The first address
+   * that is proven ends all sessions of the account.
+   *
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 24 hours, or the password or address was
+   * changed since), UNAUTHENTICATED / BAD_CREDENTIALS (the token stays good), RESOURCE_EXHAUSTED / TOO_MANY_HASHES
+   * (retry later).
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.VerifyEmail
+   */
+  verifyEmail: {
+    methodKind: "unary";
+    input: typeof VerifyEmailRequestSchema;
+    output: typeof VerifyEmailResponseSchema;
+  },
+  /**
+   * Mails another link to verify an address, if an account has it that is not verified, at most three in an hour. The
+   * answer tells nothing.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ResendVerification
+   */
+  resendVerification: {
+    methodKind: "unary";
+    input: typeof ResendVerificationRequestSchema;
+    output: typeof ResendVerificationResponseSchema;
+  },
+  /**
+   * Mails a link to choose a new password, if an account has this address, at most three in an hour. The answer tells
+   * nothing.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.RequestPasswordReset
+   */
+  requestPasswordReset: {
+    methodKind: "unary";
+    input: typeof RequestPasswordResetRequestSchema;
+    output: typeof RequestPasswordResetResponseSchema;
+  },
+  /**
+   * Replaces a password with the token of a mailed link, which also verifies the address, and ends all sessions of the
+   * account.
+   *
+   * Errors: INVALID_ARGUMENT / BAD_MAIL_TOKEN (unknown, used, older than 10 minutes, or the password or address was
+   * changed since), those of RegisterUser about the new password.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ResetPassword
+   */
+  resetPassword: {
+    methodKind: "unary";
+    input: typeof ResetPasswordRequestSchema;
+    output: typeof ResetPasswordResponseSchema;
+  },
+  /**
+   * Mails a link to a new address for the caller's account, which VerifyEmail then takes, and tells the old one. The
+   * answer does not tell whether the new address is taken.
+   *
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / RATE_LIMITED (three
+   * times in an hour), FAILED_PRECONDITION / MAIL_DISABLED.
+   *
+   * @generated from rpc concierge.auth.v1.AuthService.ChangeEmail
+   */
+  changeEmail: {
+    methodKind: "unary";
+    input: typeof ChangeEmailRequestSchema;
+    output: typeof ChangeEmailResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 0);
@@ -2116,6 +2429,19 @@ export const AuthInternalService: GenService<{
     methodKind: "unary";
     input: typeof VerifyAuditLogRequestSchema;
     output: typeof VerifyAuditLogResponseSchema;
+  },
+  /**
+   * Mails the owner of an account a link to choose a new password, and ends all sessions of the account. Nobody else
+   * sees the link.
+   *
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (also for a disabled one), FAILED_PRECONDITION / MAIL_DISABLED.
+   *
+   * @generated from rpc concierge.auth.v1.AuthInternalService.SendPasswordReset
+   */
+  sendPasswordReset: {
+    methodKind: "unary";
+    input: typeof SendPasswordResetRequestSchema;
+    output: typeof SendPasswordResetResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_auth_v1_auth_service, 1);

@@ -125,7 +125,7 @@ const sensitiveNameHint =
   /(?:password|passwd|passphrase|token|authorization|secret|key|cookie|credential|credentials|params)s?"\s*:/i;
 const sensitiveName = /(?:password|passwd|passphrase|token|authorization|secret|cookie|credential|params)s?$/;
 /** `key` alone and keys of a secret kind, but not idempotencyKey, collapseKey or publicKey. */
-const sensitiveKeyName = /(?:^|private|signing|secret|api|service|hmac|encryption|refresh|access)keys?$/;
+const sensitiveKeyName = /(?:^|private|signing|token|secret|api|service|hmac|encryption|refresh|access)keys?$/;
 
 function isSensitive(name: string) {
   const plain = name.toLowerCase().replace(/[^a-z]/g, "");

@@ -289,7 +289,10 @@ describe("the process", () => {
     assert.equal(await tables(), before);
 
     const again = await runCommand(["migrate", "auth"], env);
-    assert.equal(again.stdout, "auth: applied auth/0000_init.sql, auth/0001_ended_sessions.sql\n");
+    assert.equal(
+      again.stdout,
+      "auth: applied auth/0000_init.sql, auth/0001_ended_sessions.sql, auth/0002_accounts.sql\n",
+    );
     assert.ok((await tables()) > before);
   });
 

@@ -115,18 +115,28 @@ concierge.auth.v1.AuthInternalService/EnableAccount            internal  backend
 concierge.auth.v1.AuthInternalService/EndUserSessions          internal  backends operators
 concierge.auth.v1.AuthInternalService/GetAccount               internal  access user backends operators
 concierge.auth.v1.AuthInternalService/ImportUsers              internal  operators
+concierge.auth.v1.AuthInternalService/ListAuditEntries         internal  backends operators
 concierge.auth.v1.AuthInternalService/ListEndedSessions        internal  access greeter notification user backends operators
+concierge.auth.v1.AuthInternalService/RemoveSigningKey         internal  operators
+concierge.auth.v1.AuthInternalService/SendPasswordReset        internal  backends operators
+concierge.auth.v1.AuthInternalService/VerifyAuditLog           internal  operators
+concierge.auth.v1.AuthService/ChangeEmail                      public    a person with a live session
 concierge.auth.v1.AuthService/ChangePassword                   public    a person with a live session
 concierge.auth.v1.AuthService/DeleteMyAccount                  public    a person with a live session
 concierge.auth.v1.AuthService/EndOtherSessions                 public    a person with a live session
 concierge.auth.v1.AuthService/EndSession                       public    a person with a live session
 concierge.auth.v1.AuthService/ExportMyData                     public    a person with a live session
+concierge.auth.v1.AuthService/ListMySecurityEvents             public    a person with a live session
 concierge.auth.v1.AuthService/ListSessions                     public    a person with a live session
 concierge.auth.v1.AuthService/Login                            public    anybody
 concierge.auth.v1.AuthService/Logout                           public    anybody
 concierge.auth.v1.AuthService/RefreshToken                     public    anybody
 concierge.auth.v1.AuthService/RegisterArtist                   public    anybody
 concierge.auth.v1.AuthService/RegisterUser                     public    anybody
+concierge.auth.v1.AuthService/RequestPasswordReset             public    anybody
+concierge.auth.v1.AuthService/ResendVerification               public    anybody
+concierge.auth.v1.AuthService/ResetPassword                    public    anybody
+concierge.auth.v1.AuthService/VerifyEmail                      public    anybody
 concierge.greeter.v1.GreeterService/SayHello                   public    a person with a live session, until its token expires
 concierge.greeter.v1.GreeterService/SayHelloBidirectional      public    a person with a live session
 concierge.greeter.v1.GreeterService/SayHelloClientStream       public    a person with a live session

@@ -6,6 +6,10 @@ import assert from "node:assert/strict";
 import { connect, identifier } from "../db/connection.ts";
 import type { TestSystem } from "./system.ts";
 
+/** What services change by themselves, without a call: links that are added to the audit log, and what becomes of a mail. */
+const OWN_WORK = ["audit_chain"];
+const COUNTED_ONLY = ["mails"];
+
 /** By "service schema.table": row count and MD5 over all rows; and the number of pushes. */
 export type SystemState = Record<string, string>;
 
@@ -38,9 +42,11 @@ async function readTables(service: string, ownerUrl: string): Promise<SystemStat
       select schemaname as schema, tablename as name from pg_tables
       where schemaname not in ('pg_catalog', 'information_schema') order by 1, 2`;
     assert.ok(tables.length > 0, `${service} has no tables`);
-    const queries = tables.map(({ schema, name }) => {
+    const queries = tables.flatMap(({ schema, name }) => {
+      if (OWN_WORK.includes(name)) return [];
       const label = `'${service} ${schema}.${name}'`;
-      const rows = `select count(*) || ' ' || coalesce(md5(string_agg(t::text, E'\\n' order by t::text collate "C")), '')`;
+      const digest = `md5(string_agg(t::text, E'\\n' order by t::text collate "C"))`;
+      const rows = `select count(*) || ' ' || coalesce(${COUNTED_ONLY.includes(name) ? "''" : digest}, '')`;
       return `select ${label} as label, (${rows} from ${identifier(schema)}.${identifier(name)} t) as digest`;
     });
     const digests = await sql.unsafe<{ label: string; digest: string }[]>(queries.join(" union all "));

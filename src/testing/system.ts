@@ -36,6 +36,8 @@ export interface TestSystemOptions {
   definitions?: ServiceDefinition[];
   /** Variables beside or instead of the usual ones, such as CONCIERGE_AUTH_ACCESS_TOKEN_SECONDS. */
   variables?: Record<string, string>;
+  /** One new key unless told otherwise. */
+  signingKeys?: KeySet;
   /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
   extraKeys?: ServiceKey[];
 }
@@ -103,7 +105,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   const push = await openPush(opened);
   const databases = await openDatabases(definitions, opened);
   const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
-  const signingKeys = await createSigningKeys("ES256");
+  const signingKeys = options.signingKeys ?? (await createSigningKeys("ES256"));
   const parts = { definitions: allServices, databases, serviceKeys, signingKeys, tokenKeys: createTokenKeys(), push };
   const { startReplica, logLines } = replicasOf(definitions, clock, {
     CONCIERGE_MODE: "development",

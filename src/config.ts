@@ -22,7 +22,7 @@ export {
   serviceOf,
   snakeCase,
 } from "./config/registry.ts";
-export { type KeyRing, type NamedKey, type ServiceKey, secret } from "./config/secret.ts";
+export { type KeyRing, type ServiceKey, secret } from "./config/secret.ts";
 export type { ConfigInput } from "./config/sources.ts";
 export {
   type ConfigShape,

@@ -164,7 +164,7 @@ describe("services that start alone", () => {
       clock: systemClock,
       print: (line) => void lines.push(line),
     });
-    assert.equal(lines.length, 12);
+    assert.equal(lines.length, 15);
     for (const line of lines) assert.match(line, /^[ 1]\d\. .* ok /);
   }
 

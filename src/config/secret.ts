@@ -74,7 +74,7 @@ function ringOf<T extends z.ZodType<NamedKey>>(key: T) {
 }
 
 /** A symmetric key by name. */
-export interface NamedKey {
+interface NamedKey {
   kid: string;
   /** At least 32 bytes, base64url. */
   secret: string;

@@ -51,7 +51,7 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
   await settleIn(journey);
   await meetArtist(journey, people, random);
   await beNotified(journey);
-  await leave(journey);
+  await leave(journey, people, await mindSessions(journey, people));
 }
 
 /** What the parts of the journey share once somebody has logged in. */
@@ -66,9 +66,12 @@ interface Journey {
   inbox: Client<typeof NotificationService>;
 }
 
+type Tokens = Pick<Session, "accessToken" | "refreshToken">;
+
 interface Session {
   userId: string;
   email: string;
+  password: string;
   accessToken: string;
   refreshToken: string;
 }
@@ -84,7 +87,7 @@ async function signIn(auth: Client<typeof AuthService>, step: Step, random: stri
     const answer = await auth.login({ email, password });
     return { ...answer, result: `session ${answer.sessionId}` };
   });
-  return { userId, email, accessToken, refreshToken };
+  return { userId, email, password, accessToken, refreshToken };
 }
 
 async function settleIn({ step, users, inbox, session, deviceToken }: Journey): Promise<void> {
@@ -140,9 +143,41 @@ async function beNotified({ options, step, inbox, session, deviceToken, text }: 
   });
 }
 
-async function leave({ step, auth, users, session }: Journey): Promise<void> {
+/** Returns the session that the new password has started. */
+async function mindSessions({ step, auth, users, session }: Journey, people: PublicClients): Promise<Tokens> {
+  const { email, password } = session;
+  const current = await step("refresh the session", async () => {
+    const call = { refreshToken: session.refreshToken, idempotencyKey: randomBytes(16).toString("hex") };
+    const answer = await auth.refreshToken(call);
+    const again = await auth.refreshToken(call);
+    expect(again.refreshToken === answer.refreshToken, "the repeated call has got another refresh token");
+    return { ...again, result: "new tokens, and the same ones when the call is repeated" };
+  });
+  const mine = people.client(AuthService, "auth", current.accessToken);
+  await step("end another session", async () => {
+    const { sessionId, refreshToken } = await auth.login({ email, password });
+    const before = (await mine.listSessions({})).sessions.length;
+    await mine.endSession({ sessionId });
+    const { code } = await refusalOf(auth.refreshToken({ refreshToken }));
+    expect(code === Code.Unauthenticated, "the ended session is refused for another reason");
+    return { result: `${before} sessions before, ${(await mine.listSessions({})).sessions.length} now` };
+  });
+  return step("change the password", async () => {
+    const answer = await mine.changePassword({ currentPassword: password, newPassword: `${password}, changed` });
+    await waitForRefusal(() => users.getMe({}));
+    await people.client(UserService, "user", answer.accessToken).getMe({});
+    return { ...answer, result: "the old session has ended, a new one has begun" };
+  });
+}
+
+async function leave(
+  { step, auth }: Journey,
+  people: PublicClients,
+  { accessToken, refreshToken }: Tokens,
+): Promise<void> {
+  const users = people.client(UserService, "user", accessToken);
   await step("log out", async () => {
-    await auth.logout({ refreshToken: session.refreshToken });
+    await auth.logout({ refreshToken });
     return { result: "the session has ended" };
   });
   await step("be refused", async () => {
@@ -182,6 +217,15 @@ async function waitForRefusal(call: () => Promise<unknown>): Promise<ConnectErro
     await delay(REFUSAL_POLL_MS);
   }
   throw new Error(`the old token is still accepted after ${REFUSAL_TIMEOUT_MS} ms`);
+}
+
+async function refusalOf(call: Promise<unknown>): Promise<ConnectError> {
+  return call.then(
+    () => {
+      throw new Error("the call was not refused");
+    },
+    (error: unknown) => ConnectError.from(error),
+  );
 }
 
 /** Runs one step and prints its line. */

@@ -171,7 +171,10 @@ function addUsers(program: Command, host: Host): void {
   users
     .command("import")
     .description("make accounts of people who have a password elsewhere: a JSON object a line, with the hash of it")
-    .argument("<file>", "lines of {email, password_hash, first_name?, last_name?, locale?, kind?, stage_name?}")
+    .argument(
+      "<file>",
+      "lines of {email, password_hash, first_name?, last_name?, locale?, kind?, stage_name?, email_verified?}",
+    )
     .option("--from-line <number>", "begin with this line, to go on where an import was stopped", "1")
     .addOption(urlOption())
     .addOption(ownKeysOption())

@@ -31,6 +31,7 @@ const fileRow = z.strictObject({
   locale: optionalText,
   kind: z.enum(["user", "artist"]).nullish(),
   stage_name: optionalText,
+  email_verified: z.boolean().optional(),
 });
 
 /** The rows of a file from a line on; lines are counted from 1. A StartupError if the file cannot be read. */
@@ -82,9 +83,10 @@ function readRow(bytes: Buffer): { user: ImportedUser } | { problem: string } {
   const parsed = fileRow.safeParse(parseJson(bytes));
   if (!parsed.success) return { problem: problemOf(parsed.error.issues[0]!) };
   const { email, password_hash: passwordHash, first_name: firstName, last_name: lastName, ...others } = parsed.data;
-  const { locale, stage_name: stageName } = others;
+  const { locale, stage_name: stageName, email_verified: emailVerified } = others;
   const kind = others.kind === "artist" ? AccountKind.ARTIST : AccountKind.USER;
-  const user = create(ImportedUserSchema, { email, passwordHash, firstName, lastName, locale, kind, stageName });
+  const details = { firstName, lastName, locale, kind, stageName, emailVerified };
+  const user = create(ImportedUserSchema, { email, passwordHash, ...details });
   try {
     checkMessage(ImportedUserSchema, user);
     return { user };

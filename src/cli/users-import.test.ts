@@ -41,7 +41,7 @@ describe("concierge users import", () => {
 
   test("imports a file, and again: nothing is done twice", async () => {
     await write([
-      row("ann@example.com", { first_name: "Ann", last_name: "Lee", locale: "en", kind: "user" }),
+      row("ann@example.com", { first_name: "Ann", last_name: "Lee", locale: "en", kind: "user", email_verified: true }),
       row("bob@example.com", { first_name: null, kind: null }),
       "",
       row("nightjars@example.com", { kind: "artist", stage_name: "The Nightjars" }),

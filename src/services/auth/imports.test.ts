@@ -41,7 +41,12 @@ describe("an import", () => {
   test("S-PWD-06 lets people in with the password that they have, whatever its strength", async () => {
     const users = [
       { email: "Apache@Example.com", passwordHash: HASH, firstName: "Ann", lastName: "Lee", locale: "en" },
-      { email: "weak@example.com", passwordHash: await hashOfPassword("football"), firstName: "Bob" },
+      {
+        email: "weak@example.com",
+        passwordHash: await hashOfPassword("football"),
+        firstName: "Bob",
+        emailVerified: true,
+      },
       { ...{ email: "artist@example.com", passwordHash: HASH }, kind: AccountKind.ARTIST, stageName: "The Nightjars" },
     ];
     const { outcomes } = await importUsers(users);
@@ -61,6 +66,8 @@ describe("an import", () => {
     );
     const { account: artist } = await internal.getAccount({ userId: outcomes[2]!.userId });
     assert.deepEqual([artist!.kind, artist!.stageName], [AccountKind.ARTIST, "The Nightjars"]);
+    assert.equal(await count("accounts", owner`email_verified_at is not null and email = 'weak@example.com'`), 1);
+    assert.equal(await count("accounts", owner`email_verified_at is not null`), 1);
     assert.equal(await count("audit_log", owner`action = 'account_imported' and actor = 'operator operator'`), 3);
     assert.doesNotMatch(JSON.stringify(system.logLines), /\$2y\$|example\.com/i);
   });

@@ -3,6 +3,7 @@
  * need the passwords; a foreign hash is verified once, at its owner's first login.
  */
 import { v7 as uuidv7 } from "uuid";
+import { now } from "../../db/columns.ts";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
@@ -12,7 +13,7 @@ import { accountRegistered } from "./events.ts";
 import { formOf } from "./password-hashes.ts";
 import { accounts, credentials } from "./schema.ts";
 
-export type ImportedUser = Omit<NewAccount, "password"> & { passwordHash: string };
+export type ImportedUser = Omit<NewAccount, "password"> & { passwordHash: string; emailVerified: boolean };
 
 export interface ImportOutcome {
   result: "imported" | "already_there" | "unknown_hash" | "hash_too_costly";
@@ -51,7 +52,7 @@ async function insertNew(tx: Tx, scope: CallScope, candidates: Candidate[]): Pro
   if (candidates.length === 0) return new Set();
   const made = await tx
     .insert(accounts)
-    .values(candidates)
+    .values(candidates.map((candidate) => ({ ...candidate, emailVerifiedAt: candidate.emailVerified ? now : null })))
     .onConflictDoNothing({ target: accounts.emailKey })
     .returning();
   const ids = new Set(made.map(({ id }) => id));

@@ -33,6 +33,7 @@ const UUID = "01a2004c-fce2-767b-8621-7bf85eb0036e";
 /** What fields of these names take, where it is no text of any kind. */
 const TEXTS: Record<string, string> = {
   email: "ann@example.com",
+  new_email: "ann@example.org",
   locale: "en-GB",
   idempotency_key: UUID,
   links: "https://example.com/",

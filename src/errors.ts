@@ -57,7 +57,6 @@ export type Reason =
   | "SIGNING_KEY_NOT_FOUND"
   | "LAST_SIGNING_KEY"
   | "NO_SIGNING_KEY"
-  | "EMAIL_NOT_VERIFIED"
   | "BAD_MAIL_TOKEN"
   | "MAIL_DISABLED"
   // access

@@ -29,7 +29,7 @@ export interface AuthSetting {
 export async function openAuthSetting(
   serviceKeys: ServiceKey[],
   opened: AsyncDisposableStack,
-  { moreKeys = { keys: [] } }: { moreKeys?: KeySet } = {},
+  { moreKeys = { keys: [] }, variables: changes = {} }: { moreKeys?: KeySet; variables?: Record<string, string> } = {},
 ): Promise<AuthSetting> {
   // Of our own, whatever else there is: it may be stopped.
   const { adminUrl } = opened.use(await startTestCluster());
@@ -44,6 +44,7 @@ export async function openAuthSetting(
     CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false",
     CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
+    ...changes,
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
   opened.defer(() => sql.end({ timeout: 1 }));

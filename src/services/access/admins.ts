@@ -1,6 +1,6 @@
 /**
  * Administrators. A new installation has none; an operator makes the first one, once in its life, and further ones after that.
- * There is at least one from then on, however many are taken away at the same time.
+ * There is at least one from then on, however many are taken away at the same time; only who deletes their account goes in any case.
  */
 import { and, eq } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";

@@ -3,9 +3,12 @@ import { and, eq, ne } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import { accountNotFound } from "./accounts.ts";
+import { type Account, accountNotFound } from "./accounts.ts";
+import { forgetAttempts } from "./attempts.ts";
 import { audit } from "./audit.ts";
+import { forgetDevices } from "./devices.ts";
 import { accounts } from "./schema.ts";
+import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
 /** Ends all sessions of an account; returns how many were live. NOT_FOUND / ACCOUNT_NOT_FOUND. */
@@ -14,6 +17,7 @@ export async function endUserSessions(db: Db, scope: CallScope, userId: string):
     db,
     async (tx) => {
       await lockAccount(tx, userId);
+      await forgetDevices(tx, userId);
       const { events } = await endAllSessions(tx, userId, "ended_by_administrator");
       await emit(tx, events);
       await audit(tx, scope, { action: "sessions_ended", accountId: userId });
@@ -28,7 +32,8 @@ export async function disableAccount(db: Db, scope: CallScope, userId: string): 
   await transaction(
     db,
     async (tx) => {
-      if ((await lockAccount(tx, userId)) === "disabled") return;
+      if ((await lockAccount(tx, userId)).status === "disabled") return;
+      await forgetDevices(tx, userId);
       await tx.update(accounts).set({ status: "disabled" }).where(eq(accounts.id, userId));
       const { events } = await endAllSessions(tx, userId, "account_disabled");
       await emit(tx, events);
@@ -38,12 +43,14 @@ export async function disableAccount(db: Db, scope: CallScope, userId: string): 
   );
 }
 
-/** Lets a disabled account log in again. NOT_FOUND / ACCOUNT_NOT_FOUND. */
-export async function enableAccount(db: Db, scope: CallScope, userId: string): Promise<void> {
+/** Lets a disabled account log in again, and forgets its failures. NOT_FOUND / ACCOUNT_NOT_FOUND. */
+export async function enableAccount(auth: AuthContext, scope: CallScope, userId: string): Promise<void> {
   await transaction(
-    db,
+    auth.db,
     async (tx) => {
-      if ((await lockAccount(tx, userId)) === "active") return;
+      const { status, emailKey } = await lockAccount(tx, userId);
+      if (status === "active") return;
+      await forgetAttempts(tx, auth, emailKey);
       await tx.update(accounts).set({ status: "active" }).where(eq(accounts.id, userId));
       await audit(tx, scope, { action: "account_enabled", accountId: userId });
     },
@@ -51,13 +58,13 @@ export async function enableAccount(db: Db, scope: CallScope, userId: string): P
   );
 }
 
-/** Locks an account that is not deleted, and says in which state it is. */
-async function lockAccount(tx: Tx, userId: string): Promise<"active" | "disabled" | "deleted"> {
+/** Locks an account that is not deleted. */
+async function lockAccount(tx: Tx, userId: string): Promise<Pick<Account, "status" | "emailKey">> {
   const [account] = await tx
-    .select({ status: accounts.status })
+    .select({ status: accounts.status, emailKey: accounts.emailKey })
     .from(accounts)
     .where(and(eq(accounts.id, userId), ne(accounts.status, "deleted")))
     .for("no key update");
   if (!account) throw accountNotFound();
-  return account.status;
+  return account;
 }

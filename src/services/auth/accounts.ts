@@ -6,7 +6,7 @@ import { during, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import { takeRegistration } from "./attempts.ts";
+import { takeAnonymousCall } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { accountRegistered } from "./events.ts";
 import { writeMail } from "./mails.ts";
@@ -44,7 +44,7 @@ export interface NewAccount {
 export async function register(auth: AuthContext, scope: CallScope, input: NewAccount): Promise<string> {
   const { db, passwords, mailing, requireEmailVerification } = auth;
   const { signal } = scope;
-  await takeRegistration(auth, scope);
+  await takeAnonymousCall(auth, scope, "account_registered");
   // Before the costly hash, where the answer may tell; the constraint still decides between two at once.
   const [taken] = requireEmailVerification ? [] : await idOf(during(db, signal), input.email);
   if (taken) throw emailTaken();

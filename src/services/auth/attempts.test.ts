@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { ConnectError } from "@connectrpc/connect";
 import type { Sql } from "postgres";
-import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { openDatabase, type Tx, transaction } from "../../db/database.ts";
@@ -211,6 +211,34 @@ describe("attempts", () => {
     assert.equal(await attempts(["198.51.100.1"]), 1);
     assert.equal(await attempts(["2001:db8:1:1::1", "2001:db8:1:1::2", "2001:db8:1:1:f::f"]), 2, "one /64");
     assert.equal(await attempts(["2001:db8:1:2::1"]), 1);
+  });
+
+  test("a new password, an end of all sessions and a disabled account forget the devices", async () => {
+    const operator = system.asService(AuthInternalService, "operator", "auth");
+    const newPassword = `new-${crypto.randomUUID()}`;
+    const acts: Record<string, (user: TestUser) => Promise<unknown>> = {
+      changed: ({ accessToken, password }) =>
+        system.asUser(AuthService, accessToken).changePassword({ currentPassword: password, newPassword }),
+      ended: ({ userId }) => operator.endUserSessions({ userId }),
+      disabled: ({ userId }) => operator.disableAccount({ userId }),
+    };
+    for (const [what, act] of Object.entries(acts)) {
+      const user = await newUserWithDevice();
+      await act(user);
+      const devices = await owner`select token_hash from device_tokens where account_id = ${user.userId}`;
+      assert.equal(devices.length, what === "changed" ? 1 : 0, what);
+      // What counts is the bucket of the strangers, who have used it up.
+      await wrongTimes(10, user.email);
+      assert.equal(await wrong(user.email, user.deviceToken), "TOO_MANY_ATTEMPTS", what);
+    }
+  });
+
+  test("a right password of a disabled account is counted like a wrong one", async () => {
+    const { email, password, userId } = await system.newUser();
+    await system.asService(AuthInternalService, "operator", "auth").disableAccount({ userId });
+    const reasons = [];
+    for (let tries = 0; tries < 11; tries++) reasons.push((await refusal(login(email, password))).reason);
+    assert.deepEqual(reasons, [...times(10, "BAD_CREDENTIALS"), "TOO_MANY_ATTEMPTS"]);
   });
 
   test("what an address may not try takes nothing from the account", async () => {

@@ -25,8 +25,9 @@ const KNOWN_DEVICE_SECONDS = 10;
 const ADDRESS_SECONDS = 2;
 /** A network has so many times as much as one address. */
 const NETWORK_FACTOR = 10;
-const REGISTRATIONS = 20;
-const REGISTRATION_SECONDS = 30;
+/** Registrations, requests for mails and resets, each by itself. */
+const ANONYMOUS_CALLS = 20;
+const ANONYMOUS_CALL_SECONDS = 30;
 const LEAST_WAIT_MS = 1_000;
 
 export interface AttemptLimits {
@@ -50,6 +51,8 @@ export interface PasswordClaim<Credential extends { passwordHash: string }> {
   emailKey: string;
   /** The caller has a session of the account, or a device token of it. */
   isKnown: boolean;
+  /** The account may be used. A right password of one that may not is treated as a wrong one, or it would tell that it is right. */
+  isUsable: boolean;
   /** Undefined where there is no such account, as the credential. */
   accountId: string | undefined;
   credential: Credential | undefined;
@@ -84,8 +87,14 @@ export async function checkPassword<Credential extends { passwordHash: string }>
   const { action, accountId, emailKey, credential } = claim;
   const own = accountBuckets(attempts, emailKey);
   const [used, other] = claim.isKnown ? [own.known, own.unknown] : [own.unknown, own.known];
-  const buckets = [used, ...addressBuckets(attempts, scope)];
-  await take(db, scope, buckets, { action, accountId });
+  const ofAddress = addressBuckets(attempts, scope);
+  const buckets = [used, ...ofAddress];
+  // First the address, so that one that is limited leaves nothing behind for each account that it names.
+  await take(auth, scope, ofAddress, { action, accountId });
+  await take(auth, scope, [used], { action, accountId }).catch(async (error: unknown) => {
+    if (ofAddress.length > 0) await giveBack(db, ofAddress);
+    throw error;
+  });
   const fits = await passwords
     .verify(credential?.passwordHash, password, scope.signal)
     .catch(async (error: unknown) => {
@@ -93,17 +102,18 @@ export async function checkPassword<Credential extends { passwordHash: string }>
       if (reasonOf(error) === "TOO_MANY_HASHES") await giveBack(db, buckets);
       throw error;
     });
-  if (!fits || !credential) throw await badCredentials(db, scope, { action, accountId });
+  if (!fits || !credential || !claim.isUsable) throw await badCredentials(auth, scope, { action, accountId });
   await succeed(db, buckets, other);
   return credential;
 }
 
-/** Takes one of the registrations that an address may make. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
-export async function takeRegistration({ db, attempts }: AuthContext, scope: CallScope): Promise<void> {
+/** Takes one of the calls of a kind that an address may make without being known. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
+export async function takeAnonymousCall(auth: AuthContext, scope: CallScope, action: AuditAction): Promise<void> {
+  const { attempts } = auth;
   if (attempts.perAddress === 0) return;
-  const key = bucketKey(attempts, "registration", addressGroup(scope.origin.address));
-  const bucket = addressBucket(key, REGISTRATIONS, REGISTRATION_SECONDS);
-  await take(db, scope, [bucket], { action: "account_registered", accountId: undefined });
+  const key = bucketKey(attempts, action, addressGroup(scope.origin.address));
+  const bucket = addressBucket(key, ANONYMOUS_CALLS, ANONYMOUS_CALL_SECONDS);
+  await take(auth, scope, [bucket], { action, accountId: undefined });
 }
 
 /** Forgets the failures of an account: its password was replaced through its mailbox. */
@@ -118,10 +128,15 @@ export async function forgetAttempts(
 }
 
 /** The refusal of a wrong password, whatever is wrong, once it is written down. */
-export async function badCredentials(db: Db, scope: CallScope, { action, accountId }: Refused) {
+export async function badCredentials(
+  { db, requireEmailVerification }: AuthContext,
+  scope: CallScope,
+  { action, accountId }: Refused,
+) {
   const reason = "bad_credentials";
   await audit(during(db, scope.signal), scope, { action, outcome: "refused", reason, accountId });
-  return fail(Code.Unauthenticated, "BAD_CREDENTIALS", "e-mail or password is wrong");
+  const orElse = requireEmailVerification ? ", or the address is not verified yet" : "";
+  return fail(Code.Unauthenticated, "BAD_CREDENTIALS", `e-mail or password is wrong${orElse}`);
 }
 
 function accountBuckets(limits: AttemptLimits, emailKey: string): Record<"known" | "unknown", Bucket> {
@@ -155,16 +170,17 @@ function bucketKey({ key }: AttemptLimits, name: string, whose: string): string 
 }
 
 /** Takes an attempt from each bucket, or from none. A refusal is written down once until an attempt is free again. */
-async function take(db: Db, scope: CallScope, buckets: Bucket[], entry: Refused): Promise<void> {
+async function take(auth: AuthContext, scope: CallScope, buckets: Bucket[], entry: Refused): Promise<void> {
+  if (buckets.length === 0) return;
+  const { db } = auth;
   const scoped = during(db, scope.signal);
-  const taken = new Set((await takeFree(scoped, buckets)).map(({ key }) => key));
+  const mostFailures = mostFailuresOf(auth);
+  const taken = new Set((await takeFree(scoped, buckets, mostFailures)).map(({ key }) => key));
   if (taken.size === buckets.length) return;
   const given = buckets.filter(({ key }) => taken.has(key));
   if (given.length > 0) await giveBack(db, given);
-  const refused = await countRefusal(
-    scoped,
-    buckets.filter(({ key }) => !taken.has(key)),
-  );
+  const missed = buckets.filter(({ key }) => !taken.has(key));
+  const refused = await countRefusal(scoped, missed, mostFailures);
   if (refused.some(({ refusals }) => refusals === 1)) {
     await audit(scoped, scope, { ...entry, outcome: "refused", reason: "too_many_attempts" });
   }
@@ -173,7 +189,7 @@ async function take(db: Db, scope: CallScope, buckets: Bucket[], entry: Refused)
 }
 
 /** Takes from the buckets that have an attempt left; in the order of their keys, so that two calls never wait for each other. */
-function takeFree(db: Db, buckets: Bucket[]) {
+function takeFree(db: Db, buckets: Bucket[], mostFailures: number) {
   return db.execute<{ key: string }>(sql`
     insert into ${attemptBuckets} as b (key, attempt_seconds, free_at, failures, expires_at)
     select decode(key, 'hex'), seconds, concierge_now() + make_interval(secs => seconds * (2 - capacity)), failures,
@@ -187,16 +203,21 @@ function takeFree(db: Db, buckets: Bucket[]) {
       failures = b.failures + excluded.failures,
       refusals = 0,
       expires_at = excluded.expires_at
-    where b.free_at <= concierge_now() and b.failures < ${MOST_FAILURES}
+    where b.free_at <= concierge_now() and b.failures < ${mostFailures}
     returning encode(key, 'hex') as key`);
 }
 
-function countRefusal(db: Db, buckets: Bucket[]) {
+function countRefusal(db: Db, buckets: Bucket[], mostFailures: number) {
   return db.execute<{ refusals: number; waitMs: number }>(sql`
     with ${chosen(buckets)}
     update ${attemptBuckets} b set refusals = b.refusals + 1 from chosen where b.key = chosen.key
     returning b.refusals, (extract(epoch from
-      case when b.failures < ${MOST_FAILURES} then b.free_at else b.expires_at end - concierge_now()) * 1000)::float8 as "waitMs"`);
+      case when b.failures < ${mostFailures} then b.free_at else b.expires_at end - concierge_now()) * 1000)::float8 as "waitMs"`);
+}
+
+/** Where no mail can open an account again, nobody may close it: there the pace alone is limited. */
+function mostFailuresOf({ mailing }: AuthContext): number {
+  return mailing.isOn ? MOST_FAILURES : 2 ** 31 - 1;
 }
 
 /** Gives back what was not an attempt after all; not for the time of the call only, so whether somebody still waits or not. */

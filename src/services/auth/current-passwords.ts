@@ -18,22 +18,24 @@ export interface CheckedPassword {
 }
 
 /**
- * Checks it, for the sake of `action`, under which a refusal is written down. UNAUTHENTICATED / BAD_CREDENTIALS,
+ * Checks it, for the sake of `action`, under which a refusal is written down; `isKnown` unless the caller has no session. UNAUTHENTICATED / BAD_CREDENTIALS,
  * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS.
  */
 export async function checkCurrentPassword(
   auth: AuthContext,
   scope: CallScope,
-  { userId, password, action }: { userId: string; password: string; action: AuditAction },
+  asked: { userId: string; password: string; action: AuditAction; isKnown?: boolean },
 ): Promise<CheckedPassword> {
+  const { userId, password, action, isKnown = true } = asked;
   const [own] = await during(auth.db, scope.signal)
     .select({ passwordHash: credentials.passwordHash, version: credentials.version, account: accounts })
     .from(credentials)
     .innerJoin(accounts, eq(accounts.id, credentials.accountId))
     .where(eq(credentials.accountId, userId));
-  if (!own) throw await badCredentials(auth.db, scope, { action, accountId: userId });
-  const { emailKey } = own.account;
-  const claim = { action, emailKey, isKnown: true, accountId: userId, credential: own };
+  if (!own) throw await badCredentials(auth, scope, { action, accountId: userId });
+  const { emailKey, status } = own.account;
+  const isUsable = status === "active";
+  const claim = { action, emailKey, isKnown, isUsable, accountId: userId, credential: own };
   const { version, account } = await checkPassword(auth, scope, claim, password);
   return { userId, action, version, account };
 }
@@ -43,13 +45,13 @@ export async function checkCurrentPassword(
  * UNAUTHENTICATED / BAD_CREDENTIALS.
  */
 export async function withCheckedPassword<T>(
-  { db }: AuthContext,
+  auth: AuthContext,
   scope: CallScope,
   checked: CheckedPassword,
   work: (tx: Tx) => Promise<T>,
 ): Promise<T> {
   const done = await transaction(
-    db,
+    auth.db,
     async (tx) => {
       const account = await lockActiveAccount(tx, checked.userId);
       return account?.version === checked.version ? { result: await work(tx) } : undefined;
@@ -57,5 +59,5 @@ export async function withCheckedPassword<T>(
     { signal: scope.signal },
   );
   if (done) return done.result;
-  throw await badCredentials(db, scope, { action: checked.action, accountId: checked.userId });
+  throw await badCredentials(auth, scope, { action: checked.action, accountId: checked.userId });
 }

@@ -4,10 +4,11 @@
  * they have.
  */
 import { eq } from "drizzle-orm";
-import { type Db, type Tx, transaction } from "../../db/database.ts";
+import { type Tx, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
-import { accountNotFound } from "./accounts.ts";
+import { type Account, accountNotFound } from "./accounts.ts";
+import { forgetAttempts } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { forgetDevices } from "./devices.ts";
@@ -25,31 +26,37 @@ export async function deleteMyAccount(
 ): Promise<void> {
   const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
-  await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, scope, userId));
+  await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, auth, scope, checked.account));
 }
 
 /** Deletes an account, unless that has been done. NOT_FOUND / ACCOUNT_NOT_FOUND. */
-export async function deleteAccount(db: Db, scope: CallScope, userId: string): Promise<void> {
+export async function deleteAccount(auth: AuthContext, scope: CallScope, userId: string): Promise<void> {
   await transaction(
-    db,
+    auth.db,
     async (tx) => {
       const [account] = await tx
-        .select({ id: accounts.id, status: accounts.status })
+        .select({ id: accounts.id, status: accounts.status, emailKey: accounts.emailKey })
         .from(accounts)
         .where(eq(accounts.id, userId))
         .for("no key update");
       if (!account) throw accountNotFound();
-      if (account.status !== "deleted") await bury(tx, scope, account.id);
+      if (account.status !== "deleted") await bury(tx, auth, scope, account);
     },
     { signal: scope.signal },
   );
 }
 
-/** Leaves the tombstone of an account whose row is locked. `userId` as the database writes it. */
-async function bury(tx: Tx, scope: CallScope, userId: string): Promise<void> {
+/** Leaves the tombstone of an account whose row is locked. Its id as the database writes it. */
+async function bury(
+  tx: Tx,
+  auth: AuthContext,
+  scope: CallScope,
+  { id: userId, emailKey }: Pick<Account, "id" | "emailKey">,
+): Promise<void> {
   const { events } = await endAllSessions(tx, userId, "account_deleted");
   await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
   await forgetDevices(tx, userId);
+  await forgetAttempts(tx, auth, emailKey);
   await tx.delete(mails).where(eq(mails.accountId, userId));
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };

@@ -31,7 +31,8 @@ export async function verifyEmail(
   const { signal } = scope;
   const mail = await findMailToken(during(db, signal), token, ["verify_email", "change_email"]);
   const { accountId } = mail;
-  const asked = { userId: accountId, password, action: "email_verified" } as const;
+  // Whoever has the link may be a stranger: a mistyped address is one.
+  const asked = { userId: accountId, password, action: "email_verified", isKnown: false } as const;
   const { version } = await checkCurrentPassword(auth, scope, asked);
   try {
     await transaction(

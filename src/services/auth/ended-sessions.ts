@@ -33,7 +33,7 @@ export async function listEndedSessions(
 ): Promise<EndedSessionsPage> {
   const pageSize = Math.min(input.pageSize || LARGEST_PAGE, LARGEST_PAGE);
   const isAfter = input.pageToken === "" ? undefined : gt(sessions.id, readPageToken(input.pageToken));
-  const counts = sql`concierge_now() - make_interval(secs => ${LONGER_SECONDS})`;
+  const counts = sql`(select concierge_now()) - make_interval(secs => ${LONGER_SECONDS})`;
   const { result, start, settled } = await feed.snapshot(
     async (tx) => ({
       ended: await tx

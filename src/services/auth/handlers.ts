@@ -80,7 +80,8 @@ function publicHandlers(auth: AuthContext) {
       return { ended: await endOtherSessions(db, scopeOf(context), userOf(context)) };
     },
     async changePassword(request, context) {
-      return packTokens(await changePassword(auth, scopeOf(context), userOf(context), request));
+      const { deviceToken, ...tokens } = await changePassword(auth, scopeOf(context), userOf(context), request);
+      return { ...packTokens(tokens), deviceToken };
     },
     async deleteMyAccount({ currentPassword }, context) {
       await deleteMyAccount(auth, scopeOf(context), userOf(context), currentPassword);
@@ -146,11 +147,11 @@ function internalHandlers(auth: AuthContext) {
       return {};
     },
     async enableAccount({ userId }, context) {
-      await enableAccount(db, scopeOf(context), userId);
+      await enableAccount(auth, scopeOf(context), userId);
       return {};
     },
     async deleteAccount({ userId }, context) {
-      await deleteAccount(db, scopeOf(context), userId);
+      await deleteAccount(auth, scopeOf(context), userId);
       return {};
     },
     async importUsers({ users }, context) {

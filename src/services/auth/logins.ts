@@ -1,8 +1,7 @@
 /** Logins: from e-mail and password to a session. */
-import { eq, sql } from "drizzle-orm";
-import type { Db, Tx } from "../../db/database.ts";
+import { and, eq, sql } from "drizzle-orm";
+import type { Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
-import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
@@ -11,7 +10,7 @@ import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { isDeviceOfAccount, renewDevice } from "./devices.ts";
 import { writeMail } from "./mails.ts";
-import { accounts, credentials, sessions } from "./schema.ts";
+import { accounts, auditLog, credentials, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { startSession, type Tokens } from "./sessions.ts";
 
@@ -20,7 +19,7 @@ interface Credential {
   userId: string;
   passwordHash: string;
   version: number;
-  emailVerifiedAt: Date | null;
+  isUsable: boolean;
   /** Whoever logs in has shown a device token of the account. */
   isKnown: boolean;
 }
@@ -37,8 +36,9 @@ export interface LoginInput {
 const KNOWN_SESSIONS = 100;
 
 /**
- * Starts a session from e-mail and password. An unknown account, a disabled one, a wrong password, and a password that was changed
- * while this one was being checked all get the same answer. Who knows the password learns that the address has to be verified.
+ * Starts a session from e-mail and password. An unknown account, a disabled one, one whose address has to be verified, a wrong
+ * password, and a password that was changed while this one was being checked all get the same answer: whoever registers an address
+ * and then logs in must not learn whether it was taken.
  * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts.
  */
 export async function login(
@@ -50,11 +50,11 @@ export async function login(
   const { signal } = scope;
   const asked = audienceOf(auth, audience);
   const emailKey = emailKeyOf(email);
-  const credential = await findCredential(during(db, signal), emailKey, deviceToken);
+  const credential = await findCredential(auth, scope, emailKey, deviceToken);
   const attempt = { action: "login", accountId: credential?.userId } as const;
-  const claim = { ...attempt, emailKey, isKnown: credential?.isKnown ?? false, credential };
+  const { isKnown = false, isUsable = false } = credential ?? {};
+  const claim = { ...attempt, emailKey, isKnown, isUsable, credential };
   const found = await checkPassword(auth, scope, claim, password);
-  if (auth.requireEmailVerification && !found.emailVerifiedAt) throw await notVerified(auth, scope, found);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
@@ -74,17 +74,23 @@ export async function login(
     },
     { signal },
   );
-  if (!tokens) throw await badCredentials(db, scope, attempt);
+  if (!tokens) throw await badCredentials(auth, scope, attempt);
   return tokens;
 }
 
-async function findCredential(db: Db, emailKey: string, deviceToken: string): Promise<Credential | undefined> {
-  const [found] = await db
+async function findCredential(
+  { db, requireEmailVerification }: AuthContext,
+  { signal }: CallScope,
+  emailKey: string,
+  deviceToken: string,
+): Promise<Credential | undefined> {
+  const isVerified = requireEmailVerification ? sql`${accounts.emailVerifiedAt} is not null` : sql`true`;
+  const [found] = await during(db, signal)
     .select({
       userId: accounts.id,
       passwordHash: credentials.passwordHash,
       version: credentials.version,
-      emailVerifiedAt: accounts.emailVerifiedAt,
+      isUsable: sql<boolean>`${accounts.status} = 'active' and ${isVerified}`,
       isKnown: isDeviceOfAccount(deviceToken),
     })
     .from(accounts)
@@ -93,25 +99,28 @@ async function findCredential(db: Db, emailKey: string, deviceToken: string): Pr
   return found;
 }
 
-/** Mails a notice of a login from where no session of the account has been lately, unless it is the first login. */
+/** Mails a notice of a login from where no session of the account has been lately, unless it is the first login after a registration. */
 async function noticeNewOrigin(tx: Tx, { mailing }: AuthContext, scope: CallScope, userId: string): Promise<void> {
   if (!mailing.isOn) return;
   const { address, userAgent } = scope.origin;
   const [found] = await tx.execute<{ isNew: boolean }>(sql`
-    select count(*) > 0 and not coalesce(bool_or(address = ${address} and user_agent = ${userAgent}), false) as "isNew"
+    select not coalesce(bool_or(address = ${address} and user_agent = ${userAgent}), false) and exists (
+      select from ${auditLog} a where a.account_id = ${userId} and a.outcome = 'success' and a.action in ('login', 'account_imported')
+    ) as "isNew"
     from (select address, user_agent from ${sessions} where account_id = ${userId}
       order by created_at desc limit ${KNOWN_SESSIONS}) newest`);
   if (found?.isNew) await writeMail(tx, mailing, scope, { kind: "new_login", accountId: userId });
 }
 
 /** Stores a stronger hash of the same password; the row is locked, at the version that was verified. */
-async function replaceHash(tx: Tx, scope: CallScope, { userId }: Credential, passwordHash: string): Promise<void> {
-  await tx.update(credentials).set({ passwordHash }).where(eq(credentials.accountId, userId));
-  await audit(tx, scope, { action: "password_rehashed", accountId: userId });
-}
-
-async function notVerified({ db }: AuthContext, scope: CallScope, { userId }: Credential) {
-  const refusal = { action: "login", outcome: "refused", reason: "email_not_verified", accountId: userId } as const;
-  await audit(during(db, scope.signal), scope, refusal);
-  return fail(Code.Unauthenticated, "EMAIL_NOT_VERIFIED", "the e-mail address has to be verified first");
+async function replaceHash(tx: Tx, scope: CallScope, found: Credential, passwordHash: string): Promise<void> {
+  const { userId } = found;
+  // Another login may have done it meanwhile.
+  const isSame = and(eq(credentials.accountId, userId), eq(credentials.passwordHash, found.passwordHash));
+  const [replaced] = await tx
+    .update(credentials)
+    .set({ passwordHash })
+    .where(isSame)
+    .returning({ userId: credentials.accountId });
+  if (replaced) await audit(tx, scope, { action: "password_rehashed", accountId: userId });
 }

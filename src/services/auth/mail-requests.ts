@@ -6,31 +6,34 @@ import { and, eq, isNull } from "drizzle-orm";
 import { transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { emailKeyOf } from "./accounts.ts";
+import { takeAnonymousCall } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { writeMail } from "./mails.ts";
 import { accounts } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
-/** Another link to verify an address that is not verified yet. */
+/** Another link to verify an address that is not verified yet. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
 export async function resendVerification(auth: AuthContext, scope: CallScope, email: string): Promise<void> {
   await request(auth, scope, { email, kind: "verify_email", action: "verification_asked" });
 }
 
-/** A link to choose a new password with. */
+/** A link to choose a new password with. RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
 export async function requestPasswordReset(auth: AuthContext, scope: CallScope, email: string): Promise<void> {
   await request(auth, scope, { email, kind: "reset_password", action: "password_reset_asked" });
 }
 
 async function request(
-  { db, mailing }: AuthContext,
+  auth: AuthContext,
   scope: CallScope,
   asked: { email: string } & (
     | { kind: "verify_email"; action: "verification_asked" }
     | { kind: "reset_password"; action: "password_reset_asked" }
   ),
 ): Promise<void> {
-  if (!mailing.isOn) return;
+  const { db, mailing } = auth;
   const { email, kind, action } = asked;
+  if (!mailing.isOn) return;
+  await takeAnonymousCall(auth, scope, action);
   const isMeant = and(
     eq(accounts.emailKey, emailKeyOf(email)),
     eq(accounts.status, "active"),
@@ -39,11 +42,16 @@ async function request(
   await transaction(
     db,
     async (tx) => {
-      // Locked, so that of many requests at once each sees the mails of those before it.
-      const [account] = await tx.select({ id: accounts.id }).from(accounts).where(isMeant).for("no key update");
+      // Locked, so that none is written twice; whoever finds it locked writes none, instead of waiting for longer than for nobody's.
+      const [account] = await tx
+        .select({ id: accounts.id })
+        .from(accounts)
+        .where(isMeant)
+        .for("no key update", { skipLocked: true });
       // Nobody's, where there is no account: the same statement, which then writes none.
-      await writeMail(tx, mailing, scope, { kind, accountId: account?.id ?? crypto.randomUUID() });
-      await audit(tx, scope, { action, accountId: account?.id });
+      const isWritten = await writeMail(tx, mailing, scope, { kind, accountId: account?.id ?? crypto.randomUUID() });
+      const refusal = isWritten ? {} : ({ outcome: "refused", reason: "no_mail" } as const);
+      await audit(tx, scope, { action, accountId: account?.id, ...refusal });
     },
     { signal: scope.signal },
   );

@@ -18,6 +18,8 @@ export type MailKind = (typeof MAIL_KINDS)[number];
 /** What the keys are derived for. */
 export const MAIL_TOKENS = "concierge mail token";
 
+/** No token is good for longer after it was asked for, however often its mail was tried. */
+const LATEST_SECONDS = 25 * 3_600;
 /** For how long the token of a kind's link is good. A kind without one has no link. */
 const TOKEN_SECONDS: Partial<Record<MailKind, number>> = {
   verify_email: 24 * 3_600,
@@ -107,7 +109,7 @@ export async function spendMailToken(tx: Tx, mailId: string, credentialVersion: 
 function isUsable(version: SQL): SQL {
   const lives = Object.entries(TOKEN_SECONDS).map(([kind, seconds]) => sql`when ${kind} then ${seconds}::integer`);
   return sql`(m.token_used_at is null and m.credential_version = ${version}
-    and m.last_attempt_at > concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end))`;
+    and m.created_at > concierge_now() - make_interval(secs => ${LATEST_SECONDS}) and m.last_attempt_at > concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end))`;
 }
 
 /** The refusal of a token, whatever is wrong with it. */
@@ -184,7 +186,7 @@ export async function sweepMails(db: Db, signal: AbortSignal): Promise<void> {
   for (let deleted = SWEEP_ROWS; deleted === SWEEP_ROWS && !signal.aborted; ) {
     const rows = await db.execute(sql`
       delete from ${mails} where id in (
-        select id from ${mails} where created_at < concierge_now() - make_interval(days => ${KEEP_DAYS}) limit ${SWEEP_ROWS}
+        select id from ${mails} where created_at < (select concierge_now()) - make_interval(days => ${KEEP_DAYS}) limit ${SWEEP_ROWS}
       ) returning 1`);
     deleted = rows.length;
   }

@@ -6,6 +6,7 @@ import { AUDIENCE } from "../../token/access-token.ts";
 import { ownWordsOf } from "./accounts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
+import { forgetDevices, renewDevice } from "./devices.ts";
 import { writeMail } from "./mails.ts";
 import { credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
@@ -21,7 +22,7 @@ export async function changePassword(
   scope: CallScope,
   { userId }: Person,
   { currentPassword: password, newPassword }: { currentPassword: string; newPassword: string },
-): Promise<Tokens> {
+): Promise<Tokens & { deviceToken: string }> {
   const checked = await checkCurrentPassword(auth, scope, { userId, password, action: "password_changed" });
   const passwordHash = await auth.passwords.hash(newPassword, ownWordsOf(checked.account), scope.signal);
   return withCheckedPassword(auth, scope, checked, async (tx) => {
@@ -33,6 +34,8 @@ export async function changePassword(
     await writeMail(tx, auth.mailing, scope, { kind: "password_changed", accountId: userId });
     const { sessionId } = started.tokens;
     await audit(tx, scope, { action: "password_changed", accountId: userId, sessionId });
-    return started.tokens;
+    // Whoever has logged in with the old one is known no more.
+    await forgetDevices(tx, userId);
+    return { ...started.tokens, deviceToken: await renewDevice(tx, userId, "") };
   });
 }

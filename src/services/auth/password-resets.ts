@@ -7,7 +7,7 @@ import { during, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { accountNotFound, getAccount, lockActiveAccount, ownWordsOf } from "./accounts.ts";
-import { forgetAttempts } from "./attempts.ts";
+import { forgetAttempts, takeAnonymousCall } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { forgetDevices } from "./devices.ts";
 import { badMailToken, findMailToken, requireMailing, spendMailToken, writeMail } from "./mails.ts";
@@ -17,7 +17,7 @@ import { endAllSessions } from "./sessions.ts";
 
 /**
  * Replaces the password of the account that the token was mailed to, whose address is verified by it. INVALID_ARGUMENT
- * / BAD_MAIL_TOKEN.
+ * / BAD_MAIL_TOKEN, RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS.
  */
 export async function resetPassword(
   auth: AuthContext,
@@ -27,6 +27,7 @@ export async function resetPassword(
   const { db, passwords, mailing } = auth;
   const { signal } = scope;
   // Before the costly hash; it is looked at again under the lock.
+  await takeAnonymousCall(auth, scope, "password_reset");
   const { mailId, accountId } = await findMailToken(during(db, signal), token, ["reset_password"]);
   const known = await getAccount(during(db, signal), accountId);
   const passwordHash = await passwords.hash(newPassword, ownWordsOf(known), signal);

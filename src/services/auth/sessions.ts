@@ -45,9 +45,10 @@ export interface NewSession {
 export async function startSession(
   tx: Tx,
   auth: AuthContext,
-  { origin }: CallScope,
+  scope: CallScope,
   { userId, generation, audience }: NewSession,
 ): Promise<{ tokens: Tokens; events: OutboxEvent[] }> {
+  const { origin } = scope;
   const sessionId = uuidv7();
   const refreshToken = firstRefreshToken();
   const { sessionSeconds, sessionIdleSeconds, sessionsPerUser } = auth;
@@ -66,7 +67,7 @@ export async function startSession(
     from session`);
   const { endSeconds, live } = started!;
   // Those that have expired are among them, which only makes the second look.
-  const excess = live < sessionsPerUser ? [] : await endExcess(tx, userId, sessionsPerUser);
+  const excess = live < sessionsPerUser ? [] : await endExcess(tx, scope, userId, sessionsPerUser);
   const now = Math.floor(auth.clock.now() / 1_000);
   const claims = { userId, sessionId, generation, authenticatedAt: now };
   return {
@@ -81,14 +82,17 @@ export async function startSession(
 }
 
 /** Of the live ones. */
-async function endExcess(tx: Tx, userId: string, most: number): Promise<OutboxEvent[]> {
+async function endExcess(tx: Tx, scope: CallScope, userId: string, most: number): Promise<OutboxEvent[]> {
   const excess = tx
     .select({ id: sessions.id })
     .from(sessions)
     .where(and(eq(sessions.accountId, userId), isNull(sessions.endedAt), sql`${sessions.expiresAt} > concierge_now()`))
     .orderBy(desc(sessions.createdAt), desc(sessions.id))
     .offset(most);
-  return endSessions(tx, inArray(sessions.id, excess), "too_many_sessions");
+  const events = await endSessions(tx, inArray(sessions.id, excess), "too_many_sessions");
+  if (events.length === 0) return [];
+  await audit(tx, scope, { action: "sessions_ended", reason: "too_many_sessions", accountId: userId });
+  return events;
 }
 
 /** Ends the sessions that a condition names and that have not ended yet. The events are to be published by the caller. */

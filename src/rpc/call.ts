@@ -101,9 +101,18 @@ export interface Origin {
 const MAX_USER_AGENT_LENGTH = 200;
 
 export function scopeOf(context: HandlerContext): CallScope {
-  const { caller, trace, requestId, peer, rawHeaders } = callOf(context.values);
-  const origin = { requestId, address: peer.address, userAgent: userAgentOf(rawHeaders) };
-  return { caller, origin, trace, signal: context.signal, timeoutMs: context.timeoutMs };
+  const call = callOf(context.values);
+  const { caller, trace } = call;
+  return {
+    caller,
+    // Most calls never ask for it.
+    get origin() {
+      return { requestId: call.requestId, address: call.peer.address, userAgent: userAgentOf(call.rawHeaders) };
+    },
+    trace,
+    signal: context.signal,
+    timeoutMs: context.timeoutMs,
+  };
 }
 
 function userAgentOf(rawHeaders: string[]): string {

@@ -120,8 +120,7 @@ function clientsOf(auth: AuthContext, feedLog: FeedLog) {
   const served = { log: feedLog, readers, isStarted: () => true, following: () => Promise.resolve([]) };
   const implementations = [...authHandlers(auth), feedHandlers(new Map([["auth", served]]))];
   const asUser: Interceptor = (next) => (request) => {
-    const caller = { kind: "service", name: "user", callee: "auth" };
-    request.contextValues.set(callKey, { caller, peer: { address: "" }, rawHeaders: [] as string[] } as Call);
+    request.contextValues.set(callKey, { caller: { kind: "service", name: "user", callee: "auth" } } as Call);
     return next(request);
   };
   const onTheWay: Interceptor = (next) => (request) => {

@@ -94,3 +94,19 @@ test("a device that comes to its new owner while the former one is deleted stays
     [bob],
   );
 });
+
+test("a notification that is being stored while an account is deleted is forgotten with it, and none is kept after", async () => {
+  await using database = await openTestDatabase();
+  const { db } = database;
+  const [ann, bob] = newIds(2) as [string, string];
+  for (let round = 0; round < 10; round++) {
+    const [userId] = newIds(1) as [string];
+    const [, notificationId] = await Promise.all([remove(db, userId), notify(db, [userId], "hers")]);
+    assert.equal(await textOf(db, notificationId), "");
+  }
+  await remove(db, ann);
+  const [hers, both] = [await notify(db, [ann], "hers"), await notify(db, [ann, bob], "both")];
+  assert.deepEqual([await textOf(db, hers), await textOf(db, both)], ["", "both"]);
+  assert.deepEqual((await ledger(db))[bob], null);
+  assert.ok(!(ann in (await ledger(db))));
+});

@@ -2,7 +2,7 @@
  * Accounts, once they are deleted: nothing reaches the person any more, and nothing that was said to them alone is kept. The
  * ledger keeps its rows, so that a sender which is about to tell of one finds it; they name an id that is nobody's.
  */
-import { eq, inArray, isNull, sql } from "drizzle-orm";
+import { eq, inArray, isNull, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import type { OutboxEvent } from "../../feed/emit.ts";
@@ -20,8 +20,21 @@ export async function lockAccount(tx: Tx, userId: string): Promise<void> {
   if (deleted) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
 }
 
+const ALL_RECIPIENTS = sql`hashtextextended('recipients', 0)`;
+
+/** Keeps accounts from being deleted until the transaction ends, in which recipients are stored. */
+export async function lockRecipients(tx: Tx): Promise<void> {
+  await tx.execute(sql`select pg_advisory_xact_lock_shared(${ALL_RECIPIENTS})`);
+}
+
+/** Empties notifications. */
+export async function forget(tx: Tx, which: SQL): Promise<void> {
+  await tx.update(notifications).set({ title: "", text: "", data: {} }).where(which);
+}
+
 /** Does all that, once or again; returns what tells of it. `userId` as auth writes it. */
 export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent[]> {
+  await tx.execute(sql`select pg_advisory_xact_lock(${ALL_RECIPIENTS})`);
   await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`);
   await tx.insert(deletedAccounts).values({ userId }).onConflictDoNothing();
   await tx.delete(devices).where(eq(devices.userId, userId));
@@ -51,8 +64,5 @@ async function forgetContents(tx: Tx, userId: string): Promise<void> {
   const isForOthers = sql`exists (
     select 1 from ${recipients} where ${recipients.notificationId} = ${notifications.id}
       and ${recipients.userId} not in (select ${deletedAccounts.userId} from ${deletedAccounts}))`;
-  await tx
-    .update(notifications)
-    .set({ title: "", text: "", data: {} })
-    .where(sql`${inArray(notifications.id, received)} and ${notifications.text} <> '' and not ${isForOthers}`);
+  await forget(tx, sql`${inArray(notifications.id, received)} and ${notifications.text} <> '' and not ${isForOthers}`);
 }

@@ -8,8 +8,9 @@ import { type Db, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import { forget, lockRecipients } from "./accounts.ts";
 import { notificationCreated, notificationReceived } from "./events.ts";
-import { notifications, recipients } from "./schema.ts";
+import { deletedAccounts, notifications, recipients } from "./schema.ts";
 
 type Scope = Pick<CallScope, "signal">;
 
@@ -35,7 +36,7 @@ const DEFAULT_PAGE_SIZE = 50;
 const MAX_PAGE_SIZE = 100;
 
 /**
- * Stores a notification for these users, each once however the UUID is spelt; returns its id. INVALID_ARGUMENT /
+ * Stores a notification for these users, each once however the UUID is spelt, and for nobody who is deleted; returns its id. INVALID_ARGUMENT /
  * INVALID_REQUEST when FCM would refuse it for its size.
  */
 export async function createNotification(
@@ -51,12 +52,15 @@ export async function createNotification(
   await transaction(
     db,
     async (tx) => {
+      await lockRecipients(tx);
       await tx.insert(notifications).values({ id, title, text, data });
-      await tx.execute(sql`
+      const told = await tx.execute(sql`
         insert into ${recipients} (notification_id, user_id, created_at)
         select distinct n.id, told.user_id::uuid, n.created_at
         from ${notifications} n, jsonb_array_elements_text(${JSON.stringify(userIds)}::jsonb) told(user_id)
-        where n.id = ${id}`);
+        where n.id = ${id} and told.user_id::uuid not in (select ${deletedAccounts.userId} from ${deletedAccounts})`);
+      // All of them are gone: what was to be said to them is not kept either.
+      if (told.count === 0) await forget(tx, eq(notifications.id, id));
       await emit(tx, [notificationCreated(id)]);
     },
     { signal },

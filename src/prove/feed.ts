@@ -63,7 +63,7 @@ async function main(): Promise<number> {
   const [sourceSql, targetSql] = [source, target].map(({ ownerUrl }) => open(resources, ownerUrl)) as [Sql, Sql];
   const pacing = setInterval(async () => fleet.pace((await headOf(sourceSql)) - (await cursorOf(targetSql))), PACE_MS);
   resources.defer(() => clearInterval(pacing));
-  await new Attack(fleet, new Random(seed), goals, () => headOf(sourceSql)).run();
+  await new Attack(fleet, new Random(seed), goals, sourceSql).run();
   clearInterval(pacing);
   await fleet.stopWriting();
   await catchUp(goals, sourceSql, targetSql, reader);
@@ -85,6 +85,7 @@ class Attack {
   readonly #random: Random;
   readonly #goals: Goals;
   readonly #head: () => Promise<number>;
+  readonly #isWaiting: () => Promise<boolean>;
   readonly #hits = new Map<FailpointName, number>();
   #kills = 0;
   #stops = 0;
@@ -92,11 +93,12 @@ class Attack {
   /** What ends the whole proof: a process that could not be killed, stopped or started. */
   #problem: unknown;
 
-  constructor(fleet: Fleet, random: Random, goals: Goals, head: () => Promise<number>) {
+  constructor(fleet: Fleet, random: Random, goals: Goals, source: Sql) {
     this.#fleet = fleet;
     this.#random = random;
     this.#goals = goals;
-    this.#head = head;
+    this.#head = () => headOf(source);
+    this.#isWaiting = () => isWaiting(source);
   }
 
   async run(): Promise<void> {
@@ -135,7 +137,10 @@ class Attack {
     if (isReached) this.#hits.set(failpoint!, (this.#hits.get(failpoint!) ?? 0) + 1);
   }
 
-  /** Others go on: the feed has moved when the process is let go. */
+  /**
+   * Others go on: what they commit gets its position. Where nothing was committed, because writers wait for the locks of the one
+   * that stands, the feed has nothing to do.
+   */
   #stopOne(): void {
     const kind: Kind = this.#random.oneIn(3) ? "follower" : "service";
     const failpoint = pickFailpoint(this.#random, kind);
@@ -144,7 +149,7 @@ class Attack {
     const during = async () => {
       const before = await this.#head();
       await delay(stopMs);
-      if ((await this.#head()) === before) this.#standstills++;
+      if ((await this.#head()) === before && (await this.#isWaiting())) this.#standstills++;
       this.#stops++;
     };
     this.#begin(victim, () => victim.stopFor(failpoint, during));
@@ -168,6 +173,13 @@ class Attack {
 async function headOf(sql: Sql): Promise<number> {
   const [row] = await sql<{ head: number }[]>`select coalesce(max(position), 0)::integer as head from feed_outbox`;
   return row!.head;
+}
+
+/** Whether a committed event has no position yet, for longer than it takes to look for it. */
+async function isWaiting(sql: Sql): Promise<boolean> {
+  const found = await sql`
+    select 1 from feed_outbox where position is null and created_at < clock_timestamp() - interval '600 ms' limit 1`;
+  return found.length > 0;
 }
 
 /** How far the followers have come. */

@@ -22,8 +22,10 @@ CONFORMANCE := v1.0.5
 needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
-.PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation prove/refresh prove/enumeration prove/feed check format gen \
-	proto/breaking db/generate migrate migrate/down keys certs clean drift
+.PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance \
+	bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
+	prove/refresh prove/enumeration prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
+	certs clean drift
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,7 +1,6 @@
 /** Limits on wrong passwords: whom they stop, and whom they do not. Time is the database's; the tests move it. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ConnectError } from "@connectrpc/connect";
 import type { Sql } from "postgres";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
@@ -9,6 +8,7 @@ import { connect } from "../../db/connection.ts";
 import { openDatabase, type Tx, transaction } from "../../db/database.ts";
 import { reasonOf } from "../../errors.ts";
 import { sendHttp } from "../../testing/http.ts";
+import { errorOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { createTokenKeys } from "../../token/key-making.ts";
 import { attemptLimits, forgetAttempts } from "./attempts.ts";
@@ -32,11 +32,8 @@ async function callFrom(url: string, address: string, method: string, message: o
   return JSON.parse(String(answer.body)).details?.[0]?.debug?.reason;
 }
 
-async function refusal(promise: Promise<unknown>) {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
+async function refusal(call: Promise<unknown>) {
+  const error = await errorOf(call);
   const seconds = error.findDetails(RetryInfoSchema)[0]?.retryDelay?.seconds;
   return { reason: reasonOf(error), message: error.rawMessage, retrySeconds: seconds && Number(seconds) };
 }

@@ -1,27 +1,17 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code } from "@connectrpc/connect";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
-import { reasonOf } from "../../errors.ts";
+import { refusal } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem } from "../../testing/system.ts";
 import { auth } from "./service.ts";
 
 const EMAIL_TAKEN = {
-  code: "AlreadyExists",
+  code: Code.AlreadyExists,
   reason: "EMAIL_TAKEN",
   message: "an account with this e-mail address exists already",
 };
-
-async function refusal(
-  promise: Promise<unknown>,
-): Promise<{ code: string; reason: string | undefined; message: string }> {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return { code: Code[error.code], reason: reasonOf(error), message: error.rawMessage };
-}
 
 describe("auth", () => {
   let system: TestSystem;

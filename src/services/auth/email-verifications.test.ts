@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ConnectError, createClient } from "@connectrpc/connect";
+import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
-import { reasonOf } from "../../errors.ts";
 import type { RunningServer } from "../../server.ts";
 import { sendHttp } from "../../testing/http.ts";
 import { mailsTo, mailTo, tokenIn } from "../../testing/mails.ts";
+import { refusal } from "../../testing/refusals.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { access } from "../access/service.ts";
@@ -19,14 +19,6 @@ const CONFIRM_NEW = "Confirm your new e-mail address";
 const TAKEN = "You have an account already";
 const NEW_LOGIN = "A new sign-in to your account";
 const PASSWORD = "a rather long password";
-
-async function refusal(promise: Promise<unknown>) {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return { code: error.code, reason: reasonOf(error), message: error.rawMessage };
-}
 
 const newAddress = () => `${crypto.randomUUID()}@example.com`;
 

@@ -5,20 +5,12 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { connectService } from "../../client/service-client.ts";
-import { reasonOf } from "../../errors.ts";
 import type { RunningServer } from "../../server.ts";
+import { refusalOf } from "../../testing/refusals.ts";
 import { startTestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { createSigningKeys } from "../../token/key-making.ts";
 import type { KeySet } from "../../token/signing-keys.ts";
-
-async function refusalOf(promise: Promise<unknown>): Promise<string> {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return `${Code[error.code]} ${reasonOf(error)}`;
-}
 
 const kidOf = (token: string): string => JSON.parse(Buffer.from(token.split(".")[0]!, "base64url").toString()).kid;
 

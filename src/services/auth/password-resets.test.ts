@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { ConnectError } from "@connectrpc/connect";
 import type { Sql } from "postgres";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
-import { Code, reasonOf } from "../../errors.ts";
+import { Code } from "../../errors.ts";
 import { mailsTo, mailTo, tokenIn } from "../../testing/mails.ts";
+import { refusal } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { auth } from "./service.ts";
@@ -16,14 +16,6 @@ const BAD_TOKEN = {
   reason: "BAD_MAIL_TOKEN",
   message: "the link is wrong, was used already or is too old",
 };
-
-async function refusal(promise: Promise<unknown>) {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return { code: error.code, reason: reasonOf(error), message: error.rawMessage };
-}
 
 describe("password resets", () => {
   let system: TestSystem;

@@ -9,6 +9,7 @@ import { RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { Code, reasonOf } from "../../errors.ts";
 import { areHashesHeld, argon2Calls as hashes, holdHashes, holdHashesUntil } from "../../testing/native-hashes.ts";
+import { errorOf } from "../../testing/refusals.ts";
 import type { TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import type { PasswordOptions } from "./passwords.ts";
@@ -27,11 +28,8 @@ afterEach(() => {
   assert.ok(!areHashesHeld(), "a test left hashes held");
 });
 
-async function refusal(promise: Promise<unknown>) {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
+async function refusal(call: Promise<unknown>) {
+  const error = await errorOf(call);
   return { code: error.code, reason: reasonOf(error), message: error.rawMessage, error };
 }
 

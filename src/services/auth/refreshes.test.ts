@@ -5,21 +5,13 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
+import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { auth } from "./service.ts";
 
 const DAY_MS = 86_400_000;
 
-/** What a refused call says to its client. */
-async function refusalOf(promise: Promise<unknown>): Promise<string> {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return `${Code[error.code]} ${reasonOf(error)} ${error.rawMessage}`;
-}
-
-const UNAUTHENTICATED = "Unauthenticated UNAUTHENTICATED unauthenticated";
+const UNAUTHENTICATED = "Unauthenticated UNAUTHENTICATED";
 
 describe("refreshing", () => {
   let system: TestSystem;

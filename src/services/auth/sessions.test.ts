@@ -1,21 +1,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
-import { reasonOf } from "../../errors.ts";
+import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { auth } from "./service.ts";
 
 const MOST_SESSIONS = 5;
-
-async function refusalOf(promise: Promise<unknown>): Promise<string> {
-  const error = await promise.then(
-    () => assert.fail("it was not refused"),
-    (thrown: unknown) => ConnectError.from(thrown),
-  );
-  return `${Code[error.code]} ${reasonOf(error)}`;
-}
 
 describe("sessions", () => {
   let system: TestSystem;

@@ -2,7 +2,7 @@
  * Mails that anybody may ask for, by an address. Whether it belongs to an account makes no difference to the answer,
  * nor to the work.
  */
-import { and, eq, isNull } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import { transaction } from "../../db/database.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { emailKeyOf } from "./accounts.ts";
@@ -42,12 +42,10 @@ async function request(
   await transaction(
     db,
     async (tx) => {
-      // Locked, so that none is written twice; whoever finds it locked writes none, instead of waiting for longer than for nobody's.
-      const [account] = await tx
-        .select({ id: accounts.id })
-        .from(accounts)
-        .where(isMeant)
-        .for("no key update", { skipLocked: true });
+      // One request of a kind at a time, so that their number is right; who finds one under way writes none, instead of
+      // waiting for longer than for nobody's.
+      const isFirst = sql`pg_try_advisory_xact_lock(hashtextextended(${kind} || ${accounts.id}::text, 0))`;
+      const [account] = await tx.select({ id: accounts.id }).from(accounts).where(and(isMeant, isFirst));
       // Nobody's, where there is no account: the same statement, which then writes none.
       const isWritten = await writeMail(tx, mailing, scope, { kind, accountId: account?.id ?? crypto.randomUUID() });
       const refusal = isWritten ? {} : ({ outcome: "refused", reason: "no_mail" } as const);

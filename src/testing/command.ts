@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { type AddressInfo, createServer } from "node:net";
 import type { Readable, Writable } from "node:stream";
@@ -144,8 +145,21 @@ export async function occupiedPort(): Promise<AsyncDisposable & { port: number }
   };
 }
 
-/** A port on 127.0.0.1 that was free a moment ago. */
+/** Below the ports that systems give to outgoing connections, any of which may get what was free a moment ago. */
+const FIRST_PORT = 10_000;
+const PORTS = 20_000;
+
+/** A port that nobody listens on. */
 export async function freePort(): Promise<number> {
-  await using taken = await occupiedPort();
-  return taken.port;
+  for (;;) {
+    const server = createServer();
+    try {
+      await once(server.listen(FIRST_PORT + randomInt(PORTS), "127.0.0.1"), "listening");
+      return (server.address() as AddressInfo).port;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
+    } finally {
+      await new Promise((resolve) => server.close(resolve));
+    }
+  }
 }

@@ -1,5 +1,6 @@
 /**
- * The public keys that access tokens are verified with. auth has its own; everybody else's ring follows auth's JWKS: fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
+ * The public keys that access tokens are verified with. auth has its own (own-keys.ts); everybody else's ring follows auth's
+ * JWKS: fetched at start until it is there, again once a minute, and at an unknown key id at most once in 30 seconds, so that a
  * flood of invented ids costs auth nothing.
  */
 import http from "node:http";

@@ -109,7 +109,8 @@ export async function spendMailToken(tx: Tx, mailId: string, credentialVersion: 
 function isUsable(version: SQL): SQL {
   const lives = Object.entries(TOKEN_SECONDS).map(([kind, seconds]) => sql`when ${kind} then ${seconds}::integer`);
   return sql`(m.token_used_at is null and m.credential_version = ${version}
-    and m.created_at > concierge_now() - make_interval(secs => ${LATEST_SECONDS}) and m.last_attempt_at > concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end))`;
+    and m.created_at > concierge_now() - make_interval(secs => ${LATEST_SECONDS})
+    and m.last_attempt_at > concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end))`;
 }
 
 /** The refusal of a token, whatever is wrong with it. */

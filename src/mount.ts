@@ -17,6 +17,7 @@ import { trimFeed } from "./feed/retention.ts";
 import { type Job, startJobs } from "./jobs.ts";
 import type { Logger } from "./log.ts";
 import { clientsOf, connectPeers, keysOf, type PeerOptions } from "./peers.ts";
+import { rightsOf } from "./rights.ts";
 import { accessRule, type Side, sideOf } from "./rpc/access.ts";
 import type { Authentication } from "./rpc/authenticate.ts";
 import type { Served } from "./rpc/routes.ts";
@@ -39,7 +40,7 @@ export interface MountOptions extends PeerOptions {
   platform: PlatformConfig;
   migrationsFolder: string;
   log: Logger;
-  /** Called for each call of a person that went on although nobody could tell whether the session lives. */
+  /** Called for each call of a person that went on although nobody could tell whether the session lives, or what the person may do. */
   onStale?(): void;
 }
 
@@ -51,6 +52,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
   const feed = definition.events && opened.use(openFeed(definition, database!, { ...options, log }));
   const connections = connectPeers(definition, options, opened);
+  const rights = rightsOf(definition, connections, { ...options, log, feed: feed?.log });
   const parts = await definition.start({
     mode: platform.mode,
     issuer: platform.issuer,
@@ -65,10 +67,15 @@ export async function mountService(definition: ServiceDefinition, options: Mount
       if (!feed) throw new Error(`${definition.name} publishes no events`);
       return feed.log;
     },
+    get rights() {
+      if (!rights) throw new Error(`${definition.name} does not ask what people may do`);
+      return rights.watch;
+    },
     clients: clientsOf(definition, connections),
   });
   opened.defer(async () => parts.stop?.());
-  checkContract(definition, parts);
+  if (parts.loadRights) rights?.decideBy(parts.loadRights);
+  checkContract(definition, parts, rights !== undefined);
   const users: Users =
     parts.users ?? usersOfAuth(definition, connections, { ...options, allowStale: platform.allowStale, log });
   const authentication = {
@@ -77,6 +84,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     keyRing: users.keyRing,
     checkSession: users.checkSession,
     onSessionEnded: users.onSessionEnded,
+    rights: rights?.watch,
     verifyServiceToken: createServiceTokenVerifier(definition.name, keysOf(config), clock),
   };
   const consumers = new Consumers({
@@ -84,6 +92,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     followers: parts.followers ?? [],
     watchers: parts.watchers ?? [],
     followSessions: users.followSessions,
+    followRights: rights && (() => rights.watch.follow()),
     db: database?.db,
     feedOf: (source) => connections.get(source)!.client(FeedInternalService),
     clock,
@@ -246,12 +255,18 @@ function openServiceDatabase(definition: ServiceDefinition, config: ServiceValue
 }
 
 /** What the definition promises to serve is what its parts implement, and every method says who may call it. */
-function checkContract(definition: ServiceDefinition, parts: ServiceParts): void {
+function checkContract(definition: ServiceDefinition, parts: ServiceParts, knowsRights: boolean): void {
   const implemented = new Set(parts.implementations.map(({ desc }) => desc));
   for (const desc of definition.services) {
     if (!implemented.has(desc)) throw new StartupError(`${definition.name} does not implement ${desc.typeName}`);
     for (const method of desc.methods) {
-      const spendsTokens = accessRule(method).who === "callers" && method.idempotency === IDEMPOTENCY_UNKNOWN;
+      const { who } = accessRule(method);
+      if (who === "permission" && !knowsRights) {
+        throw new StartupError(
+          `${definition.name} has methods with a permission but does not name access and organization as peers`,
+        );
+      }
+      const spendsTokens = who === "callers" && method.idempotency === IDEMPOTENCY_UNKNOWN;
       if (!spendsTokens || definition.hasDatabase) continue;
       throw new StartupError(
         `${desc.typeName}/${method.name} is not declared idempotent, so ${definition.name} needs a database to remember spent tokens`,

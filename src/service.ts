@@ -14,6 +14,8 @@ import type { FeedLog } from "./feed/log.ts";
 import type { Job } from "./jobs.ts";
 import type { RequestHandler } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
+import type { LoadRights } from "./rights/rights-cache.ts";
+import type { RightsWatch } from "./rights/rights-watch.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
 import type { KeyRing } from "./token/key-ring.ts";
 import type { SessionCheck } from "./token/session-check.ts";
@@ -41,6 +43,12 @@ export const authPeerConfig = {
   authUrl: peerUrl("URL of auth's internal listener", { default: "http://127.0.0.1:50051" }),
 };
 
+/** The variables of a service that asks what people may do. */
+export const rightsPeersConfig = {
+  accessUrl: peerUrl("URL of access's internal listener", { default: "http://127.0.0.1:50052" }),
+  organizationUrl: peerUrl("URL of organization's internal listener", { default: "http://127.0.0.1:50053" }),
+};
+
 /** Services to call, by name, each with the internal API to call. */
 export type Peers = Record<string, DescService>;
 
@@ -56,6 +64,8 @@ export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P exten
   db: Db;
   /** Its own feed. Of a service without events, touching it is a fault. */
   feed: FeedLog;
+  /** What people may do. Of a service that does not name access and organization as peers, touching it is a fault. */
+  rights: RightsWatch;
   clients: { [Name in keyof P]: Client<P[Name]> };
 }
 
@@ -86,6 +96,8 @@ export interface ServiceParts {
   gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */
   users?: { keyRing: KeyRing; checkSession: SessionCheck };
+  /** How rights are decided, where it is not by asking access: access's own way. */
+  loadRights?: LoadRights;
   /** Stops what the parts started, after the jobs have ended. */
   stop?(): Promise<void>;
 }

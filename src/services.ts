@@ -5,6 +5,15 @@ import { auth } from "./services/auth/service.ts";
 import { greeter } from "./services/greeter/service.ts";
 import { notification } from "./services/notification/service.ts";
 import { notificationSender } from "./services/notification-sender/service.ts";
+import { organization } from "./services/organization/service.ts";
 import { user } from "./services/user/service.ts";
 
-export const services: ServiceDefinition[] = [auth, access, user, notification, notificationSender, greeter];
+export const services: ServiceDefinition[] = [
+  auth,
+  access,
+  organization,
+  user,
+  notification,
+  notificationSender,
+  greeter,
+];

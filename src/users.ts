@@ -26,7 +26,7 @@ export interface UsersOptions extends PeerOptions {
 export function usersOfAuth(definition: ServiceDefinition, connections: PeerConnections, options: UsersOptions): Users {
   const { clock, peerCa, allowStale, onStale, log } = options;
   const servesPeople = definition.services.some((desc) =>
-    desc.methods.some((method) => accessRule(method).who === "user"),
+    desc.methods.some((method) => ["user", "permission"].includes(accessRule(method).who)),
   );
   if (!servesPeople) return { keyRing: fixedKeyRing({ keys: [] }), checkSession: () => false };
   const auth = connections.get("auth");

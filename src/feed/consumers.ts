@@ -21,6 +21,8 @@ export interface ConsumersOptions {
   watchers: Watcher[];
   /** Starts to follow the sessions that end, where the service has to know them. */
   followSessions: (() => Consumer) | undefined;
+  /** Starts to follow what people may do, where the service has to know it. Nobody waits for that: until then it is asked. */
+  followRights: (() => Consumer[]) | undefined;
   /** The service's database; touched only if there are followers. */
   db: Db | undefined;
   /** The feed of a peer. */
@@ -49,7 +51,7 @@ export class Consumers implements AsyncDisposable {
 
   /** Starts them; resolves when all have caught up. */
   async begin(): Promise<void> {
-    const { followers, watchers, followSessions, service, db, feedOf, clock, log } = this.#options;
+    const { followers, watchers, followSessions, followRights, service, db, feedOf, clock, log } = this.#options;
     this.#stored = followers.map((follower) => {
       return startFollower({ follower, service, db: db!, client: feedOf(follower.source), clock, log });
     });
@@ -58,7 +60,9 @@ export class Consumers implements AsyncDisposable {
       return startLiveFollower({ ...watcher, client: feedOf(watcher.source), clock, log });
     });
     this.#inMemory = [...(sessions ? [sessions] : []), ...watching];
-    await Promise.all(this.#all.map(({ caughtUp }) => caughtUp));
+    const awaited = this.#all;
+    this.#inMemory.push(...(followRights?.() ?? []));
+    await Promise.all(awaited.map(({ caughtUp }) => caughtUp));
   }
 
   get #all(): Consumer[] {
@@ -66,8 +70,10 @@ export class Consumers implements AsyncDisposable {
   }
 
   gauges(): Gauge[] {
-    const { service, followers, watchers, followSessions } = this.#options;
-    const sources = new Set([...followers, ...watchers, ...(followSessions ? [{ source: "auth" }] : [])].map(sourceOf));
+    const { service, followers, watchers, followSessions, followRights } = this.#options;
+    const sources = new Set([...followers, ...watchers].map(sourceOf));
+    if (followSessions) sources.add("auth");
+    if (followRights) sources.add("access").add("organization");
     const ages = [...sources].map((source) => ({
       name: "feed_age_seconds",
       help: "Since this process last had everything of another service's feed; NaN before",

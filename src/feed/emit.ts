@@ -30,26 +30,30 @@ const emitted = new WeakSet<Tx>();
 
 /**
  * Writes the events, which must be all of this transaction: subjects are locked in sorted order, and a second call would
- * break that order (it throws). Events about one subject get consecutive versions in the order of the list.
+ * break that order (it throws). Events about one subject get consecutive versions in the order of the list. Returns the versions
+ * that the subjects have now.
  */
-export async function emit(tx: Tx, events: readonly OutboxEvent[]): Promise<void> {
-  if (events.length === 0) return;
+export async function emit(tx: Tx, events: readonly OutboxEvent[]): Promise<ReadonlyMap<string, bigint>> {
+  if (events.length === 0) return new Map();
   if (emitted.has(tx)) throw new Error("emit() is called once in a transaction, with all of its events");
   emitted.add(tx);
   const { subjects, rows } = numbered(events);
   // In one statement, because every write of every service pays for it. The subjects are locked before an id is drawn: so each
   // transaction has its own id by then, which the floor rests on, and per subject ids grow with the versions.
-  await tx.execute(sql`
+  const raised = await tx.execute<{ subject: string; version: string }>(sql`
     with raised as (
       insert into feed_subject as s (subject, version) values ${list(subjects)}
       on conflict (subject) do update set version = s.version + excluded.version
       returning s.subject, s.version
+    ), appended as (
+      insert into feed_outbox (type, subject, version, payload)
+      select type, event.subject, version - later, payload
+      from (values ${list(rows)}) event (place, later, type, subject, payload) join raised on raised.subject = event.subject
+      order by place
     )
-    insert into feed_outbox (type, subject, version, payload)
-    select type, event.subject, version - later, payload
-    from (values ${list(rows)}) event (place, later, type, subject, payload) join raised on raised.subject = event.subject
-    order by place`);
+    select subject, version from raised`);
   await failpoint("emit.after_insert");
+  return new Map(raised.map(({ subject, version }) => [subject, BigInt(version)]));
 }
 
 /** Whether this transaction has written events. */

@@ -34,7 +34,7 @@ async function withFeed<T>(
   return await work({
     read: (query) =>
       feed.read({ from: "oldest", types, maxWaitMs: 0, limit: 100, signal: AbortSignal.timeout(20_000), ...query }),
-    write: () => transaction(db, (tx) => emit(tx, [event(DurationSchema, "a", {})])),
+    write: () => transaction(db, async (tx) => void (await emit(tx, [event(DurationSchema, "a", {})]))),
   });
 }
 

@@ -2,7 +2,7 @@
  * The feed's RPCs, for every service of the process: they share one path on one listener, so the service that a token was made for
  * says whose feed is meant, and the request must name the same.
  */
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext } from "@connectrpc/connect";
 import {
@@ -11,11 +11,14 @@ import {
   FeedInternalService,
   type FollowingSchema,
   type ReadRequest,
+  ReadRequestSchema,
+  ReadResponseSchema,
   Start,
 } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import { Code, fail } from "../errors.ts";
 import { keyHolderOf, scopeOf } from "../rpc/call.ts";
 import { type Implementation, implement } from "../service.ts";
+import type { FeedReader } from "./live-follower.ts";
 import type { FeedLog } from "./log.ts";
 import { type EventReaders, readableTypes } from "./readers.ts";
 import type { FeedEvent, Place } from "./tail.ts";
@@ -39,14 +42,7 @@ export function feedHandlers(feeds: ReadonlyMap<string, ServedFeed>): Implementa
     async read(request, context) {
       const { log, readers } = feedFor(feeds, request.service, context);
       const types = readableTypes(readers, keyHolderOf(scopeOf(context)), request.types);
-      const { events, next, complete } = await log.read({
-        from: startOf(request),
-        types,
-        maxWaitMs: request.maxWait ? Math.min(durationMs(request.maxWait), MAX_WAIT_MS) : 0,
-        limit: Math.min(request.limit || DEFAULT_LIMIT, MAX_LIMIT),
-        signal: context.signal,
-      });
-      return { events: events.map(packEvent), next: packPlace(next), complete };
+      return readFeed(log, request, types, context.signal);
     },
     async getStatus(request, context) {
       const { log, following } = feedFor(feeds, request.service, context);
@@ -59,6 +55,28 @@ export function feedHandlers(feeds: ReadonlyMap<string, ServedFeed>): Implementa
       };
     },
   });
+}
+
+/** A service's way to follow its own feed: what its other processes do reaches it like what others do. */
+export function ownFeed(log: FeedLog): FeedReader {
+  return {
+    async read(init, options) {
+      const request = create(ReadRequestSchema, init);
+      const signal = options?.signal ?? new AbortController().signal;
+      return create(ReadResponseSchema, await readFeed(log, request, new Set(request.types), signal));
+    },
+  };
+}
+
+async function readFeed(log: FeedLog, request: ReadRequest, types: ReadonlySet<string>, signal: AbortSignal) {
+  const { events, next, complete } = await log.read({
+    from: startOf(request),
+    types,
+    maxWaitMs: request.maxWait ? Math.min(durationMs(request.maxWait), MAX_WAIT_MS) : 0,
+    limit: Math.min(request.limit || DEFAULT_LIMIT, MAX_LIMIT),
+    signal,
+  });
+  return { events: events.map(packEvent), next: packPlace(next), complete };
 }
 
 function feedFor(feeds: ReadonlyMap<string, ServedFeed>, service: string, context: HandlerContext): ServedFeed {

@@ -24,12 +24,15 @@ export interface Watcher {
   source: string;
   /** The events to hand over. */
   types: DescMessage[];
-  /** Without events when reading begins, or begins anew, at the newest. */
+  /** Without events once reading has begun, or begun anew, at the newest: whatever is looked at from then on misses nothing. */
   onEvents(events: Event[]): void;
 }
 
+/** A feed as those who follow it see it. */
+export type FeedReader = Pick<Client<typeof FeedInternalService>, "read">;
+
 export interface LiveFollowerOptions extends Watcher {
-  client: Client<typeof FeedInternalService>;
+  client: FeedReader;
   /**
    * Takes a snapshot and says where to go on, and which position to pass before the feed has told all that the snapshot may lack.
    * Called again after CURSOR_LOST: what is held stays held, the snapshot is added. Without it, reading begins with the newest.
@@ -111,16 +114,18 @@ class MemoryFollower implements LiveFollower {
 
   async #readOnce(signal: AbortSignal): Promise<void> {
     const { client, clock, source, onEvents } = this.#options;
-    this.#from ??= await this.#begin(signal);
+    const from = this.#from ?? (await this.#begin(signal));
+    this.#from = from;
     const sentAt = clock.monotonic();
     // Until it has caught up, somebody waits for that.
     const maxWait = durationFromMs(this.freshAt === undefined ? 0 : MAX_WAIT_MS);
     const answer = await client.read(
-      { service: source, from: this.#from, types: this.#types, maxWait },
+      { service: source, from, types: this.#types, maxWait },
       { signal, timeoutMs: READ_TIMEOUT_MS },
     );
     if (!answer.next) throw new Error(`the feed of ${source} does not say where to go on`);
-    if (answer.events.length > 0) onEvents(answer.events);
+    // What was missed, if anything, is for the listener to look for, now that nothing can be missed any more.
+    if (from?.case === "start" || answer.events.length > 0) onEvents(answer.events);
     this.#from = { case: "cursor", value: answer.next };
     if (answer.complete && answer.next.position >= this.#settledPosition) this.#noteFresh(sentAt);
     // A peer that is about to stop keeps nobody waiting: without a pause it would be asked again and again.
@@ -130,11 +135,7 @@ class MemoryFollower implements LiveFollower {
   async #begin(signal: AbortSignal): Promise<From> {
     const beginning = await this.#options.begin?.(signal);
     this.#settledPosition = beginning?.settledPosition ?? 0n;
-    if (!beginning) {
-      // What was missed, if anything, is for the listener to look for.
-      this.#options.onEvents([]);
-      return { case: "start", value: Start.NEWEST };
-    }
+    if (!beginning) return { case: "start", value: Start.NEWEST };
     return { case: "cursor", value: beginning.start };
   }
 

@@ -166,6 +166,7 @@ test("who may call what, for every method of every service", () => {
     const who = {
       public: () => "anybody",
       user: () => (rule.who === "user" ? personOf(rule) : ""),
+      permission: () => (rule.who === "permission" ? `${personOf(rule)} and ${rule.permission}` : ""),
       callers: () => (rule.who === "callers" ? callersOf(rule) : ""),
     }[rule.who]();
     return `${method.parent.typeName}/${method.name} ${sideOf(method.parent)} ${who}`;

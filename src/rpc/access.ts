@@ -5,7 +5,13 @@
  */
 import { type DescMethod, type DescService, getOption, hasOption } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { access, type User, WhenStale as WhenStaleOption } from "../../gen/concierge/options/v1/access_pb.ts";
+import {
+  type Access,
+  access,
+  type Permission,
+  type User,
+  WhenStale as WhenStaleOption,
+} from "../../gen/concierge/options/v1/access_pb.ts";
 import type { ServiceKey } from "../config.ts";
 import { StartupError } from "../errors.ts";
 import type { WhenStale } from "../token/session-check.ts";
@@ -13,6 +19,7 @@ import type { WhenStale } from "../token/session-check.ts";
 export type AccessRule =
   | { who: "public" }
   | { who: "user"; whenStale: WhenStale }
+  | { who: "permission"; permission: string; whenStale: WhenStale }
   | { who: "callers"; services: string[]; backends: boolean; operators: boolean; readers?: boolean };
 
 /** Open to everybody: health tells no secret, reflection is only mounted where it is wanted. */
@@ -25,9 +32,13 @@ const THIRD_PARTY: Record<string, AccessRule> = {
 /** The two ports of a service: one for people, one for services. */
 export type Side = "public" | "internal";
 
+/** What clients spoke before there was Concierge: internal, whatever its name. */
+const LEGACY_SERVICE = "auth.AuthService";
+
 /** `XInternalService` is reached on the internal listener only, `XService` on the public one only. */
 export function sideOf(service: DescService): Side {
-  return service.name.endsWith("InternalService") ? "internal" : "public";
+  const isInternal = service.name.endsWith("InternalService") || service.typeName === LEGACY_SERVICE;
+  return isInternal ? "internal" : "public";
 }
 
 /** The rule of one method. Throws a StartupError for a method without one, or with one that does not fit its listener. */
@@ -39,11 +50,10 @@ export function accessRule(method: DescMethod): AccessRule {
   switch (option?.case) {
     case "public":
     case "user":
+    case "permission":
       if (sideOf(method.parent) === "internal")
         throw new StartupError(`${name}: an internal method must list its callers`);
-      return option.case === "public"
-        ? { who: "public" }
-        : { who: "user", whenStale: whenStaleOf(method, option.value) };
+      return personsRule(method, option);
     case "callers":
       if (sideOf(method.parent) === "public") throw new StartupError(`${name}: only internal methods may list callers`);
       return { who: "callers", ...option.value };
@@ -52,8 +62,22 @@ export function accessRule(method: DescMethod): AccessRule {
   }
 }
 
+function personsRule(
+  method: DescMethod,
+  option: Extract<Access["who"], { case: "public" | "user" | "permission" }>,
+): AccessRule {
+  switch (option.case) {
+    case "public":
+      return { who: "public" };
+    case "user":
+      return { who: "user", whenStale: whenStaleOf(method, option.value) };
+    case "permission":
+      return { who: "permission", permission: option.value.name, whenStale: whenStaleOf(method, option.value) };
+  }
+}
+
 /** Who goes on without knowing whether a session lives may at least change nothing. */
-function whenStaleOf({ parent, name, idempotency }: DescMethod, { whenStale }: User): WhenStale {
+function whenStaleOf({ parent, name, idempotency }: DescMethod, { whenStale }: User | Permission): WhenStale {
   if (whenStale !== WhenStaleOption.UNTIL_EXPIRY) return "closed";
   if (idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS) return "until_expiry";
   throw new StartupError(`${parent.typeName}/${name}: only a method with NO_SIDE_EFFECTS may go on while auth is away`);

@@ -5,8 +5,12 @@
 
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { ConnectError } from "@connectrpc/connect";
 import type { Mode } from "../config.ts";
 import { Code, fail } from "../errors.ts";
+import { wantedRevisions } from "../rights/revisions.ts";
+import { holds } from "../rights/rights.ts";
+import type { RightsWatch } from "../rights/rights-watch.ts";
 import type { AccessTokenVerifier } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
 import type { KeyRing } from "../token/key-ring.ts";
@@ -24,6 +28,8 @@ export interface Authentication {
   checkSession: SessionCheck;
   /** Calls back as soon as a session is known to have ended; not there where that is known of no session. */
   onSessionEnded?(sessionId: string, listener: () => void): () => void;
+  /** Who may do what; there for every service that has methods with a permission. */
+  rights?: RightsWatch;
   verifyServiceToken: ServiceTokenVerifier;
 }
 
@@ -36,6 +42,9 @@ export async function authenticate(authentication: Authentication, rule: AccessR
       return;
     case "user":
       return authenticateUser(authentication, rule, call);
+    case "permission":
+      await authenticateUser(authentication, rule, call);
+      return requirePermission(authentication, rule, call);
     case "callers":
       return authenticateService(authentication, rule, call);
   }
@@ -50,7 +59,7 @@ export function unauthenticated(call: Call, refusal: Refusal) {
 
 async function authenticateUser(
   { verifyAccessToken, keyRing, checkSession }: Authentication,
-  { whenStale }: AccessRule & { who: "user" },
+  { whenStale }: AccessRule & { who: "user" | "permission" },
   call: Call,
 ): Promise<void> {
   const token = bearerToken(call);
@@ -63,9 +72,39 @@ async function authenticateUser(
   const { claims } = verified;
   const live = checkSession(claims, whenStale);
   if (live !== true && !(await live)) throw unauthenticated(call, "session_ended");
-  const { userId, sessionId } = claims;
-  call.caller = { kind: "user", userId, sessionId };
+  const { userId, sessionId, organizationId } = claims;
+  call.caller = { kind: "user", userId, sessionId, organizationId };
   call.claims = claims;
+}
+
+/**
+ * Refuses a person who lacks the permission in the organization that the token names: PERMISSION_DENIED / NO_ORGANIZATION or
+ * PERMISSION_MISSING, UNAVAILABLE / AUTH_STALE. The token's word is only where to look.
+ */
+export async function requirePermission(
+  { rights: watch }: Pick<Authentication, "rights">,
+  { permission, whenStale }: AccessRule & { who: "permission" },
+  { claims, rawHeaders }: Pick<Call, "claims" | "rawHeaders">,
+): Promise<void> {
+  const { userId, organizationId } = claims!;
+  if (organizationId === undefined) {
+    throw fail(Code.PermissionDenied, "NO_ORGANIZATION", "choose an organization first: refresh with its id");
+  }
+  const question = { wanted: wantedRevisions(rawHeaders), whenStale };
+  const found = watch!.rightsOf({ userId, organizationId }, question);
+  const { rights } = found instanceof Promise ? await found.catch(nobody) : found;
+  if (!rights || !holds(rights, permission)) throw permissionMissing();
+}
+
+/** In an organization that does not exist nobody holds anything. */
+function nobody(error: unknown): { rights: undefined } {
+  if (ConnectError.from(error).code !== Code.NotFound) throw error;
+  return { rights: undefined };
+}
+
+/** The refusal of a person who may not do this. */
+export function permissionMissing() {
+  return fail(Code.PermissionDenied, "PERMISSION_MISSING", "this takes a permission that you do not have here");
 }
 
 function authenticateService(

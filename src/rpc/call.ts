@@ -13,6 +13,7 @@ import {
 import type { ServiceKey } from "../config.ts";
 import type { Code, Reason } from "../errors.ts";
 import type { Peer } from "../listener/listener.ts";
+import { type Revisions, wantedRevisions } from "../rights/revisions.ts";
 import { type CallTrace, traceKey } from "../telemetry/traces.ts";
 import type { AccessClaims } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
@@ -23,7 +24,7 @@ import type { Load } from "./overload.ts";
 /** Who calls, once that is proven. */
 export type Caller =
   | { kind: "anonymous" }
-  | { kind: "user"; userId: string; sessionId: string }
+  | { kind: "user"; userId: string; sessionId: string; organizationId?: string }
   | {
       kind: ServiceKey["kind"];
       name: string;
@@ -84,6 +85,8 @@ export interface CallScope {
   caller: Caller;
   origin: Origin;
   trace: CallTrace;
+  /** What a decision must know: the header `consistency-token`. INVALID_ARGUMENT / INVALID_CONSISTENCY_TOKEN. */
+  wanted: Revisions;
   signal: AbortSignal;
   /** Milliseconds that are left. */
   timeoutMs(): number | undefined;
@@ -110,6 +113,9 @@ export function scopeOf(context: HandlerContext): CallScope {
       return { requestId: call.requestId, address: call.peer.address, userAgent: userAgentOf(call.rawHeaders) };
     },
     trace,
+    get wanted() {
+      return wantedRevisions(call.rawHeaders);
+    },
     signal: context.signal,
     timeoutMs: context.timeoutMs,
   };
@@ -128,6 +134,8 @@ export function onward({ signal, timeoutMs, trace }: CallScope): CallOptions {
 
 /** Somebody with a live session. */
 export type Person = Extract<Caller, { kind: "user" }>;
+/** Somebody who holds the permission that the method asks for, in this organization. */
+export type Member = Person & { organizationId: string };
 type KeyHolder = Extract<Caller, { name: string }>;
 
 /** The person who calls. The access rule let only persons in, so anything else is a fault of ours. */
@@ -135,6 +143,13 @@ export function userOf(context: HandlerContext): Person {
   const { caller } = callOf(context.values);
   if (caller.kind !== "user") throw new Error("a method for people was reached by somebody else");
   return caller;
+}
+
+/** The member who calls. The access rule let only those in who hold a permission. */
+export function memberOf(context: HandlerContext): Member {
+  const { organizationId, ...person } = userOf(context);
+  if (organizationId === undefined) throw new Error("a method for members was reached by somebody else");
+  return { ...person, organizationId };
 }
 
 /** The service, backend or operator that calls. The access rule let only holders of a service key in. */

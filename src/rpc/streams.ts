@@ -1,13 +1,15 @@
 /**
  * The ends of a stream that neither the client nor the handler chooses: the process stops, the access token that opened it
- * expires, or the session behind the token ends. Its longest life is its deadline (deadline.ts).
+ * expires, the session behind the token ends, or the permission that it took is gone. Its longest life is its deadline
+ * (deadline.ts).
  */
 import type { Clock } from "../clock.ts";
 import { Code, fail } from "../errors.ts";
 import type { NodeResponse } from "../listener/listener.ts";
 import type { AccessClaims } from "../token/access-token.ts";
-import { authStale, type WhenStale } from "../token/session-check.ts";
-import { type Authentication, unauthenticated } from "./authenticate.ts";
+import { authStale } from "../token/session-check.ts";
+import type { AccessRule } from "./access.ts";
+import { type Authentication, requirePermission, unauthenticated } from "./authenticate.ts";
 import type { Call } from "./call.ts";
 import { onceClosed } from "./early-answer.ts";
 
@@ -15,7 +17,7 @@ import { onceClosed } from "./early-answer.ts";
 interface PersonalStream {
   call: Call;
   claims: AccessClaims;
-  whenStale: WhenStale;
+  rule: AccessRule & { who: "user" | "permission" };
   authentication: Authentication;
   end: AbortController;
   isBeingChecked: boolean;
@@ -55,8 +57,8 @@ export class OpenStreams {
     let leave: (() => void) | undefined;
     call.onAdmitted = (rule, authentication) => {
       const { claims } = call;
-      if (rule.who !== "user" || !claims) return;
-      leave = this.#watch({ call, claims, whenStale: rule.whenStale, authentication, end, isBeingChecked: false });
+      if ((rule.who !== "user" && rule.who !== "permission") || !claims) return;
+      leave = this.#watch({ call, claims, rule, authentication, end, isBeingChecked: false });
     };
     onceClosed(response, () => {
       leave?.();
@@ -86,13 +88,16 @@ export class OpenStreams {
 
 /** As for a new call: a session that nobody can tell about ends the stream, too, unless its method goes on. */
 function checkAgain(stream: PersonalStream): void {
-  const { authentication, claims, whenStale, end } = stream;
+  const { authentication, claims, rule, end } = stream;
   if (end.signal.aborted) return;
+  if (rule.who === "permission") {
+    requirePermission(authentication, rule, stream.call).catch((error: unknown) => end.abort(error));
+  }
   if (stream.isBeingChecked) {
     endUnlessFresh(stream, authStale());
     return;
   }
-  const live = authentication.checkSession(claims, whenStale, LEAD_MS);
+  const live = authentication.checkSession(claims, rule.whenStale, LEAD_MS);
   if (live === true) return;
   stream.isBeingChecked = true;
   Promise.resolve(live)
@@ -104,9 +109,9 @@ function checkAgain(stream: PersonalStream): void {
 }
 
 /** A new call would have to wait for an answer by now: a stream of a method that fails closed does not go on meanwhile. */
-function endUnlessFresh({ authentication, claims, whenStale, end }: PersonalStream, error: unknown): void {
-  if (whenStale !== "closed") return;
-  const live = authentication.checkSession(claims, whenStale);
+function endUnlessFresh({ authentication, claims, rule, end }: PersonalStream, error: unknown): void {
+  if (rule.whenStale !== "closed") return;
+  const live = authentication.checkSession(claims, rule.whenStale);
   if (live === true) return;
   // It shares the question that is on its way.
   Promise.resolve(live).catch(() => {});

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
+import { decodeJwt } from "jose";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "../client/service-client.ts";
 import { type Clock, systemClock } from "../clock.ts";
@@ -26,8 +27,9 @@ import { createLogger } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services as allServices } from "../services.ts";
+import { signAccessToken } from "../token/access-token.ts";
 import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "../token/key-making.ts";
-import type { KeySet } from "../token/signing-keys.ts";
+import { createSigner, type KeySet } from "../token/signing-keys.ts";
 import { createTestClock, type TestClock } from "./clock.ts";
 import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
 
@@ -66,6 +68,8 @@ export interface TestSystem extends AsyncDisposable {
   database(service: string): TestDatabase;
   /** A client of the public listener, with an access token or without. */
   asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
+  /** A client of the public listener for a person who acts in an organization: the token names it, as after a refresh that chose it. */
+  asMember<Desc extends DescService>(desc: Desc, user: TestUser, organizationId: string): Client<Desc>;
   /** A client of the internal listener that signs as `caller`: a service, "operator" or "backend". */
   asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
   /** The key of a pair. */
@@ -129,6 +133,12 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines, pushCredentials: push.credentials },
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
+    asMember: (desc, user, organizationId) => {
+      const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
+      const times = { authenticatedAt: auth_time, expiresAt: exp! };
+      const claims = { ...user, organizationId, generation: gen, ...times };
+      return clients.asUser(desc, signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims));
+    },
     pushes: () => readLedger(push.ledgerFile),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

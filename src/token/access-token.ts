@@ -26,6 +26,8 @@ export interface AccessClaims {
   userId: string;
   /** UUID of the session (`sid`). */
   sessionId: string;
+  /** UUID of the organization that the person acts in (`org`); not there for none. It gives no right by itself. */
+  organizationId?: string;
   /** The account's generation (`gen`): sessions of an older one are dead. */
   generation: number;
   /** When the person proved who they are (`auth_time`), in seconds since 1970. */
@@ -52,6 +54,7 @@ export function signAccessToken(
       iss: issuer,
       aud: audience,
       sub: claims.userId,
+      org: claims.organizationId,
       sid: claims.sessionId,
       gen: claims.generation,
       auth_time: claims.authenticatedAt,
@@ -113,8 +116,9 @@ function isExpired(claims: AccessClaims, nowSeconds: number): boolean {
 }
 
 function readClaims(claims: Record<string, unknown>): AccessClaims | undefined {
-  const { sub, sid, gen, auth_time, exp, jti } = claims;
+  const { sub, org, sid, gen, auth_time, exp, jti } = claims;
   if (!isUuid(sub) || !isUuid(sid) || !isUuid(jti)) return undefined;
+  if (org !== undefined && !isUuid(org)) return undefined;
   if (typeof gen !== "number" || !Number.isInteger(gen) || gen < 0 || gen > MAX_GENERATION) return undefined;
   if (!isTime(auth_time) || !isTime(exp)) return undefined;
   return {

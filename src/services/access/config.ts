@@ -1,8 +1,10 @@
 /** Every variable of access. */
+import { peerUrl } from "../../config.ts";
 import { authPeerConfig, databaseConfig, serviceKeysConfig } from "../../service.ts";
 
 export const config = {
   ...databaseConfig,
   ...serviceKeysConfig,
   ...authPeerConfig,
+  organizationUrl: peerUrl("URL of organization's internal listener", { default: "http://127.0.0.1:50053" }),
 };

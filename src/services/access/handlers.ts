@@ -1,6 +1,8 @@
 /** access's RPCs: unpack, call one domain function, pack. */
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { during } from "../../db/database.ts";
+import { toConsistencyToken } from "../../rights/revisions.ts";
+import { packRights } from "../../rights/rights.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { implement } from "../../service.ts";
 import { bootstrapAdmin, grantAdmin, revokeAdmin } from "./admins.ts";
@@ -17,6 +19,11 @@ export function accessHandlers(access: AccessContext) {
       },
     }),
     implement(AccessInternalService, {
+      async getUserPermissions({ userId, organizationId }, context) {
+        const subject = { userId: userId.toLowerCase(), organizationId: organizationId.toLowerCase() };
+        const { rights } = await access.rights.rightsOf(subject, { wanted: scopeOf(context).wanted });
+        return { rights: packRights(rights), consistencyToken: toConsistencyToken(rights.revisions) };
+      },
       async getUserRoles({ userId }, context) {
         return { roles: await rolesOfUser(access, scopeOf(context), userId) };
       },

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { fromBinary } from "@bufbuild/protobuf";
-import { RoleCreatedSchema } from "../../../gen/concierge/access/v1/access_events_pb.ts";
+import { RoleChangedSchema } from "../../../gen/concierge/access/v1/access_events_pb.ts";
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { Code, reasonOf } from "../../errors.ts";
@@ -78,7 +78,7 @@ async function createdEvents({ database }: TestSystem, name: string): Promise<st
   const sql = connect(database("access").runtimeUrl, { applicationName: "test" });
   try {
     const rows = await sql`select payload from feed_outbox where subject = ${`role/${name}`} order by id`;
-    return rows.map(({ payload }) => fromBinary(RoleCreatedSchema, payload).name);
+    return rows.map(({ payload }) => fromBinary(RoleChangedSchema, payload).name);
   } finally {
     await sql.end();
   }

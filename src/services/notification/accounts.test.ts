@@ -17,7 +17,7 @@ function register(db: Db, userId: string) {
 }
 
 function remove(db: Db, userId: string): Promise<void> {
-  return transaction(db, async (tx) => emit(tx, await removeAccount(tx, userId)));
+  return transaction(db, async (tx) => void (await emit(tx, await removeAccount(tx, userId))));
 }
 
 async function textOf(db: Db, notificationId: string) {

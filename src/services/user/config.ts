@@ -1,10 +1,9 @@
 /** Every variable of user. */
-import { peerUrl } from "../../config.ts";
-import { authPeerConfig, databaseConfig, serviceKeysConfig } from "../../service.ts";
+import { authPeerConfig, databaseConfig, rightsPeersConfig, serviceKeysConfig } from "../../service.ts";
 
 export const config = {
   ...databaseConfig,
   ...serviceKeysConfig,
   ...authPeerConfig,
-  accessUrl: peerUrl("URL of access's internal listener", { default: "http://127.0.0.1:50052" }),
+  ...rightsPeersConfig,
 };

@@ -35,7 +35,7 @@ async function store(db: Db, userId: string): Promise<boolean> {
 }
 
 function remove(db: Db, userId: string): Promise<void> {
-  return transaction(db, async (tx) => emit(tx, await deleteProfile(tx, userId)));
+  return transaction(db, async (tx) => void (await emit(tx, await deleteProfile(tx, userId))));
 }
 
 async function told(db: Db): Promise<string[]> {

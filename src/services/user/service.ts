@@ -4,6 +4,7 @@
 
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { OrganizationInternalService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { file_concierge_user_v1_user_events } from "../../../gen/concierge/user/v1/user_events_pb.ts";
 import { UserInternalService, UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
@@ -11,7 +12,11 @@ import { config } from "./config.ts";
 import { followers } from "./followers.ts";
 import { userHandlers } from "./handlers.ts";
 
-const peers = { auth: AuthInternalService, access: AccessInternalService };
+const peers = {
+  auth: AuthInternalService,
+  access: AccessInternalService,
+  organization: OrganizationInternalService,
+};
 
 export type UserContext = ServiceContext<typeof config, typeof peers>;
 

@@ -2,7 +2,8 @@
 // @generated from file concierge/access/v1/access_events.proto (package concierge.access.v1, syntax proto3)
 /* eslint-disable */
 
-// Facts that access publishes, in the order of each subject's versions.
+// Facts that access publishes. All about one organization has the subject `organization/<organization_id>`, and all that belongs to
+// none the subject `platform`, so the version of an event is the revision of what it is about.
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -13,16 +14,16 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/access/v1/access_events.proto.
  */
 export const file_concierge_access_v1_access_events: GenFile = /*@__PURE__*/
-  fileDesc("Cidjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19ldmVudHMucHJvdG8SE2NvbmNpZXJnZS5hY2Nlc3MudjEiIwoLUm9sZUNyZWF0ZWQSDAoEbmFtZRgBIAEoCToGmrUYAhABIjUKDFJvbGVBc3NpZ25lZBIPCgd1c2VyX2lkGAEgASgJEgwKBHJvbGUYAiABKAk6Bpq1GAIQASI3Cg5Sb2xlVW5hc3NpZ25lZBIPCgd1c2VyX2lkGAEgASgJEgwKBHJvbGUYAiABKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers]);
+  fileDesc("Cidjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19ldmVudHMucHJvdG8SE2NvbmNpZXJnZS5hY2Nlc3MudjEiUQoRUGVybWlzc2lvbkNyZWF0ZWQSDAoEbmFtZRgBIAEoCToumrUYKgoEYXV0aAoMbm90aWZpY2F0aW9uCgxvcmdhbml6YXRpb24KBHVzZXIQASKKAQoLUm9sZUNoYW5nZWQSDAoEbmFtZRgBIAEoCRIXCg9vcmdhbml6YXRpb25faWQYAiABKAkSEwoLcGVybWlzc2lvbnMYAyADKAkSDwoHZGVsZXRlZBgEIAEoCDoumrUYKgoEYXV0aAoMbm90aWZpY2F0aW9uCgxvcmdhbml6YXRpb24KBHVzZXIQASKJAQoMUm9sZUFzc2lnbmVkEg8KB3VzZXJfaWQYASABKAkSDAoEcm9sZRgCIAEoCRIXCg9vcmdhbml6YXRpb25faWQYAyABKAkSEQoJYnJhbmNoX2lkGAQgASgJOi6atRgqCgRhdXRoCgxub3RpZmljYXRpb24KDG9yZ2FuaXphdGlvbgoEdXNlchABIosBCg5Sb2xlVW5hc3NpZ25lZBIPCgd1c2VyX2lkGAEgASgJEgwKBHJvbGUYAiABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAMgASgJEhEKCWJyYW5jaF9pZBgEIAEoCToumrUYKgoEYXV0aAoMbm90aWZpY2F0aW9uCgxvcmdhbml6YXRpb24KBHVzZXIQASKUAQoRUGVybWlzc2lvbkdyYW50ZWQSDwoHdXNlcl9pZBgBIAEoCRISCgpwZXJtaXNzaW9uGAIgASgJEhcKD29yZ2FuaXphdGlvbl9pZBgDIAEoCRIRCglicmFuY2hfaWQYBCABKAk6Lpq1GCoKBGF1dGgKDG5vdGlmaWNhdGlvbgoMb3JnYW5pemF0aW9uCgR1c2VyEAEilAEKEVBlcm1pc3Npb25SZXZva2VkEg8KB3VzZXJfaWQYASABKAkSEgoKcGVybWlzc2lvbhgCIAEoCRIXCg9vcmdhbml6YXRpb25faWQYAyABKAkSEQoJYnJhbmNoX2lkGAQgASgJOi6atRgqCgRhdXRoCgxub3RpZmljYXRpb24KDG9yZ2FuaXphdGlvbgoEdXNlchABYgZwcm90bzM", [file_concierge_options_v1_readers]);
 
 /**
- * A role was made. Subject: `role/<name>`.
+ * A permission can be given from now on. Subject: `platform`.
  *
- * @generated from message concierge.access.v1.RoleCreated
+ * @generated from message concierge.access.v1.PermissionCreated
  */
-export type RoleCreated = Message<"concierge.access.v1.RoleCreated"> & {
+export type PermissionCreated = Message<"concierge.access.v1.PermissionCreated"> & {
   /**
-   * Name of the role.
+   * Name, `resource:action`.
    *
    * @generated from field: string name = 1;
    */
@@ -30,14 +31,56 @@ export type RoleCreated = Message<"concierge.access.v1.RoleCreated"> & {
 };
 
 /**
- * Describes the message concierge.access.v1.RoleCreated.
- * Use `create(RoleCreatedSchema)` to create a new message.
+ * Describes the message concierge.access.v1.PermissionCreated.
+ * Use `create(PermissionCreatedSchema)` to create a new message.
  */
-export const RoleCreatedSchema: GenMessage<RoleCreated> = /*@__PURE__*/
+export const PermissionCreatedSchema: GenMessage<PermissionCreated> = /*@__PURE__*/
   messageDesc(file_concierge_access_v1_access_events, 0);
 
 /**
- * A user was given a role. Subject: `user/<user_id>`.
+ * A role was made, has changed, or is gone.
+ *
+ * @generated from message concierge.access.v1.RoleChanged
+ */
+export type RoleChanged = Message<"concierge.access.v1.RoleChanged"> & {
+  /**
+   * Name of the role.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * UUID of the organization that it belongs to; empty for a role of the platform, which every organization can assign.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+
+  /**
+   * Names of its permissions, in alphabetical order.
+   *
+   * @generated from field: repeated string permissions = 3;
+   */
+  permissions: string[];
+
+  /**
+   * The role and all of its assignments are gone.
+   *
+   * @generated from field: bool deleted = 4;
+   */
+  deleted: boolean;
+};
+
+/**
+ * Describes the message concierge.access.v1.RoleChanged.
+ * Use `create(RoleChangedSchema)` to create a new message.
+ */
+export const RoleChangedSchema: GenMessage<RoleChanged> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_events, 1);
+
+/**
+ * A user was given a role.
  *
  * @generated from message concierge.access.v1.RoleAssigned
  */
@@ -55,6 +98,20 @@ export type RoleAssigned = Message<"concierge.access.v1.RoleAssigned"> & {
    * @generated from field: string role = 2;
    */
   role: string;
+
+  /**
+   * UUID of the organization in which it counts; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
 };
 
 /**
@@ -62,10 +119,10 @@ export type RoleAssigned = Message<"concierge.access.v1.RoleAssigned"> & {
  * Use `create(RoleAssignedSchema)` to create a new message.
  */
 export const RoleAssignedSchema: GenMessage<RoleAssigned> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_events, 1);
+  messageDesc(file_concierge_access_v1_access_events, 2);
 
 /**
- * A role was taken from a user. Subject: `user/<user_id>`.
+ * A role was taken from a user.
  *
  * @generated from message concierge.access.v1.RoleUnassigned
  */
@@ -83,6 +140,20 @@ export type RoleUnassigned = Message<"concierge.access.v1.RoleUnassigned"> & {
    * @generated from field: string role = 2;
    */
   role: string;
+
+  /**
+   * UUID of the organization in which it counted; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counted; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
 };
 
 /**
@@ -90,5 +161,89 @@ export type RoleUnassigned = Message<"concierge.access.v1.RoleUnassigned"> & {
  * Use `create(RoleUnassignedSchema)` to create a new message.
  */
 export const RoleUnassignedSchema: GenMessage<RoleUnassigned> = /*@__PURE__*/
-  messageDesc(file_concierge_access_v1_access_events, 2);
+  messageDesc(file_concierge_access_v1_access_events, 3);
+
+/**
+ * A user was given a permission without a role.
+ *
+ * @generated from message concierge.access.v1.PermissionGranted
+ */
+export type PermissionGranted = Message<"concierge.access.v1.PermissionGranted"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of the organization in which it counts; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.PermissionGranted.
+ * Use `create(PermissionGrantedSchema)` to create a new message.
+ */
+export const PermissionGrantedSchema: GenMessage<PermissionGranted> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_events, 4);
+
+/**
+ * A permission that was given without a role was taken from a user.
+ *
+ * @generated from message concierge.access.v1.PermissionRevoked
+ */
+export type PermissionRevoked = Message<"concierge.access.v1.PermissionRevoked"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of the organization in which it counted; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counted; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.PermissionRevoked.
+ * Use `create(PermissionRevokedSchema)` to create a new message.
+ */
+export const PermissionRevokedSchema: GenMessage<PermissionRevoked> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_events, 5);
 

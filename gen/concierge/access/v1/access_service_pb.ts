@@ -4,17 +4,21 @@
 
 // Roles, and who has them.
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { Rights } from "./rights_pb.ts";
+import { file_concierge_access_v1_rights } from "./rights_pb.ts";
 import { file_concierge_options_v1_access } from "../../options/v1/access_pb.ts";
-import type { Message } from "@bufbuild/protobuf";
+import type { FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file concierge/access/v1/access_service.proto.
  */
 export const file_concierge_access_v1_access_service: GenFile = /*@__PURE__*/
-  fileDesc("Cihjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEhNjb25jaWVyZ2UuYWNjZXNzLnYxIhMKEUdldE15Um9sZXNSZXF1ZXN0IiMKEkdldE15Um9sZXNSZXNwb25zZRINCgVyb2xlcxgBIAMoCSIwChNHZXRVc2VyUm9sZXNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIiUKFEdldFVzZXJSb2xlc1Jlc3BvbnNlEg0KBXJvbGVzGAEgAygJIj8KGEJhdGNoR2V0VXNlclJvbGVzUmVxdWVzdBIjCgh1c2VyX2lkcxgBIAMoCUIRukgOkgELCAEQZCIFcgOwAQEiSgoZQmF0Y2hHZXRVc2VyUm9sZXNSZXNwb25zZRItCgV1c2VycxgBIAMoCzIeLmNvbmNpZXJnZS5hY2Nlc3MudjEuVXNlclJvbGVzIisKCVVzZXJSb2xlcxIPCgd1c2VyX2lkGAEgASgJEg0KBXJvbGVzGAIgAygJIhIKEExpc3RSb2xlc1JlcXVlc3QiPQoRTGlzdFJvbGVzUmVzcG9uc2USKAoFcm9sZXMYASADKAsyGS5jb25jaWVyZ2UuYWNjZXNzLnYxLlJvbGUiOwoEUm9sZRIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCGJ1aWx0X2luGAMgASgIIl8KEUNyZWF0ZVJvbGVSZXF1ZXN0EisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AyI9ChJDcmVhdGVSb2xlUmVzcG9uc2USJwoEcm9sZRgBIAEoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZSJbChFBc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIUChJBc3NpZ25Sb2xlUmVzcG9uc2UiXQoTVW5hc3NpZ25Sb2xlUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIrCgRyb2xlGAIgASgJQh26SBpyGDIWXlthLXpdW2EtejAtOS1dezEsNDl9JCIWChRVbmFzc2lnblJvbGVSZXNwb25zZSIyChVCb290c3RyYXBBZG1pblJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiGAoWQm9vdHN0cmFwQWRtaW5SZXNwb25zZSIuChFHcmFudEFkbWluUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIUChJHcmFudEFkbWluUmVzcG9uc2UiLwoSUmV2b2tlQWRtaW5SZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhUKE1Jldm9rZUFkbWluUmVzcG9uc2UyeQoNQWNjZXNzU2VydmljZRJoCgpHZXRNeVJvbGVzEiYuY29uY2llcmdlLmFjY2Vzcy52MS5HZXRNeVJvbGVzUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuR2V0TXlSb2xlc1Jlc3BvbnNlIgmQAgGKtRgCEgAykQgKFUFjY2Vzc0ludGVybmFsU2VydmljZRJyCgxHZXRVc2VyUm9sZXMSKC5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldFVzZXJSb2xlc1JlcXVlc3QaKS5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldFVzZXJSb2xlc1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBEocBChFCYXRjaEdldFVzZXJSb2xlcxItLmNvbmNpZXJnZS5hY2Nlc3MudjEuQmF0Y2hHZXRVc2VyUm9sZXNSZXF1ZXN0Gi4uY29uY2llcmdlLmFjY2Vzcy52MS5CYXRjaEdldFVzZXJSb2xlc1Jlc3BvbnNlIhOQAgGKtRgMGgoKBHVzZXIQARgBEmkKCUxpc3RSb2xlcxIlLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVxdWVzdBomLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVzcG9uc2UiDZACAYq1GAYaBBABGAESaQoKQ3JlYXRlUm9sZRImLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ3JlYXRlUm9sZVJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkNyZWF0ZVJvbGVSZXNwb25zZSIKirUYBhoEEAEYARJpCgpBc3NpZ25Sb2xlEiYuY29uY2llcmdlLmFjY2Vzcy52MS5Bc3NpZ25Sb2xlUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuQXNzaWduUm9sZVJlc3BvbnNlIgqKtRgGGgQQARgBEm8KDFVuYXNzaWduUm9sZRIoLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVxdWVzdBopLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVzcG9uc2UiCoq1GAYaBBABGAEScwoOQm9vdHN0cmFwQWRtaW4SKi5jb25jaWVyZ2UuYWNjZXNzLnYxLkJvb3RzdHJhcEFkbWluUmVxdWVzdBorLmNvbmNpZXJnZS5hY2Nlc3MudjEuQm9vdHN0cmFwQWRtaW5SZXNwb25zZSIIirUYBBoCGAESZwoKR3JhbnRBZG1pbhImLmNvbmNpZXJnZS5hY2Nlc3MudjEuR3JhbnRBZG1pblJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkdyYW50QWRtaW5SZXNwb25zZSIIirUYBBoCGAESagoLUmV2b2tlQWRtaW4SJy5jb25jaWVyZ2UuYWNjZXNzLnYxLlJldm9rZUFkbWluUmVxdWVzdBooLmNvbmNpZXJnZS5hY2Nlc3MudjEuUmV2b2tlQWRtaW5SZXNwb25zZSIIirUYBBoCGAFiBnByb3RvMw", [file_buf_validate_validate, file_concierge_options_v1_access]);
+  fileDesc("Cihjb25jaWVyZ2UvYWNjZXNzL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEhNjb25jaWVyZ2UuYWNjZXNzLnYxIhMKEUdldE15Um9sZXNSZXF1ZXN0IiMKEkdldE15Um9sZXNSZXNwb25zZRINCgVyb2xlcxgBIAMoCSIwChNHZXRVc2VyUm9sZXNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIiUKFEdldFVzZXJSb2xlc1Jlc3BvbnNlEg0KBXJvbGVzGAEgAygJIj8KGEJhdGNoR2V0VXNlclJvbGVzUmVxdWVzdBIjCgh1c2VyX2lkcxgBIAMoCUIRukgOkgELCAEQZCIFcgOwAQEiSgoZQmF0Y2hHZXRVc2VyUm9sZXNSZXNwb25zZRItCgV1c2VycxgBIAMoCzIeLmNvbmNpZXJnZS5hY2Nlc3MudjEuVXNlclJvbGVzIisKCVVzZXJSb2xlcxIPCgd1c2VyX2lkGAEgASgJEg0KBXJvbGVzGAIgAygJIhIKEExpc3RSb2xlc1JlcXVlc3QiPQoRTGlzdFJvbGVzUmVzcG9uc2USKAoFcm9sZXMYASADKAsyGS5jb25jaWVyZ2UuYWNjZXNzLnYxLlJvbGUiaQoEUm9sZRIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEhAKCGJ1aWx0X2luGAMgASgIEhMKC3Blcm1pc3Npb25zGAQgAygJEhcKD29yZ2FuaXphdGlvbl9pZBgFIAEoCSKyAQoRQ3JlYXRlUm9sZVJlcXVlc3QSKwoEbmFtZRgBIAEoCUIdukgachgyFl5bYS16XVthLXowLTktXXsxLDQ5fSQSHQoLZGVzY3JpcHRpb24YAiABKAlCCLpIBXIDGPQDElEKC3Blcm1pc3Npb25zGAMgAygJQjy6SDmSATYQyAEYASIvci0yK15bYS16XVthLXowLTktXXswLDQ4fTpbYS16XVthLXowLTktXXswLDQ4fSQiWAoSQ3JlYXRlUm9sZVJlc3BvbnNlEicKBHJvbGUYASABKAsyGS5jb25jaWVyZ2UuYWNjZXNzLnYxLlJvbGUSGQoRY29uc2lzdGVuY3lfdG9rZW4YAiABKAkioQEKEUFzc2lnblJvbGVSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEisKBHJvbGUYAiABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEiQKD29yZ2FuaXphdGlvbl9pZBgDIAEoCUILukgI2AEBcgOwAQESHgoJYnJhbmNoX2lkGAQgASgJQgu6SAjYAQFyA7ABASIvChJBc3NpZ25Sb2xlUmVzcG9uc2USGQoRY29uc2lzdGVuY3lfdG9rZW4YASABKAkiowEKE1VuYXNzaWduUm9sZVJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESKwoEcm9sZRgCIAEoCUIdukgachgyFl5bYS16XVthLXowLTktXXsxLDQ5fSQSJAoPb3JnYW5pemF0aW9uX2lkGAMgASgJQgu6SAjYAQFyA7ABARIeCglicmFuY2hfaWQYBCABKAlCC7pICNgBAXIDsAEBIjEKFFVuYXNzaWduUm9sZVJlc3BvbnNlEhkKEWNvbnNpc3RlbmN5X3Rva2VuGAEgASgJIjIKFUJvb3RzdHJhcEFkbWluUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABASIYChZCb290c3RyYXBBZG1pblJlc3BvbnNlIi4KEUdyYW50QWRtaW5SZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBIhQKEkdyYW50QWRtaW5SZXNwb25zZSIvChJSZXZva2VBZG1pblJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQEiFQoTUmV2b2tlQWRtaW5SZXNwb25zZSIZChdHZXRNeVBlcm1pc3Npb25zUmVxdWVzdCJgChhHZXRNeVBlcm1pc3Npb25zUmVzcG9uc2USFwoPb3JnYW5pemF0aW9uX2lkGAEgASgJEisKBnJpZ2h0cxgCIAEoCzIbLmNvbmNpZXJnZS5hY2Nlc3MudjEuUmlnaHRzIhgKFkxpc3RQZXJtaXNzaW9uc1JlcXVlc3QiTwoXTGlzdFBlcm1pc3Npb25zUmVzcG9uc2USNAoLcGVybWlzc2lvbnMYASADKAsyHy5jb25jaWVyZ2UuYWNjZXNzLnYxLlBlcm1pc3Npb24iLwoKUGVybWlzc2lvbhIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJIh8KHUFjY2Vzc1NlcnZpY2VMaXN0Um9sZXNSZXF1ZXN0IkoKHkFjY2Vzc1NlcnZpY2VMaXN0Um9sZXNSZXNwb25zZRIoCgVyb2xlcxgBIAMoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZSK/AQoeQWNjZXNzU2VydmljZUNyZWF0ZVJvbGVSZXF1ZXN0EisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AxJRCgtwZXJtaXNzaW9ucxgDIAMoCUI8ukg5kgE2EMgBGAEiL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kImUKH0FjY2Vzc1NlcnZpY2VDcmVhdGVSb2xlUmVzcG9uc2USJwoEcm9sZRgBIAEoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZRIZChFjb25zaXN0ZW5jeV90b2tlbhgCIAEoCSL4AQoeQWNjZXNzU2VydmljZVVwZGF0ZVJvbGVSZXF1ZXN0EisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AxJRCgtwZXJtaXNzaW9ucxgDIAMoCUI8ukg5kgE2EMgBGAEiL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kEjcKC3VwZGF0ZV9tYXNrGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IGukgDyAEBImUKH0FjY2Vzc1NlcnZpY2VVcGRhdGVSb2xlUmVzcG9uc2USJwoEcm9sZRgBIAEoCzIZLmNvbmNpZXJnZS5hY2Nlc3MudjEuUm9sZRIZChFjb25zaXN0ZW5jeV90b2tlbhgCIAEoCSJNCh5BY2Nlc3NTZXJ2aWNlRGVsZXRlUm9sZVJlcXVlc3QSKwoEbmFtZRgBIAEoCUIdukgachgyFl5bYS16XVthLXowLTktXXsxLDQ5fSQiPAofQWNjZXNzU2VydmljZURlbGV0ZVJvbGVSZXNwb25zZRIZChFjb25zaXN0ZW5jeV90b2tlbhgBIAEoCSJwChZMaXN0QXNzaWdubWVudHNSZXF1ZXN0EhwKB3VzZXJfaWQYASABKAlCC7pICNgBAXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxj0AyJoChdMaXN0QXNzaWdubWVudHNSZXNwb25zZRI0Cgthc3NpZ25tZW50cxgBIAMoCzIfLmNvbmNpZXJnZS5hY2Nlc3MudjEuQXNzaWdubWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkipAEKCkFzc2lnbm1lbnQSDwoHdXNlcl9pZBgBIAEoCRIOCgRyb2xlGAIgASgJSAASFAoKcGVybWlzc2lvbhgDIAEoCUgAEhEKCWJyYW5jaF9pZBgEIAEoCRITCgthc3NpZ25lZF9ieRgFIAEoCRIvCgthc3NpZ25lZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCBgoEd2hhdCKIAQoeQWNjZXNzU2VydmljZUFzc2lnblJvbGVSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEisKBHJvbGUYAiABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEh4KCWJyYW5jaF9pZBgDIAEoCUILukgI2AEBcgOwAQEiPAofQWNjZXNzU2VydmljZUFzc2lnblJvbGVSZXNwb25zZRIZChFjb25zaXN0ZW5jeV90b2tlbhgBIAEoCSKKAQogQWNjZXNzU2VydmljZVVuYXNzaWduUm9sZVJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESKwoEcm9sZRgCIAEoCUIdukgachgyFl5bYS16XVthLXowLTktXXsxLDQ5fSQSHgoJYnJhbmNoX2lkGAMgASgJQgu6SAjYAQFyA7ABASI+CiFBY2Nlc3NTZXJ2aWNlVW5hc3NpZ25Sb2xlUmVzcG9uc2USGQoRY29uc2lzdGVuY3lfdG9rZW4YASABKAkiqAEKI0FjY2Vzc1NlcnZpY2VHcmFudFBlcm1pc3Npb25SZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEkYKCnBlcm1pc3Npb24YAiABKAlCMrpIL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kEh4KCWJyYW5jaF9pZBgDIAEoCUILukgI2AEBcgOwAQEiQQokQWNjZXNzU2VydmljZUdyYW50UGVybWlzc2lvblJlc3BvbnNlEhkKEWNvbnNpc3RlbmN5X3Rva2VuGAEgASgJIqkBCiRBY2Nlc3NTZXJ2aWNlUmV2b2tlUGVybWlzc2lvblJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESRgoKcGVybWlzc2lvbhgCIAEoCUIyukgvci0yK15bYS16XVthLXowLTktXXswLDQ4fTpbYS16XVthLXowLTktXXswLDQ4fSQSHgoJYnJhbmNoX2lkGAMgASgJQgu6SAjYAQFyA7ABASJCCiVBY2Nlc3NTZXJ2aWNlUmV2b2tlUGVybWlzc2lvblJlc3BvbnNlEhkKEWNvbnNpc3RlbmN5X3Rva2VuGAEgASgJIqoBCiVBY2Nlc3NTZXJ2aWNlRXhwbGFpblBlcm1pc3Npb25SZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDsAEBEkYKCnBlcm1pc3Npb24YAiABKAlCMrpIL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kEh4KCWJyYW5jaF9pZBgDIAEoCUILukgI2AEBcgOwAQEiqAEKJkFjY2Vzc1NlcnZpY2VFeHBsYWluUGVybWlzc2lvblJlc3BvbnNlEg8KB2FsbG93ZWQYASABKAgSNgoHc291cmNlcxgCIAMoCzIlLmNvbmNpZXJnZS5hY2Nlc3MudjEuUGVybWlzc2lvblNvdXJjZRI1CgZkZW5pYWwYAyABKA4yJS5jb25jaWVyZ2UuYWNjZXNzLnYxLlBlcm1pc3Npb25EZW5pYWwiiwEKEFBlcm1pc3Npb25Tb3VyY2USDAoEcm9sZRgBIAEoCRIQCghidWlsdF9pbhgCIAEoCBIRCglicmFuY2hfaWQYAyABKAkSEwoLYXNzaWduZWRfYnkYBCABKAkSLwoLYXNzaWduZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlwKGUdldFVzZXJQZXJtaXNzaW9uc1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgOwAQESJAoPb3JnYW5pemF0aW9uX2lkGAIgASgJQgu6SAjYAQFyA7ABASJkChpHZXRVc2VyUGVybWlzc2lvbnNSZXNwb25zZRIrCgZyaWdodHMYASABKAsyGy5jb25jaWVyZ2UuYWNjZXNzLnYxLlJpZ2h0cxIZChFjb25zaXN0ZW5jeV90b2tlbhgCIAEoCSKYAQoWQ2hlY2tQZXJtaXNzaW9uUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIkCg9vcmdhbml6YXRpb25faWQYAiABKAlCC7pICNgBAXIDsAEBEh0KCnBlcm1pc3Npb24YAyABKAlCCbpIBnIEEAEYZBIeCglicmFuY2hfaWQYBCABKAlCC7pICNgBAXIDsAEBIioKF0NoZWNrUGVybWlzc2lvblJlc3BvbnNlEg8KB2FsbG93ZWQYASABKAgiZwocQmF0Y2hDaGVja1Blcm1pc3Npb25zUmVxdWVzdBJHCgZjaGVja3MYASADKAsyKy5jb25jaWVyZ2UuYWNjZXNzLnYxLkNoZWNrUGVybWlzc2lvblJlcXVlc3RCCrpIB5IBBAgBEGQiUgodQmF0Y2hDaGVja1Blcm1pc3Npb25zUmVzcG9uc2USMQoHcmVzdWx0cxgBIAMoCzIgLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ2hlY2tSZXN1bHQiMQoLQ2hlY2tSZXN1bHQSDwoHYWxsb3dlZBgBIAEoCBIRCglub3RfZm91bmQYAiABKAgimgEKGEV4cGxhaW5QZXJtaXNzaW9uUmVxdWVzdBIZCgd1c2VyX2lkGAEgASgJQgi6SAVyA7ABARIkCg9vcmdhbml6YXRpb25faWQYAiABKAlCC7pICNgBAXIDsAEBEh0KCnBlcm1pc3Npb24YAyABKAlCCbpIBnIEEAEYZBIeCglicmFuY2hfaWQYBCABKAlCC7pICNgBAXIDsAEBIpsBChlFeHBsYWluUGVybWlzc2lvblJlc3BvbnNlEg8KB2FsbG93ZWQYASABKAgSNgoHc291cmNlcxgCIAMoCzIlLmNvbmNpZXJnZS5hY2Nlc3MudjEuUGVybWlzc2lvblNvdXJjZRI1CgZkZW5pYWwYAyABKA4yJS5jb25jaWVyZ2UuYWNjZXNzLnYxLlBlcm1pc3Npb25EZW5pYWwi5QEKHkxpc3RVc2Vyc1dpdGhQZXJtaXNzaW9uUmVxdWVzdBIhCg9vcmdhbml6YXRpb25faWQYASABKAlCCLpIBXIDsAEBEkYKCnBlcm1pc3Npb24YAiABKAlCMrpIL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kEh4KCWJyYW5jaF9pZBgDIAEoCUILukgI2AEBcgOwAQESGgoJcGFnZV9zaXplGAQgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YBSABKAlCCLpIBXIDGPQDIkwKH0xpc3RVc2Vyc1dpdGhQZXJtaXNzaW9uUmVzcG9uc2USEAoIdXNlcl9pZHMYASADKAkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInoKF0NyZWF0ZVBlcm1pc3Npb25SZXF1ZXN0EkAKBG5hbWUYASABKAlCMrpIL3ItMiteW2Etel1bYS16MC05LV17MCw0OH06W2Etel1bYS16MC05LV17MCw0OH0kEh0KC2Rlc2NyaXB0aW9uGAIgASgJQgi6SAVyAxj0AyJqChhDcmVhdGVQZXJtaXNzaW9uUmVzcG9uc2USMwoKcGVybWlzc2lvbhgBIAEoCzIfLmNvbmNpZXJnZS5hY2Nlc3MudjEuUGVybWlzc2lvbhIZChFjb25zaXN0ZW5jeV90b2tlbhgCIAEoCSqMAgoQUGVybWlzc2lvbkRlbmlhbBIhCh1QRVJNSVNTSU9OX0RFTklBTF9VTlNQRUNJRklFRBAAEiIKHlBFUk1JU1NJT05fREVOSUFMX05PVF9BX01FTUJFUhABEh8KG1BFUk1JU1NJT05fREVOSUFMX1NVU1BFTkRFRBACEigKJFBFUk1JU1NJT05fREVOSUFMX1VOS05PV05fUEVSTUlTU0lPThADEh8KG1BFUk1JU1NJT05fREVOSUFMX05PX0JSQU5DSBAEEiIKHlBFUk1JU1NJT05fREVOSUFMX09USEVSX0JSQU5DSBAFEiEKHVBFUk1JU1NJT05fREVOSUFMX05PVF9HUkFOVEVEEAYywg4KDUFjY2Vzc1NlcnZpY2USaAoKR2V0TXlSb2xlcxImLmNvbmNpZXJnZS5hY2Nlc3MudjEuR2V0TXlSb2xlc1JlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldE15Um9sZXNSZXNwb25zZSIJkAIBirUYAhIAEnoKEEdldE15UGVybWlzc2lvbnMSLC5jb25jaWVyZ2UuYWNjZXNzLnYxLkdldE15UGVybWlzc2lvbnNSZXF1ZXN0Gi0uY29uY2llcmdlLmFjY2Vzcy52MS5HZXRNeVBlcm1pc3Npb25zUmVzcG9uc2UiCZACAYq1GAISABJ3Cg9MaXN0UGVybWlzc2lvbnMSKy5jb25jaWVyZ2UuYWNjZXNzLnYxLkxpc3RQZXJtaXNzaW9uc1JlcXVlc3QaLC5jb25jaWVyZ2UuYWNjZXNzLnYxLkxpc3RQZXJtaXNzaW9uc1Jlc3BvbnNlIgmQAgGKtRgCEgASiwEKCUxpc3RSb2xlcxIyLmNvbmNpZXJnZS5hY2Nlc3MudjEuQWNjZXNzU2VydmljZUxpc3RSb2xlc1JlcXVlc3QaMy5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VMaXN0Um9sZXNSZXNwb25zZSIVkAIBirUYDiIMCgpyb2xlczpyZWFkEo0BCgpDcmVhdGVSb2xlEjMuY29uY2llcmdlLmFjY2Vzcy52MS5BY2Nlc3NTZXJ2aWNlQ3JlYXRlUm9sZVJlcXVlc3QaNC5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VDcmVhdGVSb2xlUmVzcG9uc2UiFIq1GBAiDgoMcm9sZXM6Y3JlYXRlEpABCgpVcGRhdGVSb2xlEjMuY29uY2llcmdlLmFjY2Vzcy52MS5BY2Nlc3NTZXJ2aWNlVXBkYXRlUm9sZVJlcXVlc3QaNC5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VVcGRhdGVSb2xlUmVzcG9uc2UiF5ACAoq1GBAiDgoMcm9sZXM6dXBkYXRlEo0BCgpEZWxldGVSb2xlEjMuY29uY2llcmdlLmFjY2Vzcy52MS5BY2Nlc3NTZXJ2aWNlRGVsZXRlUm9sZVJlcXVlc3QaNC5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VEZWxldGVSb2xlUmVzcG9uc2UiFIq1GBAiDgoMcm9sZXM6ZGVsZXRlEoMBCg9MaXN0QXNzaWdubWVudHMSKy5jb25jaWVyZ2UuYWNjZXNzLnYxLkxpc3RBc3NpZ25tZW50c1JlcXVlc3QaLC5jb25jaWVyZ2UuYWNjZXNzLnYxLkxpc3RBc3NpZ25tZW50c1Jlc3BvbnNlIhWQAgGKtRgOIgwKCnJvbGVzOnJlYWQSjQEKCkFzc2lnblJvbGUSMy5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VBc3NpZ25Sb2xlUmVxdWVzdBo0LmNvbmNpZXJnZS5hY2Nlc3MudjEuQWNjZXNzU2VydmljZUFzc2lnblJvbGVSZXNwb25zZSIUirUYECIOCgxyb2xlczphc3NpZ24SkwEKDFVuYXNzaWduUm9sZRI1LmNvbmNpZXJnZS5hY2Nlc3MudjEuQWNjZXNzU2VydmljZVVuYXNzaWduUm9sZVJlcXVlc3QaNi5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VVbmFzc2lnblJvbGVSZXNwb25zZSIUirUYECIOCgxyb2xlczphc3NpZ24SnAEKD0dyYW50UGVybWlzc2lvbhI4LmNvbmNpZXJnZS5hY2Nlc3MudjEuQWNjZXNzU2VydmljZUdyYW50UGVybWlzc2lvblJlcXVlc3QaOS5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VHcmFudFBlcm1pc3Npb25SZXNwb25zZSIUirUYECIOCgxyb2xlczphc3NpZ24SnwEKEFJldm9rZVBlcm1pc3Npb24SOS5jb25jaWVyZ2UuYWNjZXNzLnYxLkFjY2Vzc1NlcnZpY2VSZXZva2VQZXJtaXNzaW9uUmVxdWVzdBo6LmNvbmNpZXJnZS5hY2Nlc3MudjEuQWNjZXNzU2VydmljZVJldm9rZVBlcm1pc3Npb25SZXNwb25zZSIUirUYECIOCgxyb2xlczphc3NpZ24SowEKEUV4cGxhaW5QZXJtaXNzaW9uEjouY29uY2llcmdlLmFjY2Vzcy52MS5BY2Nlc3NTZXJ2aWNlRXhwbGFpblBlcm1pc3Npb25SZXF1ZXN0GjsuY29uY2llcmdlLmFjY2Vzcy52MS5BY2Nlc3NTZXJ2aWNlRXhwbGFpblBlcm1pc3Npb25SZXNwb25zZSIVkAIBirUYDiIMCgpyb2xlczpyZWFkMuQOChVBY2Nlc3NJbnRlcm5hbFNlcnZpY2UScgoMR2V0VXNlclJvbGVzEiguY29uY2llcmdlLmFjY2Vzcy52MS5HZXRVc2VyUm9sZXNSZXF1ZXN0GikuY29uY2llcmdlLmFjY2Vzcy52MS5HZXRVc2VyUm9sZXNSZXNwb25zZSINkAIBirUYBhoEEAEYARKHAQoRQmF0Y2hHZXRVc2VyUm9sZXMSLS5jb25jaWVyZ2UuYWNjZXNzLnYxLkJhdGNoR2V0VXNlclJvbGVzUmVxdWVzdBouLmNvbmNpZXJnZS5hY2Nlc3MudjEuQmF0Y2hHZXRVc2VyUm9sZXNSZXNwb25zZSITkAIBirUYDBoKCgR1c2VyEAEYARKsAQoSR2V0VXNlclBlcm1pc3Npb25zEi4uY29uY2llcmdlLmFjY2Vzcy52MS5HZXRVc2VyUGVybWlzc2lvbnNSZXF1ZXN0Gi8uY29uY2llcmdlLmFjY2Vzcy52MS5HZXRVc2VyUGVybWlzc2lvbnNSZXNwb25zZSI1kAIBirUYLhosCgRhdXRoCgxub3RpZmljYXRpb24KDG9yZ2FuaXphdGlvbgoEdXNlchABGAESewoPQ2hlY2tQZXJtaXNzaW9uEisuY29uY2llcmdlLmFjY2Vzcy52MS5DaGVja1Blcm1pc3Npb25SZXF1ZXN0GiwuY29uY2llcmdlLmFjY2Vzcy52MS5DaGVja1Blcm1pc3Npb25SZXNwb25zZSINkAIBirUYBhoEEAEYARKNAQoVQmF0Y2hDaGVja1Blcm1pc3Npb25zEjEuY29uY2llcmdlLmFjY2Vzcy52MS5CYXRjaENoZWNrUGVybWlzc2lvbnNSZXF1ZXN0GjIuY29uY2llcmdlLmFjY2Vzcy52MS5CYXRjaENoZWNrUGVybWlzc2lvbnNSZXNwb25zZSINkAIBirUYBhoEEAEYARKBAQoRRXhwbGFpblBlcm1pc3Npb24SLS5jb25jaWVyZ2UuYWNjZXNzLnYxLkV4cGxhaW5QZXJtaXNzaW9uUmVxdWVzdBouLmNvbmNpZXJnZS5hY2Nlc3MudjEuRXhwbGFpblBlcm1pc3Npb25SZXNwb25zZSINkAIBirUYBhoEEAEYARKTAQoXTGlzdFVzZXJzV2l0aFBlcm1pc3Npb24SMy5jb25jaWVyZ2UuYWNjZXNzLnYxLkxpc3RVc2Vyc1dpdGhQZXJtaXNzaW9uUmVxdWVzdBo0LmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFVzZXJzV2l0aFBlcm1pc3Npb25SZXNwb25zZSINkAIBirUYBhoEEAEYARJ7ChBDcmVhdGVQZXJtaXNzaW9uEiwuY29uY2llcmdlLmFjY2Vzcy52MS5DcmVhdGVQZXJtaXNzaW9uUmVxdWVzdBotLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ3JlYXRlUGVybWlzc2lvblJlc3BvbnNlIgqKtRgGGgQQARgBEmkKCUxpc3RSb2xlcxIlLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVxdWVzdBomLmNvbmNpZXJnZS5hY2Nlc3MudjEuTGlzdFJvbGVzUmVzcG9uc2UiDZACAYq1GAYaBBABGAESaQoKQ3JlYXRlUm9sZRImLmNvbmNpZXJnZS5hY2Nlc3MudjEuQ3JlYXRlUm9sZVJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkNyZWF0ZVJvbGVSZXNwb25zZSIKirUYBhoEEAEYARJpCgpBc3NpZ25Sb2xlEiYuY29uY2llcmdlLmFjY2Vzcy52MS5Bc3NpZ25Sb2xlUmVxdWVzdBonLmNvbmNpZXJnZS5hY2Nlc3MudjEuQXNzaWduUm9sZVJlc3BvbnNlIgqKtRgGGgQQARgBEm8KDFVuYXNzaWduUm9sZRIoLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVxdWVzdBopLmNvbmNpZXJnZS5hY2Nlc3MudjEuVW5hc3NpZ25Sb2xlUmVzcG9uc2UiCoq1GAYaBBABGAEScwoOQm9vdHN0cmFwQWRtaW4SKi5jb25jaWVyZ2UuYWNjZXNzLnYxLkJvb3RzdHJhcEFkbWluUmVxdWVzdBorLmNvbmNpZXJnZS5hY2Nlc3MudjEuQm9vdHN0cmFwQWRtaW5SZXNwb25zZSIIirUYBBoCGAESZwoKR3JhbnRBZG1pbhImLmNvbmNpZXJnZS5hY2Nlc3MudjEuR3JhbnRBZG1pblJlcXVlc3QaJy5jb25jaWVyZ2UuYWNjZXNzLnYxLkdyYW50QWRtaW5SZXNwb25zZSIIirUYBBoCGAESagoLUmV2b2tlQWRtaW4SJy5jb25jaWVyZ2UuYWNjZXNzLnYxLlJldm9rZUFkbWluUmVxdWVzdBooLmNvbmNpZXJnZS5hY2Nlc3MudjEuUmV2b2tlQWRtaW5SZXNwb25zZSIIirUYBBoCGAFiBnByb3RvMw", [file_buf_validate_validate, file_concierge_access_v1_rights, file_concierge_options_v1_access, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Nothing: the caller is known from the access token.
@@ -226,6 +230,20 @@ export type Role = Message<"concierge.access.v1.Role"> & {
    * @generated from field: bool built_in = 3;
    */
   builtIn: boolean;
+
+  /**
+   * Names of its permissions, in alphabetical order.
+   *
+   * @generated from field: repeated string permissions = 4;
+   */
+  permissions: string[];
+
+  /**
+   * UUID of the organization that it belongs to; empty for built-in roles and those of the platform.
+   *
+   * @generated from field: string organization_id = 5;
+   */
+  organizationId: string;
 };
 
 /**
@@ -254,6 +272,13 @@ export type CreateRoleRequest = Message<"concierge.access.v1.CreateRoleRequest">
    * @generated from field: string description = 2;
    */
   description: string;
+
+  /**
+   * Names of its permissions, at most 200.
+   *
+   * @generated from field: repeated string permissions = 3;
+   */
+  permissions: string[];
 };
 
 /**
@@ -275,6 +300,13 @@ export type CreateRoleResponse = Message<"concierge.access.v1.CreateRoleResponse
    * @generated from field: concierge.access.v1.Role role = 1;
    */
   role?: Role | undefined;
+
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 2;
+   */
+  consistencyToken: string;
 };
 
 /**
@@ -303,6 +335,20 @@ export type AssignRoleRequest = Message<"concierge.access.v1.AssignRoleRequest">
    * @generated from field: string role = 2;
    */
   role: string;
+
+  /**
+   * UUID of the organization in which it counts; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
 };
 
 /**
@@ -318,6 +364,12 @@ export const AssignRoleRequestSchema: GenMessage<AssignRoleRequest> = /*@__PURE_
  * @generated from message concierge.access.v1.AssignRoleResponse
  */
 export type AssignRoleResponse = Message<"concierge.access.v1.AssignRoleResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
 };
 
 /**
@@ -346,6 +398,20 @@ export type UnassignRoleRequest = Message<"concierge.access.v1.UnassignRoleReque
    * @generated from field: string role = 2;
    */
   role: string;
+
+  /**
+   * UUID of the organization in which it counts; empty for the platform.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
 };
 
 /**
@@ -361,6 +427,12 @@ export const UnassignRoleRequestSchema: GenMessage<UnassignRoleRequest> = /*@__P
  * @generated from message concierge.access.v1.UnassignRoleResponse
  */
 export type UnassignRoleResponse = Message<"concierge.access.v1.UnassignRoleResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
 };
 
 /**
@@ -479,6 +551,1263 @@ export const RevokeAdminResponseSchema: GenMessage<RevokeAdminResponse> = /*@__P
   messageDesc(file_concierge_access_v1_access_service, 21);
 
 /**
+ * Nothing: caller and organization are known from the access token.
+ *
+ * @generated from message concierge.access.v1.GetMyPermissionsRequest
+ */
+export type GetMyPermissionsRequest = Message<"concierge.access.v1.GetMyPermissionsRequest"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.GetMyPermissionsRequest.
+ * Use `create(GetMyPermissionsRequestSchema)` to create a new message.
+ */
+export const GetMyPermissionsRequestSchema: GenMessage<GetMyPermissionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 22);
+
+/**
+ * What the caller may do.
+ *
+ * @generated from message concierge.access.v1.GetMyPermissionsResponse
+ */
+export type GetMyPermissionsResponse = Message<"concierge.access.v1.GetMyPermissionsResponse"> & {
+  /**
+   * UUID of the organization; empty if the token names none, or the caller is no member of it any more.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * What counts there.
+   *
+   * @generated from field: concierge.access.v1.Rights rights = 2;
+   */
+  rights?: Rights | undefined;
+};
+
+/**
+ * Describes the message concierge.access.v1.GetMyPermissionsResponse.
+ * Use `create(GetMyPermissionsResponseSchema)` to create a new message.
+ */
+export const GetMyPermissionsResponseSchema: GenMessage<GetMyPermissionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 23);
+
+/**
+ * Nothing.
+ *
+ * @generated from message concierge.access.v1.ListPermissionsRequest
+ */
+export type ListPermissionsRequest = Message<"concierge.access.v1.ListPermissionsRequest"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.ListPermissionsRequest.
+ * Use `create(ListPermissionsRequestSchema)` to create a new message.
+ */
+export const ListPermissionsRequestSchema: GenMessage<ListPermissionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 24);
+
+/**
+ * Every permission.
+ *
+ * @generated from message concierge.access.v1.ListPermissionsResponse
+ */
+export type ListPermissionsResponse = Message<"concierge.access.v1.ListPermissionsResponse"> & {
+  /**
+   * In alphabetical order.
+   *
+   * @generated from field: repeated concierge.access.v1.Permission permissions = 1;
+   */
+  permissions: Permission[];
+};
+
+/**
+ * Describes the message concierge.access.v1.ListPermissionsResponse.
+ * Use `create(ListPermissionsResponseSchema)` to create a new message.
+ */
+export const ListPermissionsResponseSchema: GenMessage<ListPermissionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 25);
+
+/**
+ * Something that a person may be allowed to do.
+ *
+ * @generated from message concierge.access.v1.Permission
+ */
+export type Permission = Message<"concierge.access.v1.Permission"> & {
+  /**
+   * Name, `resource:action`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it allows; may be empty.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.Permission.
+ * Use `create(PermissionSchema)` to create a new message.
+ */
+export const PermissionSchema: GenMessage<Permission> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 26);
+
+/**
+ * Nothing: the organization is known from the access token.
+ *
+ * @generated from message concierge.access.v1.AccessServiceListRolesRequest
+ */
+export type AccessServiceListRolesRequest = Message<"concierge.access.v1.AccessServiceListRolesRequest"> & {
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceListRolesRequest.
+ * Use `create(AccessServiceListRolesRequestSchema)` to create a new message.
+ */
+export const AccessServiceListRolesRequestSchema: GenMessage<AccessServiceListRolesRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 27);
+
+/**
+ * Roles of an organization.
+ *
+ * @generated from message concierge.access.v1.AccessServiceListRolesResponse
+ */
+export type AccessServiceListRolesResponse = Message<"concierge.access.v1.AccessServiceListRolesResponse"> & {
+  /**
+   * Built-in ones, those of the platform, then its own, each by name.
+   *
+   * @generated from field: repeated concierge.access.v1.Role roles = 1;
+   */
+  roles: Role[];
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceListRolesResponse.
+ * Use `create(AccessServiceListRolesResponseSchema)` to create a new message.
+ */
+export const AccessServiceListRolesResponseSchema: GenMessage<AccessServiceListRolesResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 28);
+
+/**
+ * The role to make.
+ *
+ * @generated from message concierge.access.v1.AccessServiceCreateRoleRequest
+ */
+export type AccessServiceCreateRoleRequest = Message<"concierge.access.v1.AccessServiceCreateRoleRequest"> & {
+  /**
+   * Lower-case letters, digits and hyphens, starting with a letter, 2 to 50 characters.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What the role is for, at most 500 code points; may be empty.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * Names of its permissions, at most 200.
+   *
+   * @generated from field: repeated string permissions = 3;
+   */
+  permissions: string[];
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceCreateRoleRequest.
+ * Use `create(AccessServiceCreateRoleRequestSchema)` to create a new message.
+ */
+export const AccessServiceCreateRoleRequestSchema: GenMessage<AccessServiceCreateRoleRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 29);
+
+/**
+ * The role that was made.
+ *
+ * @generated from message concierge.access.v1.AccessServiceCreateRoleResponse
+ */
+export type AccessServiceCreateRoleResponse = Message<"concierge.access.v1.AccessServiceCreateRoleResponse"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: concierge.access.v1.Role role = 1;
+   */
+  role?: Role | undefined;
+
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 2;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceCreateRoleResponse.
+ * Use `create(AccessServiceCreateRoleResponseSchema)` to create a new message.
+ */
+export const AccessServiceCreateRoleResponseSchema: GenMessage<AccessServiceCreateRoleResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 30);
+
+/**
+ * What to change of a role.
+ *
+ * @generated from message concierge.access.v1.AccessServiceUpdateRoleRequest
+ */
+export type AccessServiceUpdateRoleRequest = Message<"concierge.access.v1.AccessServiceUpdateRoleRequest"> & {
+  /**
+   * Name of the role; it stays.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What the role is for, at most 500 code points; may be empty.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * Names of its permissions, at most 200.
+   *
+   * @generated from field: repeated string permissions = 3;
+   */
+  permissions: string[];
+
+  /**
+   * Which of `description` and `permissions` to change.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 4;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceUpdateRoleRequest.
+ * Use `create(AccessServiceUpdateRoleRequestSchema)` to create a new message.
+ */
+export const AccessServiceUpdateRoleRequestSchema: GenMessage<AccessServiceUpdateRoleRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 31);
+
+/**
+ * The role after the change.
+ *
+ * @generated from message concierge.access.v1.AccessServiceUpdateRoleResponse
+ */
+export type AccessServiceUpdateRoleResponse = Message<"concierge.access.v1.AccessServiceUpdateRoleResponse"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: concierge.access.v1.Role role = 1;
+   */
+  role?: Role | undefined;
+
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 2;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceUpdateRoleResponse.
+ * Use `create(AccessServiceUpdateRoleResponseSchema)` to create a new message.
+ */
+export const AccessServiceUpdateRoleResponseSchema: GenMessage<AccessServiceUpdateRoleResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 32);
+
+/**
+ * Which role.
+ *
+ * @generated from message concierge.access.v1.AccessServiceDeleteRoleRequest
+ */
+export type AccessServiceDeleteRoleRequest = Message<"concierge.access.v1.AccessServiceDeleteRoleRequest"> & {
+  /**
+   * Name of the role.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceDeleteRoleRequest.
+ * Use `create(AccessServiceDeleteRoleRequestSchema)` to create a new message.
+ */
+export const AccessServiceDeleteRoleRequestSchema: GenMessage<AccessServiceDeleteRoleRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 33);
+
+/**
+ * The role is gone.
+ *
+ * @generated from message concierge.access.v1.AccessServiceDeleteRoleResponse
+ */
+export type AccessServiceDeleteRoleResponse = Message<"concierge.access.v1.AccessServiceDeleteRoleResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceDeleteRoleResponse.
+ * Use `create(AccessServiceDeleteRoleResponseSchema)` to create a new message.
+ */
+export const AccessServiceDeleteRoleResponseSchema: GenMessage<AccessServiceDeleteRoleResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 34);
+
+/**
+ * Whose assignments, and which page.
+ *
+ * @generated from message concierge.access.v1.ListAssignmentsRequest
+ */
+export type ListAssignmentsRequest = Message<"concierge.access.v1.ListAssignmentsRequest"> & {
+  /**
+   * UUID of the account; empty for everybody's.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Most entries to return; 0 means 50, more than 100 means 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.ListAssignmentsRequest.
+ * Use `create(ListAssignmentsRequestSchema)` to create a new message.
+ */
+export const ListAssignmentsRequestSchema: GenMessage<ListAssignmentsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 35);
+
+/**
+ * A page of assignments.
+ *
+ * @generated from message concierge.access.v1.ListAssignmentsResponse
+ */
+export type ListAssignmentsResponse = Message<"concierge.access.v1.ListAssignmentsResponse"> & {
+  /**
+   * Oldest first.
+   *
+   * @generated from field: repeated concierge.access.v1.Assignment assignments = 1;
+   */
+  assignments: Assignment[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.ListAssignmentsResponse.
+ * Use `create(ListAssignmentsResponseSchema)` to create a new message.
+ */
+export const ListAssignmentsResponseSchema: GenMessage<ListAssignmentsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 36);
+
+/**
+ * A role or a permission that somebody was given.
+ *
+ * @generated from message concierge.access.v1.Assignment
+ */
+export type Assignment = Message<"concierge.access.v1.Assignment"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * What was given.
+   *
+   * @generated from oneof concierge.access.v1.Assignment.what
+   */
+  what: {
+    /**
+     * Name of the role.
+     *
+     * @generated from field: string role = 2;
+     */
+    value: string;
+    case: "role";
+  } | {
+    /**
+     * Name of the permission.
+     *
+     * @generated from field: string permission = 3;
+     */
+    value: string;
+    case: "permission";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
+
+  /**
+   * Who gave it: the UUID of an account, or the name of a backend or operator.
+   *
+   * @generated from field: string assigned_by = 5;
+   */
+  assignedBy: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp assigned_at = 6;
+   */
+  assignedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.access.v1.Assignment.
+ * Use `create(AssignmentSchema)` to create a new message.
+ */
+export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 37);
+
+/**
+ * What to give to whom.
+ *
+ * @generated from message concierge.access.v1.AccessServiceAssignRoleRequest
+ */
+export type AccessServiceAssignRoleRequest = Message<"concierge.access.v1.AccessServiceAssignRoleRequest"> & {
+  /**
+   * UUID of the account of a member.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the role.
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceAssignRoleRequest.
+ * Use `create(AccessServiceAssignRoleRequestSchema)` to create a new message.
+ */
+export const AccessServiceAssignRoleRequestSchema: GenMessage<AccessServiceAssignRoleRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 38);
+
+/**
+ * The member has it.
+ *
+ * @generated from message concierge.access.v1.AccessServiceAssignRoleResponse
+ */
+export type AccessServiceAssignRoleResponse = Message<"concierge.access.v1.AccessServiceAssignRoleResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceAssignRoleResponse.
+ * Use `create(AccessServiceAssignRoleResponseSchema)` to create a new message.
+ */
+export const AccessServiceAssignRoleResponseSchema: GenMessage<AccessServiceAssignRoleResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 39);
+
+/**
+ * What to take from whom.
+ *
+ * @generated from message concierge.access.v1.AccessServiceUnassignRoleRequest
+ */
+export type AccessServiceUnassignRoleRequest = Message<"concierge.access.v1.AccessServiceUnassignRoleRequest"> & {
+  /**
+   * UUID of the account of a member.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the role.
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceUnassignRoleRequest.
+ * Use `create(AccessServiceUnassignRoleRequestSchema)` to create a new message.
+ */
+export const AccessServiceUnassignRoleRequestSchema: GenMessage<AccessServiceUnassignRoleRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 40);
+
+/**
+ * The member does not have it.
+ *
+ * @generated from message concierge.access.v1.AccessServiceUnassignRoleResponse
+ */
+export type AccessServiceUnassignRoleResponse = Message<"concierge.access.v1.AccessServiceUnassignRoleResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceUnassignRoleResponse.
+ * Use `create(AccessServiceUnassignRoleResponseSchema)` to create a new message.
+ */
+export const AccessServiceUnassignRoleResponseSchema: GenMessage<AccessServiceUnassignRoleResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 41);
+
+/**
+ * What to give to whom.
+ *
+ * @generated from message concierge.access.v1.AccessServiceGrantPermissionRequest
+ */
+export type AccessServiceGrantPermissionRequest = Message<"concierge.access.v1.AccessServiceGrantPermissionRequest"> & {
+  /**
+   * UUID of the account of a member.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceGrantPermissionRequest.
+ * Use `create(AccessServiceGrantPermissionRequestSchema)` to create a new message.
+ */
+export const AccessServiceGrantPermissionRequestSchema: GenMessage<AccessServiceGrantPermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 42);
+
+/**
+ * The member has it.
+ *
+ * @generated from message concierge.access.v1.AccessServiceGrantPermissionResponse
+ */
+export type AccessServiceGrantPermissionResponse = Message<"concierge.access.v1.AccessServiceGrantPermissionResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceGrantPermissionResponse.
+ * Use `create(AccessServiceGrantPermissionResponseSchema)` to create a new message.
+ */
+export const AccessServiceGrantPermissionResponseSchema: GenMessage<AccessServiceGrantPermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 43);
+
+/**
+ * What to take from whom.
+ *
+ * @generated from message concierge.access.v1.AccessServiceRevokePermissionRequest
+ */
+export type AccessServiceRevokePermissionRequest = Message<"concierge.access.v1.AccessServiceRevokePermissionRequest"> & {
+  /**
+   * UUID of the account of a member.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceRevokePermissionRequest.
+ * Use `create(AccessServiceRevokePermissionRequestSchema)` to create a new message.
+ */
+export const AccessServiceRevokePermissionRequestSchema: GenMessage<AccessServiceRevokePermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 44);
+
+/**
+ * The member does not have it.
+ *
+ * @generated from message concierge.access.v1.AccessServiceRevokePermissionResponse
+ */
+export type AccessServiceRevokePermissionResponse = Message<"concierge.access.v1.AccessServiceRevokePermissionResponse"> & {
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 1;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceRevokePermissionResponse.
+ * Use `create(AccessServiceRevokePermissionResponseSchema)` to create a new message.
+ */
+export const AccessServiceRevokePermissionResponseSchema: GenMessage<AccessServiceRevokePermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 45);
+
+/**
+ * What is to be explained.
+ *
+ * @generated from message concierge.access.v1.AccessServiceExplainPermissionRequest
+ */
+export type AccessServiceExplainPermissionRequest = Message<"concierge.access.v1.AccessServiceExplainPermissionRequest"> & {
+  /**
+   * UUID of the account of a member.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of a branch; empty for the whole organization.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceExplainPermissionRequest.
+ * Use `create(AccessServiceExplainPermissionRequestSchema)` to create a new message.
+ */
+export const AccessServiceExplainPermissionRequestSchema: GenMessage<AccessServiceExplainPermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 46);
+
+/**
+ * Why somebody holds a permission, or does not.
+ *
+ * @generated from message concierge.access.v1.AccessServiceExplainPermissionResponse
+ */
+export type AccessServiceExplainPermissionResponse = Message<"concierge.access.v1.AccessServiceExplainPermissionResponse"> & {
+  /**
+   * Whether it is held.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+
+  /**
+   * What gives it. Empty if it is not held.
+   *
+   * @generated from field: repeated concierge.access.v1.PermissionSource sources = 2;
+   */
+  sources: PermissionSource[];
+
+  /**
+   * Why it is not held; PERMISSION_DENIAL_UNSPECIFIED if it is.
+   *
+   * @generated from field: concierge.access.v1.PermissionDenial denial = 3;
+   */
+  denial: PermissionDenial;
+};
+
+/**
+ * Describes the message concierge.access.v1.AccessServiceExplainPermissionResponse.
+ * Use `create(AccessServiceExplainPermissionResponseSchema)` to create a new message.
+ */
+export const AccessServiceExplainPermissionResponseSchema: GenMessage<AccessServiceExplainPermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 47);
+
+/**
+ * What gives somebody a permission.
+ *
+ * @generated from message concierge.access.v1.PermissionSource
+ */
+export type PermissionSource = Message<"concierge.access.v1.PermissionSource"> & {
+  /**
+   * Name of the role; empty for a permission that was given without one.
+   *
+   * @generated from field: string role = 1;
+   */
+  role: string;
+
+  /**
+   * The role is built-in: it comes with the membership or with the account.
+   *
+   * @generated from field: bool built_in = 2;
+   */
+  builtIn: boolean;
+
+  /**
+   * UUID of the only branch in which it counts; empty for all.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+
+  /**
+   * Who gave it: the UUID of an account, or the name of a backend or operator; empty for a built-in role.
+   *
+   * @generated from field: string assigned_by = 4;
+   */
+  assignedBy: string;
+
+  /**
+   * When; not set for a built-in role.
+   *
+   * @generated from field: google.protobuf.Timestamp assigned_at = 5;
+   */
+  assignedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.access.v1.PermissionSource.
+ * Use `create(PermissionSourceSchema)` to create a new message.
+ */
+export const PermissionSourceSchema: GenMessage<PermissionSource> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 48);
+
+/**
+ * Whose rights.
+ *
+ * @generated from message concierge.access.v1.GetUserPermissionsRequest
+ */
+export type GetUserPermissionsRequest = Message<"concierge.access.v1.GetUserPermissionsRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * UUID of the organization; empty for the platform.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.GetUserPermissionsRequest.
+ * Use `create(GetUserPermissionsRequestSchema)` to create a new message.
+ */
+export const GetUserPermissionsRequestSchema: GenMessage<GetUserPermissionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 49);
+
+/**
+ * What somebody may do.
+ *
+ * @generated from message concierge.access.v1.GetUserPermissionsResponse
+ */
+export type GetUserPermissionsResponse = Message<"concierge.access.v1.GetUserPermissionsResponse"> & {
+  /**
+   * What counts.
+   *
+   * @generated from field: concierge.access.v1.Rights rights = 1;
+   */
+  rights?: Rights | undefined;
+
+  /**
+   * What was known when it was decided.
+   *
+   * @generated from field: string consistency_token = 2;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.GetUserPermissionsResponse.
+ * Use `create(GetUserPermissionsResponseSchema)` to create a new message.
+ */
+export const GetUserPermissionsResponseSchema: GenMessage<GetUserPermissionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 50);
+
+/**
+ * What to check.
+ *
+ * @generated from message concierge.access.v1.CheckPermissionRequest
+ */
+export type CheckPermissionRequest = Message<"concierge.access.v1.CheckPermissionRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * UUID of the organization; empty for the platform.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+
+  /**
+   * Name of the permission, 1 to 100 characters.
+   *
+   * @generated from field: string permission = 3;
+   */
+  permission: string;
+
+  /**
+   * UUID of a branch; empty for the whole organization.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.CheckPermissionRequest.
+ * Use `create(CheckPermissionRequestSchema)` to create a new message.
+ */
+export const CheckPermissionRequestSchema: GenMessage<CheckPermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 51);
+
+/**
+ * What was decided.
+ *
+ * @generated from message concierge.access.v1.CheckPermissionResponse
+ */
+export type CheckPermissionResponse = Message<"concierge.access.v1.CheckPermissionResponse"> & {
+  /**
+   * Whether it is held.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+};
+
+/**
+ * Describes the message concierge.access.v1.CheckPermissionResponse.
+ * Use `create(CheckPermissionResponseSchema)` to create a new message.
+ */
+export const CheckPermissionResponseSchema: GenMessage<CheckPermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 52);
+
+/**
+ * What to check.
+ *
+ * @generated from message concierge.access.v1.BatchCheckPermissionsRequest
+ */
+export type BatchCheckPermissionsRequest = Message<"concierge.access.v1.BatchCheckPermissionsRequest"> & {
+  /**
+   * 1 to 100 checks.
+   *
+   * @generated from field: repeated concierge.access.v1.CheckPermissionRequest checks = 1;
+   */
+  checks: CheckPermissionRequest[];
+};
+
+/**
+ * Describes the message concierge.access.v1.BatchCheckPermissionsRequest.
+ * Use `create(BatchCheckPermissionsRequestSchema)` to create a new message.
+ */
+export const BatchCheckPermissionsRequestSchema: GenMessage<BatchCheckPermissionsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 53);
+
+/**
+ * What was decided.
+ *
+ * @generated from message concierge.access.v1.BatchCheckPermissionsResponse
+ */
+export type BatchCheckPermissionsResponse = Message<"concierge.access.v1.BatchCheckPermissionsResponse"> & {
+  /**
+   * In the order of the checks.
+   *
+   * @generated from field: repeated concierge.access.v1.CheckResult results = 1;
+   */
+  results: CheckResult[];
+};
+
+/**
+ * Describes the message concierge.access.v1.BatchCheckPermissionsResponse.
+ * Use `create(BatchCheckPermissionsResponseSchema)` to create a new message.
+ */
+export const BatchCheckPermissionsResponseSchema: GenMessage<BatchCheckPermissionsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 54);
+
+/**
+ * What was decided of one check.
+ *
+ * @generated from message concierge.access.v1.CheckResult
+ */
+export type CheckResult = Message<"concierge.access.v1.CheckResult"> & {
+  /**
+   * Whether it is held.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+
+  /**
+   * The organization does not exist, or the user is no member of it; then it is not held.
+   *
+   * @generated from field: bool not_found = 2;
+   */
+  notFound: boolean;
+};
+
+/**
+ * Describes the message concierge.access.v1.CheckResult.
+ * Use `create(CheckResultSchema)` to create a new message.
+ */
+export const CheckResultSchema: GenMessage<CheckResult> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 55);
+
+/**
+ * What is to be explained.
+ *
+ * @generated from message concierge.access.v1.ExplainPermissionRequest
+ */
+export type ExplainPermissionRequest = Message<"concierge.access.v1.ExplainPermissionRequest"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * UUID of the organization; empty for the platform.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
+
+  /**
+   * Name of the permission, 1 to 100 characters.
+   *
+   * @generated from field: string permission = 3;
+   */
+  permission: string;
+
+  /**
+   * UUID of a branch; empty for the whole organization.
+   *
+   * @generated from field: string branch_id = 4;
+   */
+  branchId: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.ExplainPermissionRequest.
+ * Use `create(ExplainPermissionRequestSchema)` to create a new message.
+ */
+export const ExplainPermissionRequestSchema: GenMessage<ExplainPermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 56);
+
+/**
+ * Why somebody holds a permission, or does not.
+ *
+ * @generated from message concierge.access.v1.ExplainPermissionResponse
+ */
+export type ExplainPermissionResponse = Message<"concierge.access.v1.ExplainPermissionResponse"> & {
+  /**
+   * Whether it is held.
+   *
+   * @generated from field: bool allowed = 1;
+   */
+  allowed: boolean;
+
+  /**
+   * What gives it. Empty if it is not held.
+   *
+   * @generated from field: repeated concierge.access.v1.PermissionSource sources = 2;
+   */
+  sources: PermissionSource[];
+
+  /**
+   * Why it is not held; PERMISSION_DENIAL_UNSPECIFIED if it is.
+   *
+   * @generated from field: concierge.access.v1.PermissionDenial denial = 3;
+   */
+  denial: PermissionDenial;
+};
+
+/**
+ * Describes the message concierge.access.v1.ExplainPermissionResponse.
+ * Use `create(ExplainPermissionResponseSchema)` to create a new message.
+ */
+export const ExplainPermissionResponseSchema: GenMessage<ExplainPermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 57);
+
+/**
+ * Who holds what, and which page.
+ *
+ * @generated from message concierge.access.v1.ListUsersWithPermissionRequest
+ */
+export type ListUsersWithPermissionRequest = Message<"concierge.access.v1.ListUsersWithPermissionRequest"> & {
+  /**
+   * UUID of the organization.
+   *
+   * @generated from field: string organization_id = 1;
+   */
+  organizationId: string;
+
+  /**
+   * Name of the permission.
+   *
+   * @generated from field: string permission = 2;
+   */
+  permission: string;
+
+  /**
+   * UUID of a branch: those who hold it there count, too; empty for the whole organization.
+   *
+   * @generated from field: string branch_id = 3;
+   */
+  branchId: string;
+
+  /**
+   * Most entries to return; 0 means 50, more than 100 means 100.
+   *
+   * @generated from field: int32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.ListUsersWithPermissionRequest.
+ * Use `create(ListUsersWithPermissionRequestSchema)` to create a new message.
+ */
+export const ListUsersWithPermissionRequestSchema: GenMessage<ListUsersWithPermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 58);
+
+/**
+ * A page of users.
+ *
+ * @generated from message concierge.access.v1.ListUsersWithPermissionResponse
+ */
+export type ListUsersWithPermissionResponse = Message<"concierge.access.v1.ListUsersWithPermissionResponse"> & {
+  /**
+   * UUIDs of accounts, in their order.
+   *
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.ListUsersWithPermissionResponse.
+ * Use `create(ListUsersWithPermissionResponseSchema)` to create a new message.
+ */
+export const ListUsersWithPermissionResponseSchema: GenMessage<ListUsersWithPermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 59);
+
+/**
+ * The permission to add.
+ *
+ * @generated from message concierge.access.v1.CreatePermissionRequest
+ */
+export type CreatePermissionRequest = Message<"concierge.access.v1.CreatePermissionRequest"> & {
+  /**
+   * Name, `resource:action`: lower-case letters, digits and hyphens, each part beginning with a letter.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it allows, at most 500 code points; may be empty.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.CreatePermissionRequest.
+ * Use `create(CreatePermissionRequestSchema)` to create a new message.
+ */
+export const CreatePermissionRequestSchema: GenMessage<CreatePermissionRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 60);
+
+/**
+ * The permission that was added.
+ *
+ * @generated from message concierge.access.v1.CreatePermissionResponse
+ */
+export type CreatePermissionResponse = Message<"concierge.access.v1.CreatePermissionResponse"> & {
+  /**
+   * The permission.
+   *
+   * @generated from field: concierge.access.v1.Permission permission = 1;
+   */
+  permission?: Permission | undefined;
+
+  /**
+   * For the header `consistency-token` of calls that must know of it.
+   *
+   * @generated from field: string consistency_token = 2;
+   */
+  consistencyToken: string;
+};
+
+/**
+ * Describes the message concierge.access.v1.CreatePermissionResponse.
+ * Use `create(CreatePermissionResponseSchema)` to create a new message.
+ */
+export const CreatePermissionResponseSchema: GenMessage<CreatePermissionResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_access_v1_access_service, 61);
+
+/**
+ * Why somebody does not hold a permission.
+ *
+ * @generated from enum concierge.access.v1.PermissionDenial
+ */
+export const PermissionDenial = {
+  /**
+   * It is held.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * No member of the organization.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_NOT_A_MEMBER = 1;
+   */
+  NOT_A_MEMBER: 1,
+
+  /**
+   * The organization is suspended.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_SUSPENDED = 2;
+   */
+  SUSPENDED: 2,
+
+  /**
+   * There is no such permission.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_UNKNOWN_PERMISSION = 3;
+   */
+  UNKNOWN_PERMISSION: 3,
+
+  /**
+   * The branch is closed, or is none of the organization.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_NO_BRANCH = 4;
+   */
+  NO_BRANCH: 4,
+
+  /**
+   * It is held in some branches, but not where it was asked for.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_OTHER_BRANCH = 5;
+   */
+  OTHER_BRANCH: 5,
+
+  /**
+   * No role of the person has it, and it was not given otherwise.
+   *
+   * @generated from enum value: PERMISSION_DENIAL_NOT_GRANTED = 6;
+   */
+  NOT_GRANTED: 6,
+} as const;
+
+/**
+ * Why somebody does not hold a permission.
+ *
+ * @generated from enum concierge.access.v1.PermissionDenial
+ */
+export type PermissionDenial = (typeof PermissionDenial)[keyof typeof PermissionDenial] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.access.v1.PermissionDenial.
+ */
+export const PermissionDenialSchema: GenEnum<PermissionDenial> = /*@__PURE__*/
+  enumDesc(file_concierge_access_v1_access_service, 0);
+
+/**
  * What a person asks about themselves. Served on the public listener.
  *
  * @generated from service concierge.access.v1.AccessService
@@ -495,6 +1824,152 @@ export const AccessService: GenService<{
     methodKind: "unary";
     input: typeof GetMyRolesRequestSchema;
     output: typeof GetMyRolesResponseSchema;
+  },
+  /**
+   * What the caller may do in the organization that the access token names; nothing, if it names none.
+   *
+   * @generated from rpc concierge.access.v1.AccessService.GetMyPermissions
+   */
+  getMyPermissions: {
+    methodKind: "unary";
+    input: typeof GetMyPermissionsRequestSchema;
+    output: typeof GetMyPermissionsResponseSchema;
+  },
+  /**
+   * Every permission that a role can have, in alphabetical order.
+   *
+   * @generated from rpc concierge.access.v1.AccessService.ListPermissions
+   */
+  listPermissions: {
+    methodKind: "unary";
+    input: typeof ListPermissionsRequestSchema;
+    output: typeof ListPermissionsResponseSchema;
+  },
+  /**
+   * The roles that can be assigned in the organization: the built-in ones, those of the platform, then its own, each by name.
+   *
+   * @generated from rpc concierge.access.v1.AccessService.ListRoles
+   */
+  listRoles: {
+    methodKind: "unary";
+    input: typeof AccessServiceListRolesRequestSchema;
+    output: typeof AccessServiceListRolesResponseSchema;
+  },
+  /**
+   * Makes a role of the organization.
+   *
+   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role or of one of the platform), INVALID_ARGUMENT /
+   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions), FAILED_PRECONDITION /
+   * TOO_MANY_ROLES (the organization has 200).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.CreateRole
+   */
+  createRole: {
+    methodKind: "unary";
+    input: typeof AccessServiceCreateRoleRequestSchema;
+    output: typeof AccessServiceCreateRoleResponseSchema;
+  },
+  /**
+   * Changes description or permissions of a role of the organization.
+   *
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / INVALID_FIELD_MASK, INVALID_ARGUMENT / ROLE_BUILT_IN, INVALID_ARGUMENT /
+   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions that it has or gets).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.UpdateRole
+   */
+  updateRole: {
+    methodKind: "unary";
+    input: typeof AccessServiceUpdateRoleRequestSchema;
+    output: typeof AccessServiceUpdateRoleResponseSchema;
+  },
+  /**
+   * Deletes a role of the organization with all of its assignments.
+   *
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one
+   * of its permissions).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.DeleteRole
+   */
+  deleteRole: {
+    methodKind: "unary";
+    input: typeof AccessServiceDeleteRoleRequestSchema;
+    output: typeof AccessServiceDeleteRoleResponseSchema;
+  },
+  /**
+   * The roles and permissions that were given in the organization, oldest first; of one member, if one is named.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.access.v1.AccessService.ListAssignments
+   */
+  listAssignments: {
+    methodKind: "unary";
+    input: typeof ListAssignmentsRequestSchema;
+    output: typeof ListAssignmentsResponseSchema;
+  },
+  /**
+   * Gives a role to a member, in the whole organization or in one branch. Giving it twice is no error.
+   *
+   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN,
+   * PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS
+   * (the member has 200), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.AssignRole
+   */
+  assignRole: {
+    methodKind: "unary";
+    input: typeof AccessServiceAssignRoleRequestSchema;
+    output: typeof AccessServiceAssignRoleResponseSchema;
+  },
+  /**
+   * Takes a role from somebody. One that the person does not have is no error.
+   *
+   * Errors: INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.UnassignRole
+   */
+  unassignRole: {
+    methodKind: "unary";
+    input: typeof AccessServiceUnassignRoleRequestSchema;
+    output: typeof AccessServiceUnassignRoleResponseSchema;
+  },
+  /**
+   * Gives a member one permission without a role, in the whole organization or in one branch. Giving it twice is no error.
+   *
+   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED /
+   * PERMISSION_NOT_HELD (the caller lacks it there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the member has 200), UNAVAILABLE /
+   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.GrantPermission
+   */
+  grantPermission: {
+    methodKind: "unary";
+    input: typeof AccessServiceGrantPermissionRequestSchema;
+    output: typeof AccessServiceGrantPermissionResponseSchema;
+  },
+  /**
+   * Takes a permission that was given without a role. One that was not given so is no error.
+   *
+   * Errors: PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there).
+   *
+   * @generated from rpc concierge.access.v1.AccessService.RevokePermission
+   */
+  revokePermission: {
+    methodKind: "unary";
+    input: typeof AccessServiceRevokePermissionRequestSchema;
+    output: typeof AccessServiceRevokePermissionResponseSchema;
+  },
+  /**
+   * Why a member holds a permission in the organization, or does not.
+   *
+   * Errors: NOT_FOUND / MEMBER_NOT_FOUND.
+   *
+   * @generated from rpc concierge.access.v1.AccessService.ExplainPermission
+   */
+  explainPermission: {
+    methodKind: "unary";
+    input: typeof AccessServiceExplainPermissionRequestSchema;
+    output: typeof AccessServiceExplainPermissionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_access_v1_access_service, 0);
@@ -530,7 +2005,84 @@ export const AccessInternalService: GenService<{
     output: typeof BatchGetUserRolesResponseSchema;
   },
   /**
-   * Every role, built-in ones first, then by name.
+   * What somebody may do in an organization, or on the platform if none is named. Known changes (`consistency-token`) are waited for.
+   *
+   * Errors: NOT_FOUND / ORGANIZATION_NOT_FOUND, NOT_FOUND / USER_NOT_FOUND (of the platform only), UNAVAILABLE / AUTH_STALE
+   * (organization or auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.GetUserPermissions
+   */
+  getUserPermissions: {
+    methodKind: "unary";
+    input: typeof GetUserPermissionsRequestSchema;
+    output: typeof GetUserPermissionsResponseSchema;
+  },
+  /**
+   * Whether somebody holds a permission in an organization, in one of its branches, or on the platform. Permissions that nobody knows
+   * are held by nobody.
+   *
+   * Errors: NOT_FOUND / ORGANIZATION_NOT_FOUND, NOT_FOUND / USER_NOT_FOUND (also for a user who is no member), UNAVAILABLE / AUTH_STALE
+   * (organization or auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.CheckPermission
+   */
+  checkPermission: {
+    methodKind: "unary";
+    input: typeof CheckPermissionRequestSchema;
+    output: typeof CheckPermissionResponseSchema;
+  },
+  /**
+   * Up to 100 checks at once. Each has a result of its own: what CheckPermission would refuse as not found is told so.
+   *
+   * Errors: UNAVAILABLE / AUTH_STALE (organization or auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.BatchCheckPermissions
+   */
+  batchCheckPermissions: {
+    methodKind: "unary";
+    input: typeof BatchCheckPermissionsRequestSchema;
+    output: typeof BatchCheckPermissionsResponseSchema;
+  },
+  /**
+   * Why somebody holds a permission, or does not.
+   *
+   * Errors: NOT_FOUND / ORGANIZATION_NOT_FOUND, NOT_FOUND / USER_NOT_FOUND (of the platform only), UNAVAILABLE / AUTH_STALE
+   * (organization or auth cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.ExplainPermission
+   */
+  explainPermission: {
+    methodKind: "unary";
+    input: typeof ExplainPermissionRequestSchema;
+    output: typeof ExplainPermissionResponseSchema;
+  },
+  /**
+   * The members of an organization who hold a permission in it, or in one of its branches, by their ids.
+   *
+   * Errors: NOT_FOUND / ORGANIZATION_NOT_FOUND, INVALID_ARGUMENT / INVALID_PAGE_TOKEN, UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization
+   * cannot be asked).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.ListUsersWithPermission
+   */
+  listUsersWithPermission: {
+    methodKind: "unary";
+    input: typeof ListUsersWithPermissionRequestSchema;
+    output: typeof ListUsersWithPermissionResponseSchema;
+  },
+  /**
+   * Adds a permission of the product to those that roles can have. Owners and admins of every organization hold it at once.
+   *
+   * Errors: ALREADY_EXISTS / PERMISSION_EXISTS, FAILED_PRECONDITION / TOO_MANY_PERMISSIONS (there are 1,000).
+   *
+   * @generated from rpc concierge.access.v1.AccessInternalService.CreatePermission
+   */
+  createPermission: {
+    methodKind: "unary";
+    input: typeof CreatePermissionRequestSchema;
+    output: typeof CreatePermissionResponseSchema;
+  },
+  /**
+   * Every role of the platform, built-in ones first, then by name.
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.ListRoles
    */
@@ -540,9 +2092,10 @@ export const AccessInternalService: GenService<{
     output: typeof ListRolesResponseSchema;
   },
   /**
-   * Makes a role.
+   * Makes a role of the platform: every organization can assign it, and it can be given on the platform itself.
    *
-   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role).
+   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role, or of a role of some organization), INVALID_ARGUMENT /
+   * UNKNOWN_PERMISSION.
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.CreateRole
    */
@@ -552,10 +2105,12 @@ export const AccessInternalService: GenService<{
     output: typeof CreateRoleResponseSchema;
   },
   /**
-   * Gives a role to a user. Giving it twice is no error.
+   * Gives a role to a user: on the platform, in an organization, or in one of its branches. Giving it twice is no error.
    *
-   * Errors: NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN (built-in roles
-   * are not given by this call), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth cannot be asked).
+   * Errors: NOT_FOUND / USER_NOT_FOUND (also for a user who is no member), NOT_FOUND / ROLE_NOT_FOUND, NOT_FOUND /
+   * ORGANIZATION_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN (built-in roles are not given by this call),
+   * FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the user has 200 there), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth or organization cannot
+   * be asked).
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.AssignRole
    */

@@ -14,13 +14,13 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/options/v1/access.proto.
  */
 export const file_concierge_options_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9hY2Nlc3MucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxIp0BCgZBY2Nlc3MSLgoGcHVibGljGAEgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuUHVibGljSAASKgoEdXNlchgCIAEoCzIaLmNvbmNpZXJnZS5vcHRpb25zLnYxLlVzZXJIABIwCgdjYWxsZXJzGAMgASgLMh0uY29uY2llcmdlLm9wdGlvbnMudjEuQ2FsbGVyc0gAQgUKA3dobyIICgZQdWJsaWMiOwoEVXNlchIzCgp3aGVuX3N0YWxlGAEgASgOMh8uY29uY2llcmdlLm9wdGlvbnMudjEuV2hlblN0YWxlIlEKB0NhbGxlcnMSEAoIc2VydmljZXMYASADKAkSEAoIYmFja2VuZHMYAiABKAgSEQoJb3BlcmF0b3JzGAMgASgIEg8KB3JlYWRlcnMYBCABKAgqWwoJV2hlblN0YWxlEhoKFldIRU5fU1RBTEVfVU5TUEVDSUZJRUQQABIVChFXSEVOX1NUQUxFX0NMT1NFRBABEhsKF1dIRU5fU1RBTEVfVU5USUxfRVhQSVJZEAI6VgoGYWNjZXNzEh4uZ29vZ2xlLnByb3RvYnVmLk1ldGhvZE9wdGlvbnMY0YYDIAEoCzIcLmNvbmNpZXJnZS5vcHRpb25zLnYxLkFjY2Vzc1IGYWNjZXNzYgZwcm90bzM", [file_google_protobuf_descriptor]);
+  fileDesc("CiFjb25jaWVyZ2Uvb3B0aW9ucy92MS9hY2Nlc3MucHJvdG8SFGNvbmNpZXJnZS5vcHRpb25zLnYxItUBCgZBY2Nlc3MSLgoGcHVibGljGAEgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuUHVibGljSAASKgoEdXNlchgCIAEoCzIaLmNvbmNpZXJnZS5vcHRpb25zLnYxLlVzZXJIABIwCgdjYWxsZXJzGAMgASgLMh0uY29uY2llcmdlLm9wdGlvbnMudjEuQ2FsbGVyc0gAEjYKCnBlcm1pc3Npb24YBCABKAsyIC5jb25jaWVyZ2Uub3B0aW9ucy52MS5QZXJtaXNzaW9uSABCBQoDd2hvIggKBlB1YmxpYyI7CgRVc2VyEjMKCndoZW5fc3RhbGUYASABKA4yHy5jb25jaWVyZ2Uub3B0aW9ucy52MS5XaGVuU3RhbGUiTwoKUGVybWlzc2lvbhIMCgRuYW1lGAEgASgJEjMKCndoZW5fc3RhbGUYAiABKA4yHy5jb25jaWVyZ2Uub3B0aW9ucy52MS5XaGVuU3RhbGUiUQoHQ2FsbGVycxIQCghzZXJ2aWNlcxgBIAMoCRIQCghiYWNrZW5kcxgCIAEoCBIRCglvcGVyYXRvcnMYAyABKAgSDwoHcmVhZGVycxgEIAEoCCpbCglXaGVuU3RhbGUSGgoWV0hFTl9TVEFMRV9VTlNQRUNJRklFRBAAEhUKEVdIRU5fU1RBTEVfQ0xPU0VEEAESGwoXV0hFTl9TVEFMRV9VTlRJTF9FWFBJUlkQAjpWCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxjRhgMgASgLMhwuY29uY2llcmdlLm9wdGlvbnMudjEuQWNjZXNzUgZhY2Nlc3NiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * The rule of one method. Whatever it is, any method may answer INVALID_ARGUMENT / INVALID_REQUEST (a field breaks its rule),
  * INVALID_ARGUMENT / MALFORMED_MESSAGE, RESOURCE_EXHAUSTED / MESSAGE_TOO_LARGE, DEADLINE_EXCEEDED, UNAVAILABLE (the service or its
- * database is starting, stopping or away), ABORTED / CONFLICT (try again) and INTERNAL. Methods of `XService` (public listener) use public or user, methods of `XInternalService`
- * (internal listener) use callers.
+ * database is starting, stopping or away), ABORTED / CONFLICT (try again) and INTERNAL. Methods of `XService` (public listener) use
+ * public, user or permission, methods of `XInternalService` (internal listener) use callers.
  *
  * @generated from message concierge.options.v1.Access
  */
@@ -54,6 +54,14 @@ export type Access = Message<"concierge.options.v1.Access"> & {
      */
     value: Callers;
     case: "callers";
+  } | {
+    /**
+     * A person who holds a permission: `authorization: Bearer <access token>`.
+     *
+     * @generated from field: concierge.options.v1.Permission permission = 4;
+     */
+    value: Permission;
+    case: "permission";
   } | { case: undefined; value?: undefined };
 };
 
@@ -102,6 +110,37 @@ export const UserSchema: GenMessage<User> = /*@__PURE__*/
   messageDesc(file_concierge_options_v1_access, 2);
 
 /**
+ * A person with a live session may call who holds this permission: in the organization that the access token names (`org`), in all
+ * of which the method then acts, whatever else the request names. Errors of every such method: those of `user`, and
+ * PERMISSION_DENIED / NO_ORGANIZATION (the token names none), PERMISSION_DENIED / PERMISSION_MISSING (also for somebody who is no
+ * member any more, and in an organization that is suspended). A header `consistency-token` says which changes the decision must know.
+ *
+ * @generated from message concierge.options.v1.Permission
+ */
+export type Permission = Message<"concierge.options.v1.Permission"> & {
+  /**
+   * Name of the permission, `resource:action`.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What happens while the session or the permission cannot be checked.
+   *
+   * @generated from field: concierge.options.v1.WhenStale when_stale = 2;
+   */
+  whenStale: WhenStale;
+};
+
+/**
+ * Describes the message concierge.options.v1.Permission.
+ * Use `create(PermissionSchema)` to create a new message.
+ */
+export const PermissionSchema: GenMessage<Permission> = /*@__PURE__*/
+  messageDesc(file_concierge_options_v1_access, 3);
+
+/**
  * Which holders of service-token keys may call. Errors of every such method: UNAUTHENTICATED (no token, or one that is not
  * accepted), PERMISSION_DENIED / CALLER_NOT_ALLOWED and, where `idempotency_level` is not set, UNAUTHENTICATED / REPLAY (the
  * token was used before).
@@ -143,7 +182,7 @@ export type Callers = Message<"concierge.options.v1.Callers"> & {
  * Use `create(CallersSchema)` to create a new message.
  */
 export const CallersSchema: GenMessage<Callers> = /*@__PURE__*/
-  messageDesc(file_concierge_options_v1_access, 3);
+  messageDesc(file_concierge_options_v1_access, 4);
 
 /**
  * What becomes of a person's call while nobody can tell whether the session still lives.

@@ -1,0 +1,91 @@
+/** Tables of organization. */
+import { sql } from "drizzle-orm";
+import { index, jsonb, pgTable, primaryKey, text, uniqueIndex, uuid } from "drizzle-orm/pg-core";
+import { now, time } from "../../db/columns.ts";
+
+/** What a member is. */
+export const MEMBER_ROLES = ["member", "admin", "owner"] as const;
+
+/** Whatever people are members of. A deleted one stays as a row: its slug is not given again. */
+export const organizations = pgTable("organizations", {
+  id: uuid("id").primaryKey(),
+  name: text("name").notNull(),
+  slug: text("slug").notNull().unique("organizations_slug"),
+  plan: text("plan").notNull().default("free"),
+  status: text("status", { enum: ["active", "suspended", "deleted"] })
+    .notNull()
+    .default("active"),
+  /** In the order of code units. */
+  modulesEnabled: text("modules_enabled").array().notNull().default(sql`'{}'`),
+  settings: jsonb("settings").notNull().default({}),
+  createdAt: time("created_at").notNull().default(now),
+});
+
+/** Who is a member of what. One of the rows of an organization that is not deleted is an owner's. */
+export const memberships = pgTable(
+  "memberships",
+  {
+    organizationId: uuid("organization_id")
+      .notNull()
+      .references(() => organizations.id),
+    userId: uuid("user_id").notNull(),
+    role: text("role", { enum: MEMBER_ROLES }).notNull(),
+    since: time("since").notNull().default(now),
+  },
+  (table) => [
+    primaryKey({ columns: [table.organizationId, table.userId] }),
+    index("memberships_in_order").on(table.organizationId, table.since, table.userId),
+    index("memberships_of_user").on(table.userId, table.since, table.organizationId),
+  ],
+);
+
+/** Who was asked to become a member. */
+export const invitations = pgTable(
+  "invitations",
+  {
+    id: uuid("id").primaryKey(),
+    organizationId: uuid("organization_id")
+      .notNull()
+      .references(() => organizations.id),
+    /** As it was given. */
+    email: text("email").notNull(),
+    /** The form that is compared: lower case, normal form C, as auth compares addresses. */
+    emailKey: text("email_key").notNull(),
+    role: text("role", { enum: MEMBER_ROLES }).notNull(),
+    invitedBy: uuid("invited_by").notNull(),
+    createdAt: time("created_at").notNull().default(now),
+    expiresAt: time("expires_at").notNull(),
+    /** When it was used, declined, taken back or replaced; null while it is open. */
+    endedAt: time("ended_at"),
+    outcome: text("outcome", { enum: ["accepted", "declined", "revoked", "replaced"] }),
+  },
+  (table) => [
+    uniqueIndex("invitations_open").on(table.organizationId, table.emailKey).where(sql`ended_at is null`),
+    index("invitations_of_address").on(table.emailKey, table.createdAt).where(sql`ended_at is null`),
+    index("invitations_in_order").on(table.organizationId, table.createdAt, table.id),
+  ],
+);
+
+/** Places of organizations. */
+export const branches = pgTable(
+  "branches",
+  {
+    id: uuid("id").primaryKey(),
+    organizationId: uuid("organization_id")
+      .notNull()
+      .references(() => organizations.id),
+    name: text("name").notNull(),
+    createdAt: time("created_at").notNull().default(now),
+    closedAt: time("closed_at"),
+  },
+  (table) => [
+    uniqueIndex("branches_open").on(table.organizationId, table.name).where(sql`closed_at is null`),
+    index("branches_in_order").on(table.organizationId, table.name, table.id),
+  ],
+);
+
+/** Accounts that are deleted, for good: nobody becomes a member under their ids. */
+export const deletedAccounts = pgTable("deleted_accounts", {
+  userId: uuid("user_id").primaryKey(),
+  deletedAt: time("deleted_at").notNull().default(now),
+});

@@ -138,7 +138,7 @@ format: $(INSTALLED) ## Format code and contracts
 
 gen: $(INSTALLED) .proto-deps ## Generate code from proto/, and .env.example from the services' variables
 	buf generate
-	node src/dev/permission-names.ts > gen/permissions.ts
+	node src/dev/permission-names.ts
 	node src/main.ts config > .env.example
 
 .proto-deps: $(INSTALLED) src/dev/proto-deps.ts

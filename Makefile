@@ -24,7 +24,7 @@ needs = $(if $($1),,$(error say which: $1=...))
 .DEFAULT_GOAL := help
 .PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance \
 	bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
-	prove/refresh prove/enumeration prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
+	prove/refresh prove/enumeration prove/rotation prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
 	certs clean drift
 
 help: ## Print this list
@@ -188,6 +188,9 @@ prove/refresh: $(INSTALLED) .proto-deps ## Race refreshes, logins and kills agai
 
 prove/enumeration: $(INSTALLED) .proto-deps ## Time answers about accounts that exist and others (5 minutes; QUICK=1 for one); SEED=... repeats a run
 	@node src/prove/enumeration.ts
+
+prove/rotation: $(INSTALLED) .proto-deps ## Rotate signing keys 20 times under load (5 minutes; QUICK=1: 3 times)
+	@node src/prove/rotation.ts
 
 prove/feed: $(INSTALLED) .proto-deps ## Kill a feed's processes 100 times (4 minutes; FULL=1: 1,000); SEED=... repeats a run
 	@node src/prove/feed.ts

@@ -42,6 +42,10 @@ answerCommands({
     await running.ready;
     return { publicUrl: running.publicUrl, internalUrl: running.internalUrl };
   },
+  /** As on SIGTERM: calls under way are answered. */
+  async stop(): Promise<void> {
+    await running![Symbol.asyncDispose]();
+  },
   /** How many CheckSession calls it has answered. */
   async questions(): Promise<number> {
     const metrics = await (await fetch(`${running!.internalUrl}/metrics`)).text();

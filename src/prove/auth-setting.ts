@@ -21,8 +21,8 @@ export interface AuthSetting {
   /** Of the owner. */
   sql: Sql;
   replicas: [AuthReplica, AuthReplica];
-  /** Another process over the same database, at the places of one that was killed if it is told. */
-  startReplica(killed?: Replica): Promise<AuthReplica>;
+  /** Another process over the same database: at the places of one that has ended if it is told, with other variables if it has them. */
+  startReplica(ended?: Replica, changes?: Record<string, string>): Promise<AuthReplica>;
 }
 
 /** Opens it; `opened` closes it. */
@@ -48,9 +48,10 @@ export async function openAuthSetting(
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
   opened.defer(() => sql.end({ timeout: 1 }));
-  const startReplica = async (killed?: Replica) => {
+  const startReplica = async (ended?: Replica, changes: Record<string, string> = {}) => {
     const worker = opened.use(startWorker("auth-replica"));
-    return { worker, ...(await worker.call<Replica>("start", { ...variables, ...portsOf(killed) })) };
+    const all = { ...variables, ...portsOf(ended), ...changes };
+    return { worker, ...(await worker.call<Replica>("start", all)) };
   };
   const replicas: [AuthReplica, AuthReplica] = [await startReplica(), await startReplica()];
   return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, replicas, startReplica };

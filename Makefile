@@ -23,7 +23,7 @@ needs = $(if $($1),,$(error say which: $1=...))
 
 .DEFAULT_GOAL := help
 .PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance \
-	bench/rpc bench/feed bench/auth prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
+	bench/rpc bench/feed bench/auth bench/access prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
 	prove/refresh prove/enumeration prove/rotation prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
 	certs clean drift
 
@@ -102,6 +102,9 @@ bench/rpc: $(INSTALLED) .proto-deps ## Report a call's cost beside grpc-js and o
 
 bench/auth: $(INSTALLED) .proto-deps $(PGBENCH) ## Measure tokens, logins and refreshes beside their references (2 minutes); ONLY=tokens, logins or refreshes
 	@node src/bench/auth.ts
+
+bench/access: $(INSTALLED) .proto-deps ## What asking for permissions costs, with 1,000,000 members (10 minutes; QUICK=1: 100,000)
+	@node src/bench/access.ts
 
 $(PGBENCH):
 	@test "$$(id -u)" = 0 || { echo "There is no $@. Install it as root: apt-get install postgresql" >&2; exit 1; }

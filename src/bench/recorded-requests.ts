@@ -26,12 +26,16 @@ const ID_PLACE = 5;
 /** MAX_CONCURRENT_STREAMS: as many as there are, so that the client sends all at once. */
 const UNLIMITED_STREAMS = Buffer.from([0, 3, 0x7f, 0xff, 0xff, 0xff]);
 
-/** Records a request with each of these sets of headers; all of them carry this body. */
-export async function recordRequests(headers: http2.OutgoingHttpHeaders[], body: Buffer): Promise<RecordedRequests> {
+/** Records a request with each of these sets of headers; all of them carry this body, or each the one of its place. */
+export async function recordRequests(
+  headers: http2.OutgoingHttpHeaders[],
+  body: Buffer | Buffer[],
+): Promise<RecordedRequests> {
+  const bodies = Array.isArray(body) ? body : headers.map(() => body);
   // The first once more at the end: then it refers to the table, too.
   const [first, ...rest] = await recordHeaderFrames([...headers, headers[0]!]);
-  const requests = [rest.at(-1)!, ...rest.slice(0, -1)].map((frame) => withBody(frame, body));
-  return { first: withBody(first!, body), next: requests };
+  const requests = [rest.at(-1)!, ...rest.slice(0, -1)].map((frame, index) => withBody(frame, bodies[index]!));
+  return { first: withBody(first!, bodies[0]!), next: requests };
 }
 
 function withBody(headersFrame: Buffer, body: Buffer): RecordedRequest {

@@ -5,8 +5,8 @@ import { connect, databaseOf, withDatabase } from "../db/connection.ts";
 import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
 import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
-import type { Replica } from "./auth-replica.ts";
 import { ISSUER } from "./auth-sessions.ts";
+import type { Replica } from "./replica.ts";
 import { startWorker, type Worker } from "./workers.ts";
 
 export interface AuthReplica extends Replica {
@@ -49,9 +49,9 @@ export async function openAuthSetting(
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
   opened.defer(() => sql.end({ timeout: 1 }));
   const startReplica = async (ended?: Replica, changes: Record<string, string> = {}) => {
-    const worker = opened.use(startWorker("auth-replica"));
-    const all = { ...variables, ...portsOf(ended), ...changes };
-    return { worker, ...(await worker.call<Replica>("start", all)) };
+    const worker = opened.use(startWorker("replica"));
+    const task = { services: ["auth"], variables: { ...variables, ...portsOf(ended), ...changes } };
+    return { worker, ...(await worker.call<Replica>("start", task)) };
   };
   const replicas: [AuthReplica, AuthReplica] = [await startReplica(), await startReplica()];
   return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, replicas, startReplica };

@@ -1,19 +1,25 @@
-/** Worker: auth as `concierge serve auth` runs it, in production mode, over a database that others of its kind may share. */
+/** Worker: services as `concierge serve` runs them, in production mode, over databases that others of their kind may share. */
 import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { createLogger } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
-import { auth } from "../services/auth/service.ts";
+import { services as allServices } from "../services.ts";
 import { answerCommands } from "./workers.ts";
 
-/** Where a replica of auth is. */
+/** Where a replica is. */
 export interface Replica {
   publicUrl: string;
   internalUrl: string;
 }
 
-/** Both are free ones; and all logouts come from one address. */
+export interface ReplicaTask {
+  /** Their names. */
+  services: string[];
+  variables: Record<string, string>;
+}
+
+/** Ports are free ones; and all calls come from one address. */
 const VARIABLES = {
   CONCIERGE_PUBLIC_PORT: "0",
   CONCIERGE_INTERNAL_PORT: "0",
@@ -23,18 +29,17 @@ const QUESTIONS = /^rpc_server_call_duration_seconds_count\{.*AuthInternalServic
 let running: RunningServer | undefined;
 
 answerCommands({
-  async start(variables: Record<string, string>): Promise<Replica> {
+  async start({ services: names, variables }: ReplicaTask): Promise<Replica> {
+    const definitions = allServices.filter(({ name }) => names.includes(name));
     const { platform, services } = loadConfig({
       env: { ...VARIABLES, ...variables },
       readFile: () => "",
       stat: () => ({ mode: 0o600 }),
-      services: { [auth.name]: auth.config },
-      start: [auth.name],
+      services: Object.fromEntries(definitions.map(({ name, config }) => [name, config])),
+      start: definitions.map(({ name }) => name),
     });
     running = await startServer({
-      definitions: [auth],
-      platform,
-      services,
+      ...{ definitions, platform, services },
       migrationsFolder: MIGRATIONS_FOLDER,
       clock: systemClock,
       log: createLogger({ level: platform.logLevel, mode: platform.mode }),

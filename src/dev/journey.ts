@@ -4,9 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import type { DescService } from "@bufbuild/protobuf";
-import { type Client, Code, ConnectError, createClient, type Interceptor } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import {
   NotificationInternalService,
@@ -14,25 +12,22 @@ import {
   Platform,
 } from "../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
-import { connectService } from "../client/service-client.ts";
-import type { Clock } from "../clock.ts";
-import type { ServiceKey } from "../config.ts";
+import { foundOrganization } from "./journey-organization.ts";
+import {
+  asOperator,
+  createStep,
+  expect,
+  type JourneyOptions,
+  PublicClients,
+  refusalOf,
+  type Step,
+} from "./journey-steps.ts";
 import { readLedger } from "./push-stand-in.ts";
 
 const PUSH_TIMEOUT_MS = 10_000;
 const PUSH_POLL_MS = 20;
 const REFUSAL_TIMEOUT_MS = 1_000;
 const REFUSAL_POLL_MS = 10;
-
-export interface JourneyOptions {
-  /** Where a service's listeners are. */
-  publicUrl(service: string): string;
-  internalUrl(service: string): string;
-  operatorKeys: ServiceKey[];
-  ledgerFile: string;
-  clock: Clock;
-  print(line: string): void;
-}
 
 /** Does the journey once. Throws at the first step that does not go as it must. */
 export async function runJourney(options: JourneyOptions): Promise<void> {
@@ -50,12 +45,13 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
   };
   await settleIn(journey);
   await meetArtist(journey, people, random);
+  await foundOrganization(journey, people, random);
   await beNotified(journey);
   await leave(journey, people, await mindSessions(journey, people));
 }
 
 /** What the parts of the journey share once somebody has logged in. */
-interface Journey {
+export interface Journey {
   options: JourneyOptions;
   step: Step;
   auth: Client<typeof AuthService>;
@@ -126,9 +122,13 @@ async function meetArtist({ step, auth, users }: Journey, people: PublicClients,
 }
 
 async function beNotified({ options, step, inbox, session, deviceToken, text }: Journey): Promise<void> {
-  const { notificationId } = await step("be sent a notification", () =>
-    createNotification(options, session.userId, text),
-  );
+  const { notificationId } = await step("be sent a notification", async () => {
+    const notification = { title: "Concierge", text, userIds: [session.userId] };
+    const answer = await asOperator(options, NotificationInternalService, "notification", (operator) =>
+      operator.createNotification(notification),
+    );
+    return { ...answer, result: `notification ${answer.notificationId}` };
+  });
   await step("have it pushed", async () => {
     const entry = await waitForPush(options.ledgerFile, text);
     expect(entry.token === deviceToken, "it was pushed to another device");
@@ -187,15 +187,6 @@ async function leave(
   });
 }
 
-async function createNotification(options: JourneyOptions, userId: string, text: string) {
-  const key = options.operatorKeys.find(({ callee }) => callee === "notification");
-  expect(key !== undefined, "the operator has no key for notification");
-  using connection = connectService({ baseUrl: options.internalUrl("notification"), key, clock: options.clock });
-  const client = connection.client(NotificationInternalService);
-  const answer = await client.createNotification({ title: "Concierge", text, userIds: [userId] });
-  return { ...answer, result: `notification ${answer.notificationId}` };
-}
-
 async function waitForPush(ledgerFile: string, text: string) {
   for (let waitedMs = 0; waitedMs < PUSH_TIMEOUT_MS; waitedMs += PUSH_POLL_MS) {
     const entries = await readLedger(ledgerFile);
@@ -217,63 +208,4 @@ async function waitForRefusal(call: () => Promise<unknown>): Promise<ConnectErro
     await delay(REFUSAL_POLL_MS);
   }
   throw new Error(`the old token is still accepted after ${REFUSAL_TIMEOUT_MS} ms`);
-}
-
-async function refusalOf(call: Promise<unknown>): Promise<ConnectError> {
-  return call.then(
-    () => {
-      throw new Error("the call was not refused");
-    },
-    (error: unknown) => ConnectError.from(error),
-  );
-}
-
-/** Runs one step and prints its line. */
-type Step = <T extends { result: string }>(name: string, run: () => Promise<T>) => Promise<T>;
-
-function createStep({ clock, print }: JourneyOptions): Step {
-  let number = 0;
-  return async (name, run) => {
-    number += 1;
-    const label = `${String(number).padStart(2)}. ${name.padEnd(24)}`;
-    const startedAt = clock.monotonic();
-    const passed = () => `${(clock.monotonic() - startedAt).toFixed(1).padStart(8)} ms`;
-    try {
-      const answer = await run();
-      print(`${label} ok    ${passed()}  ${answer.result}`);
-      return answer;
-    } catch (error) {
-      print(`${label} FAIL  ${passed()}  ${(error as Error).message}`);
-      throw error;
-    }
-  };
-}
-
-function expect(condition: boolean, problem: string): asserts condition {
-  if (!condition) throw new Error(problem);
-}
-
-/** gRPC clients of the public listeners; one connection for each service. */
-class PublicClients implements Disposable {
-  readonly #urlOf: (service: string) => string;
-  readonly #sessions = new Map<string, Http2SessionManager>();
-
-  constructor(urlOf: (service: string) => string) {
-    this.#urlOf = urlOf;
-  }
-
-  client<Desc extends DescService>(desc: Desc, service: string, accessToken?: string): Client<Desc> {
-    const baseUrl = this.#urlOf(service);
-    const sessionManager = this.#sessions.get(baseUrl) ?? new Http2SessionManager(baseUrl);
-    this.#sessions.set(baseUrl, sessionManager);
-    const authorize: Interceptor = (next) => (request) => {
-      if (accessToken !== undefined) request.header.set("authorization", `Bearer ${accessToken}`);
-      return next(request);
-    };
-    return createClient(desc, createGrpcTransport({ baseUrl, sessionManager, interceptors: [authorize] }));
-  }
-
-  [Symbol.dispose](): void {
-    for (const session of this.#sessions.values()) session.abort();
-  }
 }

@@ -52,7 +52,8 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
   const jobDatabase = definition.hasTenants ? opened.use(openJobDatabase(definition, config)) : undefined;
   const jobDb = (jobDatabase ?? database)?.db;
-  const feed = definition.events && opened.use(openFeed(definition, database!, jobDatabase, { ...options, log }));
+  const feed =
+    definition.events && opened.use(openFeed(definition, database!.db, jobDatabase?.db, { ...options, log }));
   const connections = connectPeers(definition, options, opened);
   const parts = await definition.start({
     mode: platform.mode,
@@ -242,21 +243,14 @@ export class MountedService implements AsyncDisposable {
   }
 }
 
-function openServiceDatabase(definition: ServiceDefinition, config: ServiceValues): Database {
-  return openDatabase({
-    url: config.databaseUrl!,
-    poolSize: config.databasePoolSize!,
-    applicationName: `concierge ${definition.name}`,
-  });
+function openServiceDatabase({ name }: ServiceDefinition, config: ServiceValues): Database {
+  const { databaseUrl: url, databasePoolSize: poolSize } = config;
+  return openDatabase({ url: url!, poolSize: poolSize!, applicationName: `concierge ${name}` });
 }
 
-/** Its work is one thing after the other: as many connections as the pool of calls has would stand idle. */
-function openJobDatabase({ name }: ServiceDefinition, config: ServiceValues): Database {
-  return openDatabase({
-    url: config.databaseJobUrl!,
-    poolSize: JOB_POOL_SIZE,
-    applicationName: `concierge ${name} jobs`,
-  });
+/** What a service does by itself is little at once: a pool as large as that of calls would stand idle. */
+function openJobDatabase({ name }: ServiceDefinition, { databaseJobUrl: url }: ServiceValues): Database {
+  return openDatabase({ url: url!, poolSize: JOB_POOL_SIZE, applicationName: `concierge ${name} jobs` });
 }
 
 function existing({ name }: ServiceDefinition, db: Db | undefined): Db {
@@ -286,11 +280,11 @@ async function checkDatabase({ name }: ServiceDefinition, { config, migrationsFo
 
 function openFeed(
   { name, events }: ServiceDefinition,
-  { db }: Database,
-  jobDatabase: Database | undefined,
+  db: Db,
+  jobDb: Db | undefined,
   { config, log }: MountOptions,
 ): OwnFeed {
-  const feed = new FeedLog({ service: name, url: config.databaseUrl!, db, jobDb: jobDatabase?.db, log });
+  const feed = new FeedLog({ service: name, url: config.databaseUrl!, db, jobDb, log });
   return { log: feed, readers: eventReaders(events!), [Symbol.asyncDispose]: () => feed[Symbol.asyncDispose]() };
 }
 

@@ -61,8 +61,8 @@ export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P exten
   /** Of a service without a database, touching it is a fault. */
   db: Db;
   /**
-   * For what it does by itself, as followers do it, too: sees the rows of all organizations. Where there are none, the same
-   * as `db`.
+   * For what it does by itself, as followers do it, too: sees the rows of all organizations. Where there are none, the
+   * same as `db`.
    */
   jobDb: Db;
   /** Its own feed. Of a service without events, touching it is a fault. */

@@ -1,7 +1,7 @@
 /**
- * What schemas are made of: times are absolute, and "now" is the hour that a test may offset; and the policies of tables with rows
- * of many organizations, by the settings that tenants.ts makes. They bind the run-time role; the job role has one of its own,
- * which `migrate` makes.
+ * What schemas are made of. Times are absolute, and "now" is the hour that a test may offset. Tables with rows of many
+ * organizations have policies, which go by the settings that tenants.ts makes; they bind the run-time role, while the
+ * job role has one of its own from `migrate`.
  */
 import { type SQL, sql } from "drizzle-orm";
 import { type AnyPgColumn, customType, type PgPolicy, pgPolicy, timestamp } from "drizzle-orm/pg-core";
@@ -12,17 +12,19 @@ export const now = sql`concierge_now()`;
 
 export const bytea = customType<{ data: Uint8Array }>({ dataType: () => "bytea" });
 
-/** A connection that was used before has '' where a new one has nothing: both are nobody. In brackets, it is asked once a query. */
+/**
+ * A connection that was used before has '' where a new one has nothing: both are nobody. A sub-select is run once a
+ * query.
+ */
 const scope = (setting: string) => sql.raw(`(select nullif(current_setting('concierge.${setting}', true), ''))`);
 
-/** Whose rows a transaction sees, for policies that go by more than a column of their own table. NULL if nobody's. */
-export const currentOrganization: SQL = sql`${scope("organization")}::uuid`;
+/** Who a transaction is for, NULL if nobody; for policies that go by rows of another table, too. */
 export const currentPerson: SQL = sql`${scope("person")}::uuid`;
 export const currentEmailKey: SQL = scope("email_key");
 
 /** Rows are read and written by transactions of their organization only. */
 export const tenantPolicy = (organizationId: AnyPgColumn): PgPolicy =>
-  pgPolicy("tenant", { using: sql`${organizationId} = ${currentOrganization}` });
+  pgPolicy("tenant", { using: sql`${organizationId} = ${scope("organization")}::uuid` });
 
 /** Rows are read by transactions of their person, too, whatever the organization. */
 export const personPolicy = (userId: AnyPgColumn): PgPolicy =>

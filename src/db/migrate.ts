@@ -47,8 +47,8 @@ const REFUSED_LOGIN = /^(3D000|28000|28P01)$/;
 const REFUSED_SETTINGS = "08P01";
 
 /**
- * Applies what is not applied yet and grants the run-time role and the job role their rights; returns the files applied now.
- * Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
+ * Applies what is not applied yet and grants the run-time role and the job role their rights; returns the files applied
+ * now. Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
  */
 export async function migrate(options: MigrateOptions): Promise<string[]> {
   const { runtimeRole, jobRole } = options;
@@ -97,8 +97,9 @@ export interface SchemaCheck {
 }
 
 /**
- * Checks, as the run-time role and as the job role, that the database is exactly what these files make, and that connections get the
- * time limits that we set. Throws StartupError (exit code 78) naming every file that is missing, edited, unknown or out of order, and
+ * Checks, as the run-time role and as the job role, that the database is exactly what these files make, that
+ * connections get the time limits that we set, and that policies bind the roles. Throws StartupError (exit code 78)
+ * naming every file that is missing, edited, unknown or out of order, and every table that is not safe;
  * DatabaseUnavailable if it cannot be reached.
  */
 export async function checkSchema({ runtimeUrl, jobUrl, series, folder }: SchemaCheck): Promise<void> {

@@ -46,7 +46,7 @@ function refusal(...problems: string[]) {
   };
 }
 
-test("migrate gives the job role the rights of a service and a policy, leaves a right one alone, and corrects others", async (t) => {
+test("migrate gives the job role a service's rights and a policy, leaves a right one alone, corrects others", async (t) => {
   const { owner, runtimeRole, jobRole, apply, check } = await setUp(t);
   const policies = async () => [
     ...(await owner`

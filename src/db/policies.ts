@@ -1,13 +1,14 @@
 /**
- * Who sees which rows of a database that keeps rows of many organizations: the run-time role those that policies let it see, the
- * job role all of them, by a policy of its own. `migrate` makes that policy, and no service starts while a role could see more.
+ * Who sees which rows of a database of many organizations: the run-time role those that policies let it see, the job
+ * role all of them, by a policy of its own. `migrate` makes that policy, and no service starts whose roles could see
+ * past the policies.
  */
 import type { Sql } from "postgres";
 import { identifier } from "./connection.ts";
 
 const JOB_POLICY = "jobs";
 
-/** Gives the job role its policy on every table with row-level security. Where it is right it stays: making one locks the table. */
+/** Gives the job role its policy on every table with policies. One that is right stays: making one locks the table. */
 export async function admitJobs(sql: Sql, jobRole: string): Promise<void> {
   const tables = await sql<{ name: string }[]>`
     select relname as name from pg_class c
@@ -34,10 +35,7 @@ interface TableRights {
   isForJobs: boolean;
 }
 
-/**
- * Why this connection's role must not serve, a line each: it could see rows that no policy shows it. Foreign rows are also there for
- * all in a table with an organization_id and without row-level security.
- */
+/** Why this connection's role must not serve, a line each: it could see rows of every organization. */
 export async function runtimeRoleProblems(sql: Sql): Promise<string[]> {
   if (await seesPastPolicies(sql)) return [tooPowerful("run-time")];
   const tables = await readTables(sql);

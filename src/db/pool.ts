@@ -31,8 +31,8 @@ interface TransactionClient {
 /** What holds for everything that a client does. */
 export interface PoolScope {
   /**
-   * When it aborts, its reason is thrown instead of waiting for a connection, sending another statement or committing; a statement
-   * that runs is cut soon after, and a COMMIT is waited for.
+   * When it aborts, its reason is thrown instead of waiting for a connection, sending another statement or committing;
+   * a statement that runs is cut soon after, and a COMMIT is waited for.
    */
   signal?: AbortSignal;
   /** What each transaction sets for itself alone, by name; it goes with BEGIN, so it costs no way there and back. */

@@ -1,6 +1,7 @@
 /**
- * Makes a service's database and its roles: an owner that only `migrate` uses, a run-time role that owns nothing, and, where rows of
- * many organizations are kept, a job role that owns nothing either. Everything can be repeated and run by several at once. Passwords reach the server only as SCRAM verifiers.
+ * Makes a service's database and its roles: an owner that only `migrate` uses, a run-time role that owns nothing, and
+ * for a database of many organizations a job role that owns nothing either. Everything can be repeated and run by
+ * several at once. Passwords reach the server only as SCRAM verifiers.
  */
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";

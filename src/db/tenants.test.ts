@@ -91,7 +91,7 @@ async function stateOf(work: Promise<unknown>): Promise<string | undefined> {
   );
 }
 
-test("S-TEN-20 a connection that another organization used before shows no foreign row, and outside of any none, without 22P02", async (t) => {
+test("S-TEN-20 a connection that another organization used shows no foreign row, nor an error 22P02 with the setting empty", async (t) => {
   const { db } = await setUp(t);
   const setting = async () =>
     (await db.execute(sql`select current_setting('concierge.organization', true) as value`))[0]?.value;
@@ -144,7 +144,7 @@ test("whose rows it is goes to the server together with BEGIN", async (t) => {
   );
 });
 
-test("S-TEN-17 a query whose predicate is left out sees and changes no foreign row, and without the policies it would", async (t) => {
+test("S-TEN-17 without its predicate a query sees and changes no foreign row; without policies, too, it would", async (t) => {
   const { db, owner } = await setUp(t);
   const own = () => ofOrganization("shelves.list", shelves.organizationId, orange);
   const listed = () =>

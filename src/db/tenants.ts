@@ -1,7 +1,8 @@
 /**
- * Rows of many organizations in one database, kept apart twice: every query names its organization (ofOrganization), and should
- * one forget it, PostgreSQL's row-level security shows it no foreign row. The policies (columns.ts) go by settings that a
- * transaction makes for itself alone: outside of one, or on a connection that others used before, there is no row at all.
+ * Rows of many organizations in one database, kept apart twice: every query names its organization (ofOrganization),
+ * and one that forgets it is shown no foreign row by PostgreSQL's row-level security. The policies (columns.ts) go by
+ * settings that a transaction makes for itself alone: outside of one, or on a connection that others used before, there
+ * is no row at all.
  */
 import { type AnyColumn, eq, type SQL, sql } from "drizzle-orm";
 import { Code, fail } from "../errors.ts";
@@ -31,7 +32,10 @@ export function forOrganization<T>(
   return withinScope(db, { organizationId }, work, options);
 }
 
-/** transaction() that reads the rows of one person in any organization; what it changes of them needs the organization, too. */
+/**
+ * transaction() that reads the rows of one person in any organization; changing (or locking) them needs the
+ * organization.
+ */
 export function forPerson<T>(db: Db, person: Person, work: (tx: Tx) => Promise<T>, options?: ScopeOptions): Promise<T> {
   return withinScope(db, person, work, options);
 }
@@ -56,7 +60,7 @@ function checkedId(id: string): string {
   return id;
 }
 
-/** What a query is called among all that name their organization: "<table or file>.<what it does>", each name once. */
+/** What a query is called among those that name their organization: "<table>.<what it does>", each name once. */
 export type PredicateName = `${string}.${string}`;
 
 const usedNames = new Set<PredicateName>();
@@ -74,8 +78,8 @@ export function usedPredicates(): PredicateName[] {
 }
 
 /**
- * Leaves one predicate out until it is disposed of, to show that the second line holds by itself. As with failpoints, only
- * a call in the same process does that: no variable, file, header or signal.
+ * Leaves one predicate out until it is disposed of, to show that the second line holds by itself. As with failpoints,
+ * only a call in the same process does that: no variable, file, header or signal.
  */
 export function withoutPredicate(name: PredicateName): Disposable {
   if (removed.has(name)) throw new Error(`predicate ${name} is left out already`);

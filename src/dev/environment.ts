@@ -1,6 +1,7 @@
 /**
- * Everything a system needs that is not our own code, made on the spot: a real PostgreSQL with a database and its roles for
- * each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it again.
+ * Everything a system needs that is not our own code, made on the spot: a real PostgreSQL with a database and its roles
+ * for each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it
+ * again.
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";

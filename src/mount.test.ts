@@ -78,10 +78,11 @@ describe("services that start alone", () => {
       CONCIERGE_INTERNAL_PORT: String(ports.internal),
       CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: push.url,
     };
-    if (definition.hasDatabase) {
-      const url = new URL(env[`CONCIERGE_${name}_DATABASE_URL`]!);
+    for (const variable of [`CONCIERGE_${name}_DATABASE_URL`, `CONCIERGE_${name}_DATABASE_JOB_URL`]) {
+      if (env[variable] === undefined) continue;
+      const url = new URL(env[variable]);
       url.port = String(proxy.port);
-      env[`CONCIERGE_${name}_DATABASE_URL`] = url.href;
+      env[variable] = url.href;
     }
     const configuration = configurationOf(env, [definition]);
     return startServer({

@@ -38,6 +38,8 @@ export interface Mailing {
   keys: DerivedKeys;
   /** Rung when somebody waits for a mail that was just written. */
   alarm: Alarm;
+  /** Rung when somebody has asked for a mail (mail-requests.ts). */
+  requestAlarm: Alarm;
 }
 
 export interface NewMail {
@@ -56,7 +58,7 @@ export interface NewMail {
 export async function writeMail(
   tx: Tx,
   { isOn, keys }: Mailing,
-  { origin }: CallScope,
+  { origin }: Pick<CallScope, "origin">,
   { kind, accountId, recipient, isUnlimited = false }: NewMail,
 ): Promise<boolean> {
   if (!isOn) return false;

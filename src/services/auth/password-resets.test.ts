@@ -114,6 +114,21 @@ describe("password resets", () => {
     assert.deepEqual(await refusal(reset(next)), BAD_TOKEN);
   });
 
+  test("S-PWD-20 a reset token is good for half an hour after it was asked for, however late its mail was tried again", async () => {
+    const user = await system.newUser();
+    await mailTo(system, user.email, "Confirm your e-mail address");
+    const triedAgain = async () => {
+      const token = await askedToken(user);
+      await system.advance(29 * 60_000);
+      await sql`update mails set last_attempt_at = concierge_now() where account_id = ${user.userId}`;
+      return token;
+    };
+    const first = await triedAgain();
+    await system.advance(61_000);
+    assert.deepEqual(await refusal(reset(first)), BAD_TOKEN);
+    await reset(await triedAgain());
+  });
+
   test("a new password that is too short uses nothing up", async () => {
     const user = await system.newUser();
     await mailTo(system, user.email, "Confirm your e-mail address");

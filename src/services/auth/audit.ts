@@ -42,7 +42,7 @@ export interface AuditEntry {
 }
 
 /** Who has called, and from where. */
-type AuditScope = Pick<CallScope, "caller" | "origin">;
+export type AuditScope = Pick<CallScope, "caller" | "origin">;
 
 /** Writes down what a call has done. */
 export async function audit(db: Db | Tx, scope: AuditScope, entry: AuditEntry): Promise<void> {

@@ -71,7 +71,12 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
     refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
-    mailing: { isOn: false, keys: new DerivedKeys(tokenKeys, MAIL_TOKENS), alarm: new Alarm() },
+    mailing: {
+      isOn: false,
+      keys: new DerivedKeys(tokenKeys, MAIL_TOKENS),
+      alarm: new Alarm(),
+      requestAlarm: new Alarm(),
+    },
     requireEmailVerification: false,
     sessionIdleSeconds: sessionSeconds,
     sessionsPerUser: 1_000,

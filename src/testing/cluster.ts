@@ -120,6 +120,7 @@ interface Template extends AllUrls {
   database: string;
 }
 
+/** By cluster and name: a benchmark has several clusters. */
 const templates = new Map<string, Promise<Template>>();
 
 /** The template for these files: made by the first of all processes that asks, then only looked up. */
@@ -127,10 +128,11 @@ async function migratedTemplate(adminUrl: string, series: readonly string[], fol
   const files = await readMigrations(folder, series);
   const text = files.map(({ file, checksum }) => `${file} ${checksum}`).join("\n");
   const database = `template_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
-  let template = templates.get(database);
+  const place = `${adminUrl} ${database}`;
+  let template = templates.get(place);
   if (!template) {
     template = makeTemplate(adminUrl, database, series, folder);
-    templates.set(database, template);
+    templates.set(place, template);
   }
   return template;
 }

@@ -13,7 +13,7 @@ import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { forgetDevices } from "./devices.ts";
 import { accountDeleted } from "./events.ts";
-import { accounts, credentials, mails, sessions } from "./schema.ts";
+import { accounts, credentials, mailRequests, mails, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
@@ -57,6 +57,7 @@ async function bury(
   await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
   await forgetDevices(tx, userId);
   await forgetAttempts(tx, auth, emailKey);
+  await tx.delete(mailRequests).where(eq(mailRequests.emailKey, emailKey));
   await tx.delete(mails).where(eq(mails.accountId, userId));
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };

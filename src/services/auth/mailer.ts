@@ -1,7 +1,7 @@
 /**
  * The mailer: takes the mails that wait, sends them, and writes down how that ended. A mail is sent at least once: who
  * dies between sending and writing it down leaves it to be sent again when its time is over. What a server refuses for
- * good is given up at once, everything else a day after it was written.
+ * good is given up at once, everything else when its link is good for nothing any more, or a day after it was written.
  */
 import type { Db } from "../../db/database.ts";
 import { failpoint } from "../../failpoints.ts";
@@ -56,8 +56,8 @@ async function sendOne(options: MailerOptions, mail: TakenMail): Promise<void> {
 
 async function attempt({ send, mailing, linkBaseUrl, log }: MailerOptions, mail: TakenMail): Promise<MailOutcome> {
   const { id, kind, attempts, isLast } = mail;
-  if (mail.hasToken && !mailing.keys.has(mail.keyId)) {
-    log.warn({ mail: id, kind }, "a mail was given up: the key of its link is gone");
+  if (mail.isTokenOver || (mail.hasToken && !mailing.keys.has(mail.keyId))) {
+    log.warn({ mail: id, kind }, "a mail was given up: its link is too old, or the key of it is gone");
     return { kind: "given_up" };
   }
   try {

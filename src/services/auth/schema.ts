@@ -164,6 +164,28 @@ export const mails = pgTable(
   ],
 );
 
+/**
+ * Mails that anybody has asked for, until it is decided whether one is written. One row each, whether an account has the
+ * address or not.
+ */
+export const mailRequests = pgTable(
+  "mail_requests",
+  {
+    id: uuid("id").primaryKey(),
+    kind: text("kind", { enum: ["verify_email", "reset_password"] }).notNull(),
+    /** The address that was asked for, in the form that is compared. */
+    emailKey: text("email_key").notNull(),
+    /** Where the call came from, for the mail and the audit log. */
+    address: text("address").notNull(),
+    userAgent: text("user_agent").notNull(),
+    requestId: text("request_id").notNull(),
+    askedAt: time("asked_at").notNull().default(now),
+    /** While somebody works on it, the end of the time that is left for it. */
+    nextAttemptAt: time("next_attempt_at").notNull().default(now),
+  },
+  (table) => [index("mail_requests_waiting").on(table.nextAttemptAt)],
+);
+
 /** Signing keys that were removed in an emergency, by their `kid`: they are good for nothing, whatever is configured. */
 export const removedKeys = pgTable("removed_keys", {
   keyId: text("key_id").primaryKey(),

@@ -15,6 +15,7 @@ import { config } from "./config.ts";
 import { DerivedKeys } from "./derived-keys.ts";
 import { authHandlers } from "./handlers.ts";
 import { createMailDelivery, type MailDelivery } from "./mail-delivery.ts";
+import { answerMailRequests } from "./mail-requests.ts";
 import { sendMails } from "./mailer.ts";
 import { MAIL_TOKENS, type Mailing, sweepMails } from "./mails.ts";
 import { OwnKeys } from "./own-keys.ts";
@@ -71,6 +72,7 @@ export const auth = defineService({
       isOn: delivery.send !== undefined,
       keys: new DerivedKeys(tokenKeys, MAIL_TOKENS),
       alarm: new Alarm(),
+      requestAlarm: new Alarm(),
     };
     return {
       implementations: authHandlers({
@@ -128,6 +130,19 @@ function mailJobs(
   const { db, mailing } = options;
   const sweep: Job = { name: "delete old mails", everyMs: SWEEP_MS, run: (signal) => sweepMails(db, signal) };
   if (!send) return [sweep];
-  const run = (signal: AbortSignal) => sendMails({ ...options, send, linkBaseUrl }, signal);
-  return [{ name: "send mails", everyMs: LOOK_MS, alarm: mailing.alarm, run }, sweep];
+  return [
+    {
+      name: "answer requests for mails",
+      everyMs: LOOK_MS,
+      alarm: mailing.requestAlarm,
+      run: (signal) => answerMailRequests(options, signal),
+    },
+    {
+      name: "send mails",
+      everyMs: LOOK_MS,
+      alarm: mailing.alarm,
+      run: (signal) => sendMails({ ...options, send, linkBaseUrl }, signal),
+    },
+    sweep,
+  ];
 }

@@ -436,7 +436,7 @@ export type UpdateOrganizationRequest = Message<"concierge.organization.v1.Updat
   slug: string;
 
   /**
-   * Replaces all settings; at most 16 KiB as JSON, at most 50 levels deep.
+   * Replaces all settings; at most 16 KiB as JSON.
    *
    * @generated from field: google.protobuf.Struct settings = 3;
    */

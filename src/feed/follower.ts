@@ -39,6 +39,8 @@ const RETRY_LOOK_MS = 250;
 export interface Follower {
   /** Name of the followed service, one of the service's peers. */
   source: string;
+  /** Whether the service answers only once this has caught up; it does unless told otherwise. */
+  isAwaited?: false;
   /** One for each event: made by on(). One that is added later begins where the cursor is then. */
   effects: Effect[];
 }

@@ -3,6 +3,7 @@ import { eq, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
@@ -14,11 +15,6 @@ import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
 export type Account = typeof accounts.$inferSelect;
-
-/** The form of an address that is compared. */
-export function emailKeyOf(email: string): string {
-  return email.normalize("NFC").toLowerCase();
-}
 
 /** What others know of a person, and a password may not rest on. */
 export function ownWordsOf(person: Pick<Account, "email" | "firstName" | "lastName" | "stageName">): string[] {

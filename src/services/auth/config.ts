@@ -1,6 +1,6 @@
 /** Every variable of auth. */
 import { z } from "zod";
-import { linkUrl, list, secret, setting } from "../../config.ts";
+import { linkUrl, list, peerUrl, secret, setting } from "../../config.ts";
 import { databaseConfig, serviceKeysConfig } from "../../service.ts";
 
 const limitless = { problem: "must not be 0: anybody could try passwords without end", allowedInDemo: true };
@@ -9,6 +9,7 @@ const seconds = z.coerce.number().int().min(1);
 export const config = {
   ...databaseConfig,
   ...serviceKeysConfig,
+  organizationUrl: peerUrl("URL of organization's internal listener", { default: "http://127.0.0.1:50053" }),
   signingKeys: secret.jwks("Private keys of access tokens, a JSON Web Key Set whose first key signs"),
   tokenKeys: secret.keys("Keys that refresh tokens and mailed tokens are derived with; the first one makes new ones"),
   accessTokenSeconds: setting(seconds.max(3600).default(300), "Life of an access token, in seconds"),

@@ -2,10 +2,11 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
-import { emailKeyOf, lockActiveAccount } from "./accounts.ts";
+import { lockActiveAccount } from "./accounts.ts";
 import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { isDeviceOfAccount, renewDevice } from "./devices.ts";

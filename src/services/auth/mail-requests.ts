@@ -6,8 +6,8 @@
 import { and, asc, eq, isNull, not, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import { emailKeyOf } from "./accounts.ts";
 import { takeAnonymousCall } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { type Mailing, writeMail } from "./mails.ts";

@@ -6,7 +6,7 @@
 import type { Db } from "../../db/database.ts";
 import { failpoint } from "../../failpoints.ts";
 import type { Logger } from "../../log.ts";
-import { linkOf, textOf } from "./mail-texts.ts";
+import { invitationLink, linkOf, textOf } from "./mail-texts.ts";
 import { type Mailing, type MailOutcome, markMail, type TakenMail, takeMails, tokenOf } from "./mails.ts";
 
 /** A mail as it is sent. */
@@ -73,9 +73,11 @@ async function attempt({ send, mailing, linkBaseUrl, log }: MailerOptions, mail:
 }
 
 function messageOf(mail: TakenMail, { keys }: Mailing, linkBaseUrl: string): Message {
-  const { id, kind, recipient: to, address, createdAt: at } = mail;
-  const link = mail.hasToken ? linkOf(kind, linkBaseUrl, tokenOf(keys, mail.keyId, id)) : "";
-  return { id, to, ...textOf(kind, { address, at, link }) };
+  const { id, kind, recipient: to, address, organizationName, createdAt: at } = mail;
+  const link = mail.hasToken
+    ? linkOf(kind, linkBaseUrl, tokenOf(keys, mail.keyId, id))
+    : invitationLink(linkBaseUrl, id);
+  return { id, to, ...textOf(kind, { address, at, link, organizationName }) };
 }
 
 /** What the log may know of it: a server's words could quote the address. */

@@ -122,6 +122,7 @@ export const MAIL_KINDS = [
   "new_login",
   "password_changed",
   "refresh_token_reused",
+  "organization_invitation",
 ] as const;
 
 /** Mails to be sent, and those that were, for a while. */
@@ -129,12 +130,15 @@ export const mails = pgTable(
   "mails",
   {
     id: uuid("id").primaryKey(),
-    accountId: uuid("account_id")
-      .notNull()
-      .references(() => accounts.id, { onDelete: "cascade" }),
+    /** Null for an invitation, which goes to an address that may have no account. */
+    accountId: uuid("account_id").references(() => accounts.id, { onDelete: "cascade" }),
     kind: text("kind", { enum: MAIL_KINDS }).notNull(),
     /** Address that it goes to; of a change, the new one. */
     recipient: text("recipient").notNull(),
+    /** The form of the recipient that is compared; of invitations only. */
+    recipientKey: text("recipient_key"),
+    /** Name of what somebody is invited to; of invitations only. */
+    organizationName: text("organization_name").notNull().default(""),
     /** IP address of the call that it tells of. */
     address: text("address").notNull(),
     /**
@@ -160,6 +164,7 @@ export const mails = pgTable(
   (table) => [
     index("mails_waiting").on(table.nextAttemptAt).where(sql`${table.sentAt} is null and ${table.givenUpAt} is null`),
     index("mails_account").on(table.accountId, table.kind, table.createdAt),
+    index("mails_invited").on(table.recipientKey, table.createdAt).where(isNotNull(table.recipientKey)),
     index("mails_created").on(table.createdAt),
   ],
 );

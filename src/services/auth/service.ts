@@ -2,8 +2,10 @@
  * auth: accounts, credentials and sessions. The only service that holds private signing keys, and the one that the others
  * ask whether a session is live.
  */
+import type { Client } from "@connectrpc/connect";
 import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { OrganizationInternalService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { Alarm, type Job } from "../../jobs.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
@@ -13,6 +15,7 @@ import { type AttemptLimits, attemptLimits } from "./attempts.ts";
 import { auditJobs } from "./audit-chain.ts";
 import { config } from "./config.ts";
 import { DerivedKeys } from "./derived-keys.ts";
+import { followersOf } from "./followers.ts";
 import { authHandlers } from "./handlers.ts";
 import { createMailDelivery, type MailDelivery } from "./mail-delivery.ts";
 import { answerMailRequests } from "./mail-requests.ts";
@@ -47,6 +50,7 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   /** For which access tokens are made beside our own services. */
   audiences: string[];
   attempts: AttemptLimits;
+  clients: { organization: Client<typeof OrganizationInternalService> };
 }
 
 export const auth = defineService({
@@ -55,8 +59,8 @@ export const auth = defineService({
   config,
   services: [AuthService, AuthInternalService],
   events: file_concierge_auth_v1_auth_events,
-  peers: {},
-  async start({ config, mode, issuer, clock, log, db, feed }) {
+  peers: { organization: OrganizationInternalService },
+  async start({ config, mode, issuer, clock, log, db, feed, clients }) {
     const { signingKeys, tokenKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const passwords = await createPasswords({
       minLength: config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode],
@@ -91,11 +95,13 @@ export const auth = defineService({
         sessionIdleSeconds,
         sessionsPerUser: config.sessionsPerUser,
         audiences: config.audiences,
+        clients,
         attempts: attemptLimits(tokenKeys, {
           perAccount: config.loginAttempts,
           perAddress: config.attemptsPerAddress,
         }),
       }),
+      followers: followersOf(mailing),
       internalPlain: delivery.pages,
       plain: {
         "/.well-known/jwks.json": (_, response) =>

@@ -1,0 +1,18 @@
+/** What auth does on the events of others. */
+import { MemberInvitedSchema } from "../../../gen/concierge/organization/v1/organization_events_pb.ts";
+import { type Follower, on } from "../../feed/follower.ts";
+import { writeInvitationMail } from "./invitation-mails.ts";
+import type { Mailing } from "./mails.ts";
+
+export function followersOf(mailing: Mailing): Follower[] {
+  return [
+    {
+      source: "organization",
+      // People log in while organization is away.
+      isAwaited: false,
+      effects: [
+        on(MemberInvitedSchema, (tx, invited, { createdAt }) => writeInvitationMail(tx, mailing, invited, createdAt)),
+      ],
+    },
+  ];
+}

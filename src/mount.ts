@@ -10,7 +10,7 @@ import { type Database, openDatabase } from "./db/database.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
 import { Consumers } from "./feed/consumers.ts";
-import type { ServedFeed } from "./feed/handlers.ts";
+import { ownFeed, type ServedFeed } from "./feed/handlers.ts";
 import { FeedLog } from "./feed/log.ts";
 import { type EventReaders, eventReaders } from "./feed/readers.ts";
 import { trimFeed } from "./feed/retention.ts";
@@ -94,7 +94,8 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     followSessions: users.followSessions,
     followRights: rights && (() => rights.watch.follow()),
     db: database?.db,
-    feedOf: (source) => connections.get(source)!.client(FeedInternalService),
+    feedOf: (source) =>
+      source === definition.name ? ownFeed(feed!.log) : connections.get(source)!.client(FeedInternalService),
     clock,
     log,
   });

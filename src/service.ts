@@ -17,8 +17,7 @@ import type { Logger } from "./log.ts";
 import type { LoadRights } from "./rights/rights-cache.ts";
 import type { RightsWatch } from "./rights/rights-watch.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
-import type { KeyRing } from "./token/key-ring.ts";
-import type { SessionCheck } from "./token/session-check.ts";
+import type { Users } from "./users.ts";
 
 /** The variables of a service that stores something. */
 export const databaseConfig = {
@@ -95,7 +94,7 @@ export interface ServiceParts {
   /** What /metrics shows of it beside what it shows of every service. */
   gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */
-  users?: { keyRing: KeyRing; checkSession: SessionCheck };
+  users?: Users;
   /** How rights are decided, where it is not by asking access: access's own way. */
   loadRights?: LoadRights;
   /** Stops what the parts started, after the jobs have ended. */

@@ -4,15 +4,14 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { Client } from "@connectrpc/connect";
 import { count, eq } from "drizzle-orm";
-import type { FeedInternalService, FollowingSchema } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
+import type { FollowingSchema } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/database.ts";
 import type { Logger } from "../log.ts";
 import type { Gauge } from "../telemetry/metrics.ts";
 import { type Follower, type RunningFollower, startFollower } from "./follower.ts";
-import { startLiveFollower, type Watcher } from "./live-follower.ts";
+import { type FeedReader, startLiveFollower, type Watcher } from "./live-follower.ts";
 import { feedCursor, feedParked } from "./schema.ts";
 
 export interface ConsumersOptions {
@@ -25,8 +24,8 @@ export interface ConsumersOptions {
   followRights: (() => Consumer[]) | undefined;
   /** The service's database; touched only if there are followers. */
   db: Db | undefined;
-  /** The feed of a peer. */
-  feedOf(source: string): Client<typeof FeedInternalService>;
+  /** The feed of a peer, or the service's own. */
+  feedOf(source: string): FeedReader;
   clock: Clock;
   log: Logger;
 }
@@ -49,7 +48,7 @@ export class Consumers implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Starts them; resolves when all have caught up. */
+  /** Starts them; resolves when all that are awaited have caught up. */
   async begin(): Promise<void> {
     const { followers, watchers, followSessions, followRights, service, db, feedOf, clock, log } = this.#options;
     this.#stored = followers.map((follower) => {
@@ -60,7 +59,7 @@ export class Consumers implements AsyncDisposable {
       return startLiveFollower({ ...watcher, client: feedOf(watcher.source), clock, log });
     });
     this.#inMemory = [...(sessions ? [sessions] : []), ...watching];
-    const awaited = this.#all;
+    const awaited = [...this.#stored.filter((_, index) => followers[index]!.isAwaited ?? true), ...this.#inMemory];
     this.#inMemory.push(...(followRights?.() ?? []));
     await Promise.all(awaited.map(({ caughtUp }) => caughtUp));
   }

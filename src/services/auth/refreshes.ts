@@ -4,11 +4,18 @@
  * next token was used, gets that one again.
  */
 import { and, eq, type SQL, sql } from "drizzle-orm";
-import { type Tx, transaction } from "../../db/database.ts";
+import { during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import { audienceOf, issueAccessToken } from "./access-tokens.ts";
+import type { AccessClaims } from "../../token/access-token.ts";
+import { audienceOf, endOfToken, issueAccessToken } from "./access-tokens.ts";
+import {
+  chooseOrganization,
+  keepOrganization,
+  type OrganizationChoice,
+  rememberOrganization,
+} from "./active-organizations.ts";
 import { audit } from "./audit.ts";
 import { writeMail } from "./mails.ts";
 import { hashOf, nextRefreshToken } from "./refresh-tokens.ts";
@@ -30,6 +37,8 @@ interface Presented {
   isLive: boolean;
   authenticatedAt: number;
   endSeconds: number;
+  /** The last organization that the account asked for. */
+  last: string | null;
   number: number;
   isUsed: boolean;
   /** It was used lately, with the same idempotency key. */
@@ -43,47 +52,102 @@ export interface RefreshInput {
   /** Empty for none. */
   idempotencyKey: string;
   audience: string;
+  /** UUID of the organization to act in; empty for the last one. */
+  organizationId: string;
 }
 
-/** New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE. */
+/**
+ * New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE, and the
+ * refusals of chooseOrganization(), by which nothing is used up.
+ */
 export async function refresh(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Tokens> {
   const audience = audienceOf(auth, input.audience);
+  // Without one, this throws before anything is used up.
+  const { signer } = auth.ownKeys;
+  const chosen = input.organizationId === "" ? undefined : await choose(auth, scope, input);
+  const next = await takeNext(auth, scope, input, chosen);
+  if (!next) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  const { refreshToken, last, ...claims } = next;
+  const { userId, sessionId } = claims;
+  // Not within the transaction: another service may have to be asked. No answer refuses anything.
+  const organizationId = chosen ? chosen.organizationId : await keepOrganization(auth, userId, last);
+  const issued = issueAccessToken(auth, signer, { ...claims, organizationId }, audience);
+  return { userId, sessionId, refreshToken, ...issued };
+}
+
+/** An organization that was asked for and may be acted in. */
+interface Chosen extends OrganizationChoice {
+  organizationId: string | undefined;
+}
+
+/** UNAUTHENTICATED for a token of no live session, so that nobody learns anything with one that was found. */
+async function choose(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Chosen> {
+  const [owner] = await during(auth.db, scope.signal)
+    .select({ userId: accounts.id, last: accounts.lastOrganizationId })
+    .from(refreshTokens)
+    .innerJoin(sessions, eq(sessions.id, refreshTokens.sessionId))
+    .innerJoin(accounts, eq(accounts.id, sessions.accountId))
+    .where(and(eq(refreshTokens.tokenHash, hashOf(input.refreshToken)), isLive(auth)));
+  if (!owner) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  const choice = { ...owner, asked: input.organizationId };
+  return { ...choice, organizationId: await chooseOrganization(auth, scope, choice) };
+}
+
+/** What the new tokens are made of. */
+interface Next extends AccessClaims {
+  refreshToken: string;
+  /** The last organization that the account asked for. */
+  last: string | null;
+}
+
+/** Uses the token up. Undefined if it is good for nothing. */
+async function takeNext(
+  auth: AuthContext,
+  scope: CallScope,
+  input: RefreshInput,
+  chosen: Chosen | undefined,
+): Promise<Next | undefined> {
   const { db, refreshKeys } = auth;
-  const tokens = await transaction(
+  return transaction(
     db,
     async (tx) => {
-      const presented = await lock(tx, auth, input);
+      const presented = await lock(tx, auth, input, chosen);
       if (!presented?.isLive) return undefined;
-      const { number, isUsed, waitMs, userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
+      const { number, isUsed, waitMs, userId, sessionId, generation, authenticatedAt, endSeconds, last } = presented;
       const keyId = isUsed ? await keyToRepeat(tx, auth, presented) : refreshKeys.newest;
       if (keyId === undefined) return endFamily(tx, auth, scope, presented);
       // Told within the transaction: nothing was changed.
       if (!isUsed && waitMs > 0) throw tooOften(waitMs);
       const place = { keyId, family: sessionId, number: number + 1 };
-      const next = nextRefreshToken(refreshKeys, { ...place, token: input.refreshToken });
+      const refreshToken = nextRefreshToken(refreshKeys, { ...place, token: input.refreshToken });
       const tokenSeconds = Math.min(auth.accessTokenSeconds, auth.sessionIdleSeconds);
-      const use = isUsed ? sql`` : useUp(presented, { next, keyId, idempotencyKey: input.idempotencyKey });
+      const use = isUsed
+        ? sql``
+        : useUp(presented, { next: refreshToken, keyId, idempotencyKey: input.idempotencyKey });
       await tx.execute(sql`${use} ${touch(scope, presented, tokenSeconds)}`);
-      const claims = { userId, sessionId, generation, authenticatedAt };
-      const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds });
-      return { userId, sessionId, refreshToken: next, ...issued };
+      if (chosen) await rememberOrganization(tx, chosen, chosen.organizationId);
+      const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds });
+      return { userId, sessionId, generation, authenticatedAt, expiresAt, refreshToken, last };
     },
     { signal: scope.signal },
   );
-  if (!tokens) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
-  return tokens;
 }
 
 /**
  * Locks the account, the session and the token, in this order. Whoever had to wait gets them as they are after that; only what
  * limits the pace, of long ago, is as the statement found it.
  */
-async function lock(tx: Tx, auth: AuthContext, input: RefreshInput): Promise<Presented | undefined> {
-  const { refreshToken, idempotencyKey } = input;
+async function lock(
+  tx: Tx,
+  auth: AuthContext,
+  { refreshToken, idempotencyKey }: RefreshInput,
+  chosen: Chosen | undefined,
+): Promise<Presented | undefined> {
+  // Two that share the lock could not both write to the row.
+  const strength = chosen && chosen.organizationId !== chosen.last ? sql`no key update` : sql`share`;
   const [presented] = await tx.execute<{ [Key in keyof Presented]: Presented[Key] }>(sql`
     select ${sessions.id} as "sessionId", ${sessions.accountId} as "userId", ${sessions.generation} as generation,
-      ${accounts.status} = 'active' and ${accounts.generation} = ${sessions.generation}
-        and ${isLiveSession(auth.sessionIdleSeconds)} as "isLive",
+      ${isLive(auth)} as "isLive", ${accounts.lastOrganizationId} as last,
       floor(extract(epoch from ${sessions.createdAt}))::float8 as "authenticatedAt",
       floor(extract(epoch from ${sessions.expiresAt}))::float8 as "endSeconds",
       ${refreshTokens.number} as number, ${refreshTokens.usedAt} is not null as "isUsed",
@@ -97,8 +161,13 @@ async function lock(tx: Tx, auth: AuthContext, input: RefreshInput): Promise<Pre
       left join ${refreshTokens} earlier
         on earlier.session_id = ${sessions.id} and earlier.number = ${refreshTokens.number} - ${MOST_PER_MINUTE}
     where ${refreshTokens.tokenHash} = ${hashOf(refreshToken)}
-    for share of ${accounts} for no key update of ${sessions} for no key update of ${refreshTokens}`);
+    for ${strength} of ${accounts} for no key update of ${sessions} for no key update of ${refreshTokens}`);
   return presented;
+}
+
+function isLive({ sessionIdleSeconds }: AuthContext): SQL {
+  return sql`(${accounts.status} = 'active' and ${accounts.generation} = ${sessions.generation}
+    and ${isLiveSession(sessionIdleSeconds)})`;
 }
 
 /**

@@ -16,6 +16,7 @@ import type { RequestHandler } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
 import type { LoadRights } from "./rights/rights-cache.ts";
 import type { RightsWatch } from "./rights/rights-watch.ts";
+import type { RestRoute } from "./rpc/rest.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
 import type { Users } from "./users.ts";
 
@@ -91,6 +92,8 @@ export interface ServiceParts {
   plain?: Record<string, RequestHandler>;
   /** The same, served on the internal listener only, to whoever reaches it. */
   internalPlain?: Record<string, RequestHandler>;
+  /** Plain HTTP in front of some of its internal methods, on a port of its own; not set: the usual one. */
+  rest?: { port: number | undefined; routes: RestRoute[] };
   /** What /metrics shows of it beside what it shows of every service. */
   gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */

@@ -12,6 +12,10 @@ export const config = {
   ...serviceKeysConfig,
   ...rightsPeersConfig,
   userUrl: peerUrl("URL of user's internal listener", { default: "http://127.0.0.1:50054" }),
+  restPort: setting(
+    z.coerce.number().int().min(0).max(65535).optional(),
+    "Port of the REST listener; 0 picks a free one. Not set: 8001, or a free one where the public listener takes one",
+  ),
   signingKeys: secret.jwks("Private keys of access tokens, a JSON Web Key Set whose first key signs"),
   tokenKeys: secret.keys("Keys that refresh tokens and mailed tokens are derived with; the first one makes new ones"),
   accessTokenSeconds: setting(seconds.max(3600).default(300), "Life of an access token, in seconds"),

@@ -25,6 +25,7 @@ import { MAIL_TOKENS, type Mailing, sweepMails } from "./mails.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
 import { REFRESH_TOKENS } from "./refresh-tokens.ts";
+import { restRoutes } from "./rest.ts";
 import { sweepAuth } from "./retention.ts";
 import { createSessionQuery } from "./sessions.ts";
 import { TokenVerifications } from "./token-verifications.ts";
@@ -120,6 +121,7 @@ export const auth = defineService({
       ],
       followers,
       watchers: [verifications.cards.watcher()],
+      rest: { port: config.restPort, routes: restRoutes },
       gauges: gaugesOf(passwords),
       users: {
         keyRing: ownKeys,

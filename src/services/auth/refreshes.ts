@@ -8,7 +8,8 @@ import { during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Origin } from "../../rpc/call.ts";
-import { audienceOf, issueAccessToken } from "./access-tokens.ts";
+import { audienceOf, endOfToken, issueAccessToken } from "./access-tokens.ts";
+import { chooseOrganization, rememberOrganization } from "./active-organizations.ts";
 import { audit } from "./audit.ts";
 import { writeMail } from "./mails.ts";
 import { hashOf, nextRefreshToken } from "./refresh-tokens.ts";
@@ -33,6 +34,8 @@ interface Presented {
   isLive: boolean;
   authenticatedAt: number;
   endSeconds: number;
+  /** The last organization that the account asked for. */
+  last: string | null;
   number: number;
   isUsed: boolean;
   /** It was used lately, with the same idempotency key. */
@@ -48,21 +51,44 @@ export interface RefreshInput {
   /** Empty for none. */
   idempotencyKey: string;
   audience: string;
+  /** UUID of the organization to act in; empty for the last one. */
+  organizationId: string;
 }
 
-/** New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE. */
+/**
+ * New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE, and the
+ * refusals of chooseOrganization(), by which nothing is used up.
+ */
 export async function refresh(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Tokens> {
   const audience = audienceOf(auth, input.audience);
+  // Without one, this throws before anything is used up.
+  const { signer } = auth.ownKeys;
   // Without a lock: all of it but `isLive` and `isUsed` stays as it is, and these two are looked at again.
   const [presented] = await during(auth.db, scope.signal).execute<Columns<Presented>>(presentedBy(auth, input));
   if (!presented?.isLive) throw unauthenticated();
-  const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
-  const refreshToken = fresh ?? (await judgeUsed(auth, scope, input));
-  if (refreshToken === undefined) throw unauthenticated();
   const { userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
-  const claims = { userId, sessionId, generation, authenticatedAt };
-  const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds: tokenSecondsOf(auth) });
-  return { userId, sessionId, refreshToken, ...issued };
+  // Who comes with a used token learns nothing about organizations before it is judged.
+  const judged = presented.isUsed ? await judgeUsed(auth, scope, input) : undefined;
+  if (presented.isUsed && judged === undefined) throw unauthenticated();
+  const organizationId = await choose(auth, scope, input, presented);
+  const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
+  const refreshToken = judged ?? fresh ?? (await judgeUsed(auth, scope, input));
+  if (refreshToken === undefined) throw unauthenticated();
+  const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds: tokenSecondsOf(auth) });
+  const claims = { userId, sessionId, generation, authenticatedAt, expiresAt, organizationId };
+  return { userId, sessionId, refreshToken, ...issueAccessToken(auth, signer, claims, audience) };
+}
+
+/** The organization that the new token names; one that was asked for is remembered. */
+async function choose(
+  auth: AuthContext,
+  scope: CallScope,
+  { organizationId: asked }: RefreshInput,
+  { userId, last }: Presented,
+): Promise<string | undefined> {
+  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
+  if (asked !== "") await rememberOrganization(during(auth.db, scope.signal), { userId, last }, organizationId);
+  return organizationId;
 }
 
 /**
@@ -129,7 +155,7 @@ function tokenSecondsOf({ accessTokenSeconds, sessionIdleSeconds }: AuthContext)
 function presentedBy(auth: AuthContext, input: RefreshInput): SQL {
   return sql`
     select ${sessions.id} as "sessionId", ${sessions.accountId} as "userId", ${sessions.generation} as generation,
-      ${isLiveFamily(auth)} as "isLive",
+      ${isLiveFamily(auth)} as "isLive", ${accounts.lastOrganizationId} as last,
       floor(extract(epoch from ${sessions.createdAt}))::float8 as "authenticatedAt",
       floor(extract(epoch from ${sessions.expiresAt}))::float8 as "endSeconds",
       ${refreshTokens.number} as number, ${refreshTokens.usedAt} is not null as "isUsed",

@@ -127,8 +127,10 @@ describe("roles of organizations", () => {
       because("PERMISSION_NOT_HELD"),
     );
     await helper.grantPermission({ userId, permission: "roles:read" });
-    await assistant.unassignRole({ userId: member.userId, role: harmless });
-    await assert.rejects(helper.grantPermission({ userId, permission: "roles:read" }), because("PERMISSION_MISSING"));
+    const { consistencyToken } = await assistant.unassignRole({ userId: member.userId, role: harmless });
+    const headers = { "consistency-token": consistencyToken };
+    const again = helper.grantPermission({ userId, permission: "roles:read" }, { headers });
+    await assert.rejects(again, because("PERMISSION_MISSING"));
   });
 
   test("S-TEN-10 wildcards, unknown permissions and more than 200 are refused", async () => {

@@ -7,8 +7,10 @@ import { AccountDeletedSchema } from "../../../gen/concierge/auth/v1/auth_events
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
-import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
+import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
+import { access } from "../access/service.ts";
+import { organization } from "../organization/service.ts";
 import { auth } from "./service.ts";
 
 const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
@@ -18,7 +20,8 @@ describe("deleting an account", () => {
   let owner: Sql;
 
   before(async () => {
-    system = await startTestService(auth);
+    // An account that is deleted leaves its organizations first.
+    system = await startTestSystem({ definitions: [auth, access, organization] });
     await system.server.ready;
     owner = connect(system.database("auth").ownerUrl, { applicationName: "owner" });
   });

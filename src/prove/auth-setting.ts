@@ -62,5 +62,9 @@ export async function openAuthSetting(
 function portsOf(replica: Replica | undefined): Record<string, string> {
   if (!replica) return {};
   const { publicUrl, internalUrl } = replica;
-  return { CONCIERGE_PUBLIC_PORT: new URL(publicUrl).port, CONCIERGE_INTERNAL_PORT: new URL(internalUrl).port };
+  return {
+    CONCIERGE_PUBLIC_PORT: new URL(publicUrl).port,
+    CONCIERGE_INTERNAL_PORT: new URL(internalUrl).port,
+    CONCIERGE_AUTH_REST_PORT: "0",
+  };
 }

@@ -9,7 +9,6 @@ import { mailsTo, mailTo, tokenIn } from "../../testing/mails.ts";
 import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { createSigningKeys } from "../../token/key-making.ts";
-import { access } from "../access/service.ts";
 import { organization } from "../organization/service.ts";
 import { AUDIT_ACTIONS, type AuditAction } from "./audit.ts";
 import { auth } from "./service.ts";
@@ -47,12 +46,10 @@ describe("the audit log", () => {
   before(async () => {
     const [first, second] = await Promise.all([createSigningKeys("ES256"), createSigningKeys("ES256")]);
     // The last one can be removed.
-    // An account that is deleted leaves its organizations first.
     system = await startTestSystem({
-      definitions: [auth, access, organization],
+      definitions: [auth, organization],
       signingKeys: { keys: [...first.keys, ...second.keys] },
     });
-    await system.server.ready;
     owner = connect(system.database("auth").ownerUrl, { applicationName: "owner" });
     await owner.unsafe(`
       create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$`);

@@ -9,7 +9,6 @@ import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
-import { access } from "../access/service.ts";
 import { organization } from "../organization/service.ts";
 import { auth } from "./service.ts";
 
@@ -20,9 +19,7 @@ describe("deleting an account", () => {
   let owner: Sql;
 
   before(async () => {
-    // An account that is deleted leaves its organizations first.
-    system = await startTestSystem({ definitions: [auth, access, organization] });
-    await system.server.ready;
+    system = await startTestSystem({ definitions: [auth, organization] });
     owner = connect(system.database("auth").ownerUrl, { applicationName: "owner" });
   });
 

@@ -42,6 +42,8 @@ export interface TestSystemOptions {
   signingKeys?: KeySet;
   /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
   extraKeys?: ServiceKey[];
+  /** Stands still unless told otherwise; one that runs is for clients with clocks of their own. */
+  clock?: TestClock;
 }
 
 export interface TestUser {
@@ -106,7 +108,7 @@ export function startTestService(definition: ServiceDefinition, options: TestSys
 /** Every service in one process, ready for calls. */
 export async function startTestSystem(options: TestSystemOptions = {}): Promise<TestSystem> {
   const definitions = options.definitions ?? allServices;
-  const clock = createTestClock();
+  const clock = options.clock ?? createTestClock();
   await using opened = new AsyncDisposableStack();
   const push = await openPush(opened);
   const databases = await openDatabases(definitions, opened);

@@ -68,8 +68,16 @@ export interface TestSystem extends AsyncDisposable {
   database(service: string): TestDatabase;
   /** A client of the public listener, with an access token or without. */
   asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
-  /** A client of the public listener for a person who acts in an organization: the token names it, as after a refresh that chose it. */
-  asMember<Desc extends DescService>(desc: Desc, user: TestUser, organizationId: string): Client<Desc>;
+  /**
+   * A client of the public listener, or that of a replica, for a person who acts in an organization: the token names it, as after a
+   * refresh that chose it.
+   */
+  asMember<Desc extends DescService>(
+    desc: Desc,
+    user: TestUser,
+    organizationId: string,
+    replica?: RunningServer,
+  ): Client<Desc>;
   /** A client of the internal listener that signs as `caller`: a service, "operator" or "backend". */
   asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
   /** The key of a pair. */
@@ -140,11 +148,12 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines, pushCredentials: push.credentials },
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
-    asMember: (desc, user, organizationId) => {
+    asMember: (desc, user, organizationId, replica = server) => {
       const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
       const times = { authenticatedAt: auth_time, expiresAt: exp! };
       const claims = { ...user, organizationId, generation: gen, ...times };
-      return clients.asUser(desc, signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims));
+      const token = signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims);
+      return createClient(desc, userTransport(replica.publicUrl, token));
     },
     pushes: () => readLedger(push.ledgerFile),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),

@@ -100,7 +100,7 @@ conformance: $(INSTALLED) .concierge/conformance ## Run Connect's conformance su
 bench/rpc: $(INSTALLED) .proto-deps ## Report a call's cost beside grpc-js and others (4 minutes; QUICK=1 for one)
 	@node src/bench/rpc.ts $(if $(QUICK),--quick)
 
-bench/auth: $(INSTALLED) .proto-deps $(PGBENCH) ## Measure tokens, logins and refreshes beside their references (2 minutes); ONLY=tokens, logins or refreshes
+bench/auth: $(INSTALLED) .proto-deps $(PGBENCH) ## Measure auth beside its references (7 minutes; QUICK=1 for 5); ONLY=tokens, logins, refreshes, registrations or growth
 	@node src/bench/auth.ts
 
 bench/access: $(INSTALLED) .proto-deps ## What asking for permissions costs, with 1,000,000 members (10 minutes; QUICK=1: 100,000)

@@ -31,10 +31,10 @@ const names = services.map(({ name }) => name);
 
 /** Orders in which six services and their database server may come up; "database" is the moment it appears. */
 const orders = [
-  ["notification-sender", "greeter", "notification", "user", "access", "auth", "database"],
-  ["database", "auth", "access", "user", "notification", "notification-sender", "greeter"],
-  ["user", "database", "greeter", "notification-sender", "auth", "notification", "access"],
-  ["access", "notification", "auth", "greeter", "database", "user", "notification-sender"],
+  ["notification-sender", "greeter", "notification", "user", "organization", "access", "auth", "database"],
+  ["database", "auth", "access", "organization", "user", "notification", "notification-sender", "greeter"],
+  ["user", "database", "organization", "greeter", "notification-sender", "auth", "notification", "access"],
+  ["access", "notification", "auth", "greeter", "database", "user", "organization", "notification-sender"],
 ];
 
 describe("services that start alone", () => {
@@ -78,10 +78,11 @@ describe("services that start alone", () => {
       CONCIERGE_INTERNAL_PORT: String(ports.internal),
       CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: push.url,
     };
-    if (definition.hasDatabase) {
-      const url = new URL(env[`CONCIERGE_${name}_DATABASE_URL`]!);
+    for (const variable of [`CONCIERGE_${name}_DATABASE_URL`, `CONCIERGE_${name}_DATABASE_JOB_URL`]) {
+      if (env[variable] === undefined) continue;
+      const url = new URL(env[variable]);
       url.port = String(proxy.port);
-      env[`CONCIERGE_${name}_DATABASE_URL`] = url.href;
+      env[variable] = url.href;
     }
     const configuration = configurationOf(env, [definition]);
     return startServer({
@@ -155,7 +156,10 @@ describe("services that start alone", () => {
 
   async function journey(ports: Map<string, { public: number; internal: number }>): Promise<void> {
     const lines: string[] = [];
-    const keys = (JSON.parse(environment.variables.CONCIERGE_NOTIFICATION_SERVICE_KEYS!) as { keys: [] }).keys;
+    const called = ["ACCESS", "NOTIFICATION", "ORGANIZATION"];
+    const keys = called.flatMap((name) => {
+      return (JSON.parse(environment.variables[`CONCIERGE_${name}_SERVICE_KEYS`]!) as { keys: ServiceKey[] }).keys;
+    });
     await runJourney({
       publicUrl: (service) => `http://127.0.0.1:${ports.get(service)!.public}`,
       internalUrl: (service) => `http://127.0.0.1:${ports.get(service)!.internal}`,
@@ -164,8 +168,8 @@ describe("services that start alone", () => {
       clock: systemClock,
       print: (line) => void lines.push(line),
     });
-    assert.equal(lines.length, 15);
-    for (const line of lines) assert.match(line, /^[ 1]\d\. .* ok /);
+    assert.equal(lines.length, 20);
+    for (const line of lines) assert.match(line, /^[ 12]\d\. .* ok /);
   }
 
   test("S-CFG-06 a service that lacks a key to call a peer, or to be called, opens no port", async () => {
@@ -175,7 +179,7 @@ describe("services that start alone", () => {
       [
         user,
         "CONCIERGE_USER_SERVICE_KEYS",
-        /^user calls auth but .*\nuser calls access but .*\nuser takes internal calls/,
+        /^user calls auth but .*\nuser calls access but .*\nuser calls organization but .*\nuser takes internal calls/,
       ],
       [greeter, "CONCIERGE_GREETER_SERVICE_KEYS", /^greeter calls auth but has no service key for it: run `concierge/],
     ];

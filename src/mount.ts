@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { FeedInternalService } from "../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { PlatformConfig } from "./config.ts";
-import { type Database, openDatabase } from "./db/database.ts";
+import { type Database, type Db, openDatabase } from "./db/database.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
 import { Consumers } from "./feed/consumers.ts";
@@ -35,6 +35,7 @@ const { IDEMPOTENCY_UNKNOWN } = MethodOptions_IdempotencyLevel;
 const WAIT_MS = 250;
 const KEY_REFRESH_MS = 60_000;
 const SWEEP_MS = 60_000;
+const JOB_POOL_SIZE = 3;
 
 export interface MountOptions extends PeerOptions {
   platform: PlatformConfig;
@@ -50,7 +51,10 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   const log = options.log.child({ service: definition.name });
   await using opened = new AsyncDisposableStack();
   const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
-  const feed = definition.events && opened.use(openFeed(definition, database!, { ...options, log }));
+  const jobDatabase = definition.hasTenants ? opened.use(openJobDatabase(definition, config)) : undefined;
+  const jobDb = (jobDatabase ?? database)?.db;
+  const feed =
+    definition.events && opened.use(openFeed(definition, database!.db, jobDatabase?.db, { ...options, log }));
   const connections = connectPeers(definition, options, opened);
   const rights = rightsOf(definition, connections, { ...options, log, feed: feed?.log });
   const parts = await definition.start({
@@ -60,8 +64,10 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     clock,
     log,
     get db() {
-      if (!database) throw new Error(`${definition.name} has no database`);
-      return database.db;
+      return existing(definition, database?.db);
+    },
+    get jobDb() {
+      return existing(definition, jobDb);
     },
     get feed() {
       if (!feed) throw new Error(`${definition.name} publishes no events`);
@@ -93,7 +99,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     watchers: parts.watchers ?? [],
     followSessions: users.followSessions,
     followRights: rights && (() => rights.watch.follow()),
-    db: database?.db,
+    db: jobDb,
     feedOf: (source) =>
       source === definition.name ? ownFeed(feed!.log) : connections.get(source)!.client(FeedInternalService),
     clock,
@@ -247,12 +253,19 @@ export class MountedService implements AsyncDisposable {
   }
 }
 
-function openServiceDatabase(definition: ServiceDefinition, config: ServiceValues): Database {
-  return openDatabase({
-    url: config.databaseUrl!,
-    poolSize: config.databasePoolSize!,
-    applicationName: `concierge ${definition.name}`,
-  });
+function openServiceDatabase({ name }: ServiceDefinition, config: ServiceValues): Database {
+  const { databaseUrl: url, databasePoolSize: poolSize } = config;
+  return openDatabase({ url: url!, poolSize: poolSize!, applicationName: `concierge ${name}` });
+}
+
+/** What a service does by itself is little at once: a pool as large as that of calls would stand idle. */
+function openJobDatabase({ name }: ServiceDefinition, { databaseJobUrl: url }: ServiceValues): Database {
+  return openDatabase({ url: url!, poolSize: JOB_POOL_SIZE, applicationName: `concierge ${name} jobs` });
+}
+
+function existing({ name }: ServiceDefinition, db: Db | undefined): Db {
+  if (!db) throw new Error(`${name} has no database`);
+  return db;
 }
 
 /** What the definition promises to serve is what its parts implement, and every method says who may call it. */
@@ -277,11 +290,17 @@ function checkContract(definition: ServiceDefinition, parts: ServiceParts, knows
 }
 
 async function checkDatabase({ name }: ServiceDefinition, { config, migrationsFolder }: MountOptions): Promise<void> {
-  await checkSchema({ runtimeUrl: config.databaseUrl!, series: ["platform", name], folder: migrationsFolder });
+  const { databaseUrl, databaseJobUrl: jobUrl } = config;
+  await checkSchema({ runtimeUrl: databaseUrl!, jobUrl, series: ["platform", name], folder: migrationsFolder });
 }
 
-function openFeed({ name, events }: ServiceDefinition, { db }: Database, { config, log }: MountOptions): OwnFeed {
-  const feed = new FeedLog({ service: name, url: config.databaseUrl!, db, log });
+function openFeed(
+  { name, events }: ServiceDefinition,
+  db: Db,
+  jobDb: Db | undefined,
+  { config, log }: MountOptions,
+): OwnFeed {
+  const feed = new FeedLog({ service: name, url: config.databaseUrl!, db, jobDb, log });
   return { log: feed, readers: eventReaders(events!), [Symbol.asyncDispose]: () => feed[Symbol.asyncDispose]() };
 }
 

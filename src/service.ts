@@ -29,13 +29,19 @@ export const databaseConfig = {
   databasePoolSize: setting(z.coerce.number().int().min(1).max(200).default(10), "Most connections to the database"),
 };
 
+/** The variables of a service that stores rows of many organizations, which row-level security keeps apart. */
+export const tenantDatabaseConfig = {
+  ...databaseConfig,
+  databaseJobUrl: secret.databaseUrl("PostgreSQL URL of the job role, which owns nothing and sees every organization"),
+};
+
 /** The variables of a service that calls others or is called by them. */
 export const serviceKeysConfig = {
   serviceKeys: secret.serviceKeys("HMAC keys of the pairs that this service is part of, made by `concierge keys`"),
 };
 
 /** A service's values as the platform sees them: it reads these itself, and hands all of them to the service. */
-export type ServiceValues = Partial<ValuesOf<typeof databaseConfig & typeof serviceKeysConfig>> &
+export type ServiceValues = Partial<ValuesOf<typeof tenantDatabaseConfig & typeof serviceKeysConfig>> &
   Record<string, unknown>;
 
 /** The variable of a service that people call, or that asks about accounts. */
@@ -62,6 +68,11 @@ export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P exten
   log: Logger;
   /** Of a service without a database, touching it is a fault. */
   db: Db;
+  /**
+   * For what it does by itself, as followers do it, too: sees the rows of all organizations. Where there are none, the
+   * same as `db`.
+   */
+  jobDb: Db;
   /** Its own feed. Of a service without events, touching it is a fault. */
   feed: FeedLog;
   /** What people may do. Of a service that does not name access and organization as peers, touching it is a fault. */
@@ -119,11 +130,14 @@ export interface ServiceDefinition<Shape extends ConfigShape = ConfigShape, P ex
   start(context: ServiceContext<Shape, P>): ServiceParts | Promise<ServiceParts>;
   /** Whether it stores something, which its variables say. */
   hasDatabase: boolean;
+  /** Whether it stores rows of many organizations, which its variables say, too. */
+  hasTenants: boolean;
 }
 
 /** Takes down a definition; what it says is run by startServer(). */
 export function defineService<Shape extends ConfigShape, P extends Peers>(
-  definition: Omit<ServiceDefinition<Shape, P>, "hasDatabase">,
+  definition: Omit<ServiceDefinition<Shape, P>, "hasDatabase" | "hasTenants">,
 ): ServiceDefinition<Shape, P> {
-  return { ...definition, hasDatabase: "databaseUrl" in definition.config };
+  const { config } = definition;
+  return { ...definition, hasDatabase: "databaseUrl" in config, hasTenants: "databaseJobUrl" in config };
 }

@@ -1,64 +1,36 @@
 /** Refreshing over RPC, beside pgbench with the same statements on the same tables. */
-import { execFile } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { promisify } from "node:util";
 import { makeSessions, type Session } from "../prove/auth-sessions.ts";
 import type { AuthSetting } from "../prove/auth-setting.ts";
 import type { Goals } from "../prove/figures.ts";
 import { type AuthClient, clientAt, newKey } from "../prove/refresh-client.ts";
+import { recordAuth } from "./auth-statements.ts";
 import { machineMs } from "./feed-database.ts";
 import { median } from "./figures.ts";
+import { pgbenchPerSecond, scriptOf } from "./pgbench.ts";
 
 const AT_ONCE = 8;
 const SECONDS = 8;
 const ROUNDS = 3;
 const FAMILIES = 20_000;
 
-/** As refreshes.ts sends them, one family after the other. */
-const SCRIPT = String.raw`
+/** The person of each of pgbench's turns, which makeFamilies() has made. */
+const TURN = String.raw`
 \set turn :turn + 1
-\set family (:client_id * 1000000) + :turn
-begin;
-select s.id, s.account_id, s.generation,
-  a.status = 'active' and a.generation = s.generation and s.ended_at is null and s.expires_at > concierge_now()
-    and s.last_used_at > concierge_now() - make_interval(secs => 1209600),
-  floor(extract(epoch from s.created_at))::float8, floor(extract(epoch from s.expires_at))::float8
-from refresh_tokens t join sessions s on s.id = t.session_id join accounts a on a.id = s.account_id
-where t.token_hash = sha256((:family)::text::bytea) for share of a for no key update of s;
-select t.number, t.used_at is not null,
-  coalesce(t.idempotency_key_hash = sha256('key'::bytea) and n.used_at is null
-    and t.used_at > concierge_now() - make_interval(secs => 10), false), n.key_id,
-  greatest(0, coalesce(extract(epoch from earlier.used_at + interval '1 minute' - concierge_now()) * 1000, 0))::float8
-from refresh_tokens t
-  left join refresh_tokens n on n.session_id = t.session_id and n.number = t.number + 1
-  left join refresh_tokens earlier on earlier.session_id = t.session_id and earlier.number = t.number - 60
-where t.session_id = md5((:family)::text)::uuid and t.token_hash = sha256((:family)::text::bytea);
-with used as (
-  update refresh_tokens set used_at = concierge_now(), idempotency_key_hash = sha256('key'::bytea)
-  where session_id = md5((:family)::text)::uuid and number = 1
-)
-insert into refresh_tokens (session_id, number, token_hash, key_id)
-values (md5((:family)::text)::uuid, 2, sha256(('next' || :family)::bytea), 'a-key');
-update sessions set last_used_at = concierge_now(), address = '127.0.0.1', user_agent = 'pgbench',
-  tokens_expire_at = greatest(tokens_expire_at, concierge_now() + make_interval(secs => 300))
-where id = md5((:family)::text)::uuid;
-commit;
-`;
+\set family (:client_id * 1000000) + :turn`;
 
 export async function measureRefreshes(goals: Goals, setting: AuthSetting): Promise<void> {
   await using opened = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "concierge-bench-auth-"));
-  opened.defer(() => rm(folder, { recursive: true, force: true }));
-  const file = join(folder, "refresh.sql");
-  await writeFile(file, SCRIPT);
+  const { statements, person } = await recordAuth();
+  const script = scriptOf(TURN, statements.refresh, [
+    [person.sessionId, "md5((:family)::text)::uuid"],
+    [person.tokenHash, "sha256((:family)::text::bytea)"],
+  ]);
   const clients = setting.replicas.map(({ publicUrl }) => clientAt(publicUrl, opened));
   await refreshesPerSecond(clients, await makeSessions(setting.sql, setting.keys, 200), 1);
   const rates = { ours: [] as number[], pgbench: [] as number[] };
   for (let round = 0; round < ROUNDS; round++) {
     await makeFamilies(setting);
-    rates.pgbench.push(await pgbenchPerSecond(setting.databaseUrl, file));
+    rates.pgbench.push(await pgbenchPerSecond(setting.databaseUrl, script, { clients: AT_ONCE, seconds: SECONDS }));
     const sessions = await makeSessions(setting.sql, setting.keys, 1_000);
     rates.ours.push(await refreshesPerSecond(clients, sessions, SECONDS));
   }
@@ -84,29 +56,6 @@ async function makeFamilies({ sql }: AuthSetting): Promise<void> {
     insert into refresh_tokens (session_id, number, token_hash)
     select md5(number::text)::uuid, 1, sha256(number::text::bytea) from family`;
   await sql`analyze`;
-}
-
-/** Transactions in a second; prepared, as ours are. */
-async function pgbenchPerSecond(url: string, file: string): Promise<number> {
-  const options = [
-    "-n",
-    "-M",
-    "prepared",
-    "-c",
-    `${AT_ONCE}`,
-    "-j",
-    "2",
-    "-T",
-    `${SECONDS}`,
-    "-D",
-    "turn=0",
-    "-f",
-    file,
-  ];
-  const { stdout } = await promisify(execFile)("pgbench", [...options, url]);
-  const found = /^tps = ([\d.]+)/m.exec(stdout);
-  if (!found || !/number of failed transactions: 0 /.test(stdout)) throw new Error(`pgbench failed:\n${stdout}`);
-  return Number(found[1]);
 }
 
 /** Each its own families, in turn; a family is refreshed once a minute and more seldom than is allowed. */

@@ -26,13 +26,14 @@ async function productionVariables(): Promise<Record<string, string>> {
     CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS: JSON.stringify(account),
   };
-  for (const { name, hasDatabase } of services) {
+  for (const { name, hasDatabase, hasTenants } of services) {
     const prefix = `CONCIERGE_${name.replaceAll("-", "_").toUpperCase()}`;
     const own = keys.filter(({ caller, callee }) => caller === name || callee === name);
     if (own.length > 0) variables[`${prefix}_SERVICE_KEYS`] = JSON.stringify({ keys: own });
     if (!hasDatabase) continue;
     variables[`${prefix}_DATABASE_URL`] = url(name, "runtime");
     variables[`${prefix}_DATABASE_OWNER_URL`] = url(name, "owner");
+    if (hasTenants) variables[`${prefix}_DATABASE_JOB_URL`] = url(name, "job");
   }
   return variables;
 }
@@ -182,6 +183,7 @@ test("who migrates needs the two database URLs and no key; what is set is checke
       name: "auth",
       runtimeUrl: both.CONCIERGE_AUTH_DATABASE_URL,
       ownerUrl: both.CONCIERGE_AUTH_DATABASE_OWNER_URL,
+      jobUrl: undefined,
     },
   ]);
   assert.throws(() => databaseConfigurationOf({}, definitions), {

@@ -8,12 +8,13 @@ import {
   renderEnvExample,
   type ServiceShapes,
 } from "../config.ts";
+import type { DatabaseUrls } from "../db/provision.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { services } from "../services.ts";
 import type { Host } from "./host.ts";
 
-const OWNER_VARIABLES = ["databaseUrl", "databaseOwnerUrl"] as const;
+const OWNER_VARIABLES = ["databaseUrl", "databaseOwnerUrl", "databaseJobUrl"] as const;
 
 /** Every service's variables, by service. */
 export const serviceShapes: ServiceShapes = Object.fromEntries(services.map(({ name, config }) => [name, config]));
@@ -35,19 +36,19 @@ function load(env: Record<string, string | undefined>, shapes: ServiceShapes, de
   });
 }
 
-/** The databases of these services, from the only two variables that changing a schema needs. */
+/** The databases of these services, from the only variables that changing a schema needs. */
 export function databaseConfigurationOf(
   env: Record<string, string | undefined>,
   definitions: ServiceDefinition[],
-): { name: string; ownerUrl: string; runtimeUrl: string }[] {
+): ({ name: string } & DatabaseUrls)[] {
   // Whoever migrates need not be trusted with keys: every other variable may be missing.
   const shapes = Object.fromEntries(
     Object.entries(serviceShapes).map(([service, shape]) => [service, withNeeded(shape, OWNER_VARIABLES)]),
   );
   const { services: values } = load(env, shapes, definitions);
   return definitions.map(({ name }) => {
-    const { databaseOwnerUrl, databaseUrl } = values[name] as Record<(typeof OWNER_VARIABLES)[number], string>;
-    return { name, ownerUrl: databaseOwnerUrl, runtimeUrl: databaseUrl };
+    const urls = values[name] as Record<(typeof OWNER_VARIABLES)[number], string>;
+    return { name, ownerUrl: urls.databaseOwnerUrl, runtimeUrl: urls.databaseUrl, jobUrl: urls.databaseJobUrl };
   });
 }
 

@@ -20,13 +20,14 @@ async function ok(command: Promise<Ended>): Promise<string> {
   return stdout;
 }
 
-for (const { name } of withDatabase) {
+for (const { name, hasTenants } of withDatabase) {
   test(`${name}: up, down and up again makes the same schema; what is applied is not applied again`, async () => {
     await using database = await testDatabase(["platform"]);
     const prefix = `CONCIERGE_${name.toUpperCase()}`;
     const env = {
       [`${prefix}_DATABASE_URL`]: database.runtimeUrl,
       [`${prefix}_DATABASE_OWNER_URL`]: database.ownerUrl,
+      ...(hasTenants && { [`${prefix}_DATABASE_JOB_URL`]: database.jobUrl }),
     };
     const sql = connect(database.ownerUrl, { applicationName: "test" });
     await using closing = new AsyncDisposableStack();

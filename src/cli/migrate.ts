@@ -17,9 +17,9 @@ interface MigrateSettings {
 /** Applies what is not applied yet, service by service; all of those with a database for an empty list. */
 export async function migrateUp(host: Host, names: string[], settings: MigrateSettings): Promise<void> {
   await using databases = await databasesOf(host, names, settings);
-  for (const { name, ownerUrl, runtimeRole } of databases.targets) {
+  for (const { name, ...target } of databases.targets) {
     const series = ["platform", name];
-    const options = { ownerUrl, runtimeRole, series, folder: MIGRATIONS_FOLDER, signal: host.stop };
+    const options = { ...target, series, folder: MIGRATIONS_FOLDER, signal: host.stop };
     const applied = await named(name, migrate(options));
     host.print(`${name}: ${applied.length === 0 ? "nothing left to apply" : `applied ${applied.join(", ")}`}\n`);
   }
@@ -38,6 +38,7 @@ interface Target {
   name: string;
   ownerUrl: string;
   runtimeRole: string;
+  jobRole: string | undefined;
 }
 
 async function databasesOf(
@@ -53,11 +54,15 @@ async function databasesOf(
         ...opened.use(await openDevelopment(host, folder, { migrates: false })).variables,
       }
     : host.env;
-  const targets = databaseConfigurationOf(env, definitions).map(({ name, ownerUrl, runtimeUrl }) => {
-    return { name, ownerUrl, runtimeRole: decodeURIComponent(new URL(runtimeUrl).username) };
+  const targets = databaseConfigurationOf(env, definitions).map(({ name, ownerUrl, runtimeUrl, jobUrl }) => {
+    return { name, ownerUrl, runtimeRole: roleOf(runtimeUrl), jobRole: jobUrl && roleOf(jobUrl) };
   });
   const resources = opened.move();
   return { targets, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
+
+function roleOf(url: string): string {
+  return decodeURIComponent(new URL(url).username);
 }
 
 function servicesWithDatabase(names: string[]): ServiceDefinition[] {

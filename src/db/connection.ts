@@ -86,3 +86,9 @@ export function identifier(name: string): string {
   }
   return `"${name.replaceAll('"', '""')}"`;
 }
+
+/** Quotes a text for SQL, whatever the server makes of backslashes. Throws if PostgreSQL cannot hold it. */
+export function literal(text: string): string {
+  if (text.includes("\0")) throw new Error("an SQL text has no NUL");
+  return `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}

@@ -9,7 +9,7 @@ import type { Sql } from "postgres";
 import { Code, fail } from "../errors.ts";
 import { CONNECT_TIMEOUT_SECONDS } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
-import { ConnectionPool, type PoolClient, type PoolCounts } from "./pool.ts";
+import { ConnectionPool, type PoolClient, type PoolCounts, type PoolScope } from "./pool.ts";
 
 /** Drizzle on the pool. Tables are named in queries, so it knows no schema. */
 export type Db = PostgresJsDatabase;
@@ -43,6 +43,8 @@ export interface Database extends AsyncDisposable {
 export interface TransactionOptions {
   /** Ends the transaction, as during() says, and the waiting between two tries. */
   signal?: AbortSignal;
+  /** What is set for this transaction alone (SET LOCAL), by name. */
+  settings?: Readonly<Record<string, string>>;
   /** A number in [0, 1) for the jitter. */
   random?: () => number;
 }
@@ -114,21 +116,24 @@ async function ping(probe: ConnectionPool): Promise<void> {
  * statement is sent, one that still runs 100 ms later is cut, and a transaction is rolled back unless COMMIT was sent.
  */
 export function during(db: Db, signal: AbortSignal): Db {
-  return drizzle(poolOf(db).during(signal) as unknown as Sql);
+  return scoped(db, { signal });
 }
 
 const commitWatchers = new WeakMap<ConnectionPool, (tx: Tx) => void>();
 
 /** Calls `onCommit` after each commit of transaction() on this database. One watcher at a time. */
 export function watchCommits(db: Db, onCommit: (tx: Tx) => void): Disposable {
-  const pool = poolOf(db);
+  const pool = clientOf(db).pool;
   commitWatchers.set(pool, onCommit);
   return { [Symbol.dispose]: () => void commitWatchers.delete(pool) };
 }
 
-function poolOf(db: Db): ConnectionPool {
-  const { $client } = db as unknown as { $client: PoolClient };
-  return $client.pool;
+function clientOf(db: Db): PoolClient {
+  return (db as unknown as { $client: PoolClient }).$client;
+}
+
+function scoped(db: Db, scope: PoolScope): Db {
+  return drizzle(clientOf(db).scoped(scope) as unknown as Sql);
 }
 
 /**
@@ -141,16 +146,16 @@ export async function transaction<T>(
   work: (tx: Tx) => Promise<T>,
   options: TransactionOptions = {},
 ): Promise<T> {
-  const { signal, random = randomFraction } = options;
-  const scoped = signal ? during(db, signal) : db;
+  const { signal, settings, random = randomFraction } = options;
+  const own = scoped(db, { ...(signal && { signal }), ...(settings && { settings }) });
   for (let retries = 0; ; retries++) {
     let committing: Tx | undefined;
     try {
-      const result = await scoped.transaction((tx) => {
+      const result = await own.transaction((tx) => {
         committing = tx;
         return work(tx);
       });
-      commitWatchers.get(poolOf(db))?.(committing!);
+      commitWatchers.get(clientOf(db).pool)?.(committing!);
       return result;
     } catch (error) {
       signal?.throwIfAborted();

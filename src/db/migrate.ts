@@ -9,12 +9,15 @@ import { connect, connectOnce, identifier } from "./connection.ts";
 import { connectionLimits } from "./database.ts";
 import { DatabaseUnavailable, isUnavailable, sqlStateOf, withoutData } from "./errors.ts";
 import { comparePlan, type Migration, readApplied, readDownScript, readMigrations } from "./migrations.ts";
+import { admitJobs, jobRoleProblems, runtimeRoleProblems } from "./policies.ts";
 
 export interface MigrateOptions {
   /** URL of the role that owns the database. */
   ownerUrl: string;
   /** The role that gets exactly the rights of a running service. */
   runtimeRole: string;
+  /** A role that gets the same rights, and sees the rows of all organizations. */
+  jobRole?: string | undefined;
   /** In the order of application: "platform" first, then the service's own. */
   series: readonly string[];
   /** The folder that holds one folder for each series. */
@@ -44,17 +47,24 @@ const REFUSED_LOGIN = /^(3D000|28000|28P01)$/;
 const REFUSED_SETTINGS = "08P01";
 
 /**
- * Applies what is not applied yet and grants the run-time role its rights; returns the files applied now.
- * Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
+ * Applies what is not applied yet and grants the run-time role and the job role their rights; returns the files applied
+ * now. Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
  */
 export async function migrate(options: MigrateOptions): Promise<string[]> {
+  const { runtimeRole, jobRole } = options;
+  if (runtimeRole === jobRole) throw new StartupError("the job role must be another than the run-time role");
   const files = await readMigrations(options.folder, options.series);
   return withMigrationLock(options, async (sql) => {
     await createBookkeeping(sql);
     const { pending, problems } = comparePlan(files, await readApplied(sql, options.series));
     if (problems.length > 0) throw schemaError(problems);
     for (const migration of pending) await apply(sql, migration, options.signal);
-    await inTransaction(sql, () => grantRuntimeRights(sql, options.runtimeRole));
+    await inTransaction(sql, async () => {
+      await grantRights(sql, runtimeRole);
+      if (jobRole === undefined) return;
+      await grantRights(sql, jobRole);
+      await admitJobs(sql, jobRole);
+    });
     return pending.map(({ file }) => file);
   });
 }
@@ -78,33 +88,50 @@ export async function migrateDown(options: MigrateDownOptions): Promise<string> 
   });
 }
 
-/**
- * Checks, as the run-time role, that the database is exactly what these files make, and that connections get the time limits that
- * we set. Throws StartupError (exit code 78) naming every file that is missing, edited, unknown or out of order, and
- * DatabaseUnavailable if it cannot be reached.
- */
-export async function checkSchema(options: {
+export interface SchemaCheck {
   runtimeUrl: string;
+  /** Of a service that keeps rows of many organizations; then it is also checked what the two roles can see. */
+  jobUrl?: string | undefined;
   series: readonly string[];
   folder: string;
-}): Promise<void> {
-  const files = await readMigrations(options.folder, options.series);
-  const sql = connect(options.runtimeUrl, {
-    applicationName: "concierge-check",
-    settings: connectionLimits,
-    arrays: false,
-  });
+}
+
+/**
+ * Checks, as the run-time role and as the job role, that the database is exactly what these files make, that
+ * connections get the time limits that we set, and that policies bind the roles. Throws StartupError (exit code 78)
+ * naming every file that is missing, edited, unknown or out of order, and every table that is not safe;
+ * DatabaseUnavailable if it cannot be reached.
+ */
+export async function checkSchema({ runtimeUrl, jobUrl, series, folder }: SchemaCheck): Promise<void> {
+  const files = await readMigrations(folder, series);
+  const check = (sql: Sql) => checkFiles(sql, files, series);
+  if (jobUrl === undefined) return checkAs(runtimeUrl, check);
+  await checkAs(runtimeUrl, check, runtimeRoleProblems);
+  await checkAs(jobUrl, check, jobRoleProblems);
+}
+
+async function checkAs(
+  url: string,
+  check: (sql: Sql) => Promise<void>,
+  roleProblems?: (sql: Sql) => Promise<string[]>,
+): Promise<void> {
+  const sql = connect(url, { applicationName: "concierge-check", settings: connectionLimits, arrays: false });
   try {
     await checkLimits(sql);
-    const applied = await readApplied(sql, options.series);
-    const { pending, problems } = comparePlan(files, applied);
-    const missing = pending.map(({ file }) => `${file}: not applied; run \`concierge migrate\``);
-    if (missing.length + problems.length > 0) throw schemaError([...missing, ...problems]);
+    await check(sql);
+    const problems = (await roleProblems?.(sql)) ?? [];
+    if (problems.length > 0) throw problemError("the database does not keep organizations apart", problems);
   } catch (error) {
     throw startError(error);
   } finally {
     await sql.end({ timeout: 1 });
   }
+}
+
+async function checkFiles(sql: Sql, files: readonly Migration[], series: readonly string[]): Promise<void> {
+  const { pending, problems } = comparePlan(files, await readApplied(sql, series));
+  const missing = pending.map(({ file }) => `${file}: not applied; run \`concierge migrate\``);
+  if (missing.length + problems.length > 0) throw schemaError([...missing, ...problems]);
 }
 
 /** A pooler may drop settings without a word; without these limits a lock could be waited for all day. */
@@ -192,8 +219,8 @@ async function inTransaction(sql: Sql, work: () => Promise<void>): Promise<void>
 }
 
 /** Exactly these rights, whatever it had before; in one transaction, so a running service never sees fewer. */
-async function grantRuntimeRights(sql: Sql, runtimeRole: string): Promise<void> {
-  const role = identifier(runtimeRole);
+async function grantRights(sql: Sql, name: string): Promise<void> {
+  const role = identifier(name);
   await sql.unsafe(`
     revoke all on all tables in schema public from ${role};
     revoke all on all sequences in schema public from ${role};
@@ -206,14 +233,15 @@ async function grantRuntimeRights(sql: Sql, runtimeRole: string): Promise<void> 
   const appendOnly = await sql<{ name: string }[]>`
     select relname as name from pg_class
     where relnamespace = 'public'::regnamespace and obj_description(oid, 'pg_class') = ${APPEND_ONLY}`;
-  for (const { name } of appendOnly) await sql.unsafe(`revoke update, delete on ${identifier(name)} from ${role}`);
+  for (const table of appendOnly) await sql.unsafe(`revoke update, delete on ${identifier(table.name)} from ${role}`);
 }
 
 function schemaError(problems: string[]): StartupError {
-  return new StartupError(
-    `the database does not match the migrations:\n${problems.map((problem) => `  ${problem}`).join("\n")}`,
-    ExitCode.config,
-  );
+  return problemError("the database does not match the migrations", problems);
+}
+
+function problemError(what: string, problems: string[]): StartupError {
+  return new StartupError(`${what}:\n${problems.map((problem) => `  ${problem}`).join("\n")}`, ExitCode.config);
 }
 
 /** Tells a database to wait for from one that will never let us in; everything else stays what it is. */

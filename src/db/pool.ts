@@ -6,6 +6,7 @@
  */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Row, RowList } from "postgres";
+import { literal } from "./connection.ts";
 import { DatabaseUnavailable } from "./errors.ts";
 import { type ConnectionSettings, PooledConnection, type Statement, type TypeParsers } from "./pool-connection.ts";
 
@@ -27,12 +28,25 @@ interface TransactionClient {
   savepoint<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
 
+/** What holds for everything that a client does. */
+export interface PoolScope {
+  /**
+   * When it aborts, its reason is thrown instead of waiting for a connection, sending another statement or committing;
+   * a statement that runs is cut soon after, and a COMMIT is waited for.
+   */
+  signal?: AbortSignal;
+  /** What each transaction sets for itself alone, by name; it goes with BEGIN, so it costs no way there and back. */
+  settings?: Readonly<Record<string, string>>;
+}
+
 /** What Drizzle works on. */
 export interface PoolClient {
-  /** The pool itself, also behind a client for the time of a call. */
+  /** The pool itself, also behind a client with a scope. */
   readonly pool: ConnectionPool;
   /** Drizzle writes its own parsers in here; every connection is opened with them. */
   readonly options: TypeParsers;
+  /** The same with this scope, which stands beside or instead of what its own says. */
+  scoped(scope: PoolScope): PoolClient;
   unsafe(query: string, parameters?: unknown[]): PendingRows;
   begin<T>(work: (client: TransactionClient) => Promise<T>): Promise<T>;
 }
@@ -85,16 +99,13 @@ export class ConnectionPool implements PoolClient {
     return this.#begin(work);
   }
 
-  /**
-   * The pool for the time of a call. When the signal aborts, its reason is thrown instead of waiting for a connection,
-   * sending another statement or committing; a statement that runs is cut soon after, and a COMMIT is waited for.
-   */
-  during(signal: AbortSignal): PoolClient {
+  scoped(scope: PoolScope): PoolClient {
     return {
       pool: this,
       options: this.options,
-      unsafe: (query, parameters) => this.#unsafe({ query, parameters, signal }),
-      begin: (work) => this.#begin(work, signal),
+      scoped: (inner) => this.scoped({ ...scope, ...inner }),
+      unsafe: (query, parameters) => this.#unsafe({ query, parameters, signal: scope.signal }),
+      begin: (work) => this.#begin(work, scope),
     };
   }
 
@@ -104,8 +115,8 @@ export class ConnectionPool implements PoolClient {
     );
   }
 
-  #begin<T>(work: (client: TransactionClient) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#lease((connection) => inTransaction(connection, work, signal), signal);
+  #begin<T>(work: (client: TransactionClient) => Promise<T>, scope: PoolScope = {}): Promise<T> {
+    return this.#lease((connection) => inTransaction(connection, work, scope), scope.signal);
   }
 
   /** Refuses new work, waits for running work up to the timeout, then cuts it. May be called twice. */
@@ -198,11 +209,12 @@ export class ConnectionPool implements PoolClient {
 async function inTransaction<T>(
   connection: PooledConnection,
   work: (client: TransactionClient) => Promise<T>,
-  signal?: AbortSignal,
+  { signal, settings = {} }: PoolScope,
 ) {
   const scope = new TransactionScope(connection, signal);
   try {
-    await connection.run({ query: "begin", signal });
+    const local = Object.entries(settings).map(([name, value]) => `; set local ${name} = ${literal(value)}`);
+    await connection.run({ query: `begin${local.join("")}`, signal });
     const result = await work(scope);
     scope.finish();
     signal?.throwIfAborted();

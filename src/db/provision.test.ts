@@ -18,13 +18,10 @@ async function planFor(t: TestContext, name = "user") {
     runtimeRole: `${database} runtime`,
     ownerPassword: `p@ss/ü%"'${crypto.randomUUID()}`,
     runtimePassword: crypto.randomUUID(),
+    job: { role: `${database} job`, password: crypto.randomUUID() },
   };
   t.after(async () => {
-    await dropDatabase(adminUrl, database);
-    const quoted = (role: string) => `"${role.replaceAll('"', '""')}"`;
-    await asAdmin(adminUrl, (sql) =>
-      sql.unsafe(`drop role if exists ${quoted(plan.ownerRole)}; drop role if exists ${quoted(plan.runtimeRole)}`),
-    );
+    await dropDatabase(adminUrl, database, [plan.ownerRole, plan.runtimeRole, plan.job.role]);
   });
   return { adminUrl, plan };
 }
@@ -80,18 +77,15 @@ test("an administrator who is no superuser can provision, twice", async (t) => {
   const urls = await provisionDatabase(limitedUrl, plan);
   assert.equal(await attempt(urls.ownerUrl, "create table mine (id int)"), "ok");
   assert.equal(await attempt(urls.runtimeUrl, "create table mine2 (id int)"), "42501");
-  await dropDatabase(adminUrl, plan.database);
-  await asAdmin(adminUrl, async (sql) => {
-    const quoted = (role: string) => `"${role.replaceAll('"', '""')}"`;
-    await sql.unsafe(`drop role ${quoted(plan.ownerRole)}; drop role ${quoted(plan.runtimeRole)}; drop role ${admin}`);
-  });
+  await dropDatabase(adminUrl, plan.database, [plan.ownerRole, plan.runtimeRole, plan.job.role, admin]);
 });
 
-test("S-INJ-06 the run-time role owns nothing, runs no DDL, and enters no other service's database", async (t) => {
+test("S-INJ-06 a role that serves owns nothing, runs no DDL, and enters no other service's database", async (t) => {
   const [one, other] = [await planFor(t, "auth"), await planFor(t, "user")];
   const urls = await provisionDatabase(one.adminUrl, one.plan);
   await provisionDatabase(one.adminUrl, other.plan);
-  await migrate({ ownerUrl: urls.ownerUrl, runtimeRole: one.plan.runtimeRole, series: ["platform"], folder: DRIZZLE });
+  const roles = { runtimeRole: one.plan.runtimeRole, jobRole: one.plan.job.role };
+  await migrate({ ownerUrl: urls.ownerUrl, ...roles, series: ["platform"], folder: DRIZZLE });
   for (const statement of [
     "create table x (id int)",
     "create schema x",
@@ -113,10 +107,13 @@ test("S-INJ-06 the run-time role owns nothing, runs no DDL, and enters no other 
     "copy feed_outbox to program 'id'",
     "select pg_read_file('/etc/passwd')",
   ]) {
-    assert.match(await attempt(urls.runtimeUrl, statement), /^(42501|42P06)$/, statement);
+    for (const url of [urls.runtimeUrl, urls.jobUrl!]) {
+      assert.match(await attempt(url, statement), /^(42501|42P06)$/, statement);
+    }
   }
   for (const [url, login] of [
     [urls.runtimeUrl, { role: one.plan.runtimeRole, password: one.plan.runtimePassword }],
+    [urls.jobUrl!, one.plan.job],
     [urls.ownerUrl, { role: one.plan.ownerRole, password: one.plan.ownerPassword }],
   ] as const) {
     assert.equal(await attempt(url, "select 1"), "ok");
@@ -126,7 +123,7 @@ test("S-INJ-06 the run-time role owns nothing, runs no DDL, and enters no other 
     withDatabase(one.adminUrl, one.plan.database),
     (sql) => sql`
     select 1 from pg_shdepend d join pg_roles r on r.oid = d.refobjid
-    where d.deptype = 'o' and r.rolname = ${one.plan.runtimeRole}`,
+    where d.deptype = 'o' and r.rolname in (${one.plan.runtimeRole}, ${one.plan.job.role})`,
   );
   assert.equal(owned.length, 0);
 });

@@ -1,6 +1,7 @@
 /**
- * Makes a service's database and its two roles: an owner that only `migrate` uses, and a run-time role that owns
- * nothing. Everything can be repeated and run by several at once. Passwords reach the server only as SCRAM verifiers.
+ * Makes a service's database and its roles: an owner that only `migrate` uses, a run-time role that owns nothing, and
+ * for a database of many organizations a job role that owns nothing either. Everything can be repeated and run by
+ * several at once. Passwords reach the server only as SCRAM verifiers.
  */
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,11 +15,14 @@ export interface DatabasePlan {
   runtimeRole: string;
   ownerPassword: string;
   runtimePassword: string;
+  /** Of a service that keeps rows of many organizations. */
+  job?: { role: string; password: string } | undefined;
 }
 
 export interface DatabaseUrls {
   ownerUrl: string;
   runtimeUrl: string;
+  jobUrl?: string | undefined;
 }
 
 /** The first half of a lock's key; the second is the database. */
@@ -29,30 +33,33 @@ const TEMPLATE_TRIES = 50;
 
 /**
  * Creates or updates the roles and the database. The admin needs CREATEROLE and CREATEDB; a superuser is not needed.
- * Nobody but the two roles (and superusers) can connect afterwards. Returns the URLs of the two roles.
+ * Nobody but these roles (and superusers) can connect afterwards. Returns the URLs of the roles.
  */
 export async function provisionDatabase(adminUrl: string, plan: DatabasePlan): Promise<DatabaseUrls> {
   await asAdmin(adminUrl, (sql) => underProvisionLock(sql, plan.database, () => provision(sql, adminUrl, plan)));
   return {
     ownerUrl: withDatabase(adminUrl, plan.database, { role: plan.ownerRole, password: plan.ownerPassword }),
     runtimeUrl: withDatabase(adminUrl, plan.database, { role: plan.runtimeRole, password: plan.runtimePassword }),
+    jobUrl: plan.job && withDatabase(adminUrl, plan.database, plan.job),
   };
 }
 
 async function provision(sql: Sql, adminUrl: string, plan: DatabasePlan): Promise<void> {
-  const [owner, runtime] = [identifier(plan.ownerRole), identifier(plan.runtimeRole)];
+  const owner = identifier(plan.ownerRole);
+  const serving = [plan.runtimeRole, ...(plan.job ? [plan.job.role] : [])].map(identifier).join(", ");
   await ensureRole(sql, plan.ownerRole, plan.ownerPassword);
   await ensureRole(sql, plan.runtimeRole, plan.runtimePassword);
+  if (plan.job) await ensureRole(sql, plan.job.role, plan.job.password);
   const [admin] = await sql`select rolsuper from pg_roles where rolname = current_user`;
   // only a member of a role can give it a database
   if (!admin!.rolsuper) await sql.unsafe(`grant ${owner} to current_user`);
   await ensureDatabase(sql, plan.database, plan.ownerRole);
   const database = identifier(plan.database);
   await sql.unsafe(`revoke all on database ${database} from public`);
-  await sql.unsafe(`grant connect on database ${database} to ${owner}, ${runtime}`);
+  await sql.unsafe(`grant connect on database ${database} to ${owner}, ${serving}`);
   await asAdmin(withDatabase(adminUrl, plan.database), async (inside) => {
     await inside.unsafe("revoke all on schema public from public");
-    await inside.unsafe(`grant usage on schema public to ${runtime}`);
+    await inside.unsafe(`grant usage on schema public to ${serving}`);
   });
 }
 

@@ -1,6 +1,7 @@
 /**
- * Everything a system needs that is not our own code, made on the spot: a real PostgreSQL with a database and two roles for
- * each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it again.
+ * Everything a system needs that is not our own code, made on the spot: a real PostgreSQL with a database and its roles
+ * for each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it
+ * again.
  */
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -53,7 +54,7 @@ export interface Environment extends AsyncDisposable {
 
 /** What is made once and kept. */
 interface State {
-  passwords: Record<string, { owner: string; runtime: string }>;
+  passwords: Record<string, { owner: string; runtime: string; job: string }>;
   demoAccount: { email: string; password: string };
   serviceAccount: ServiceAccountKey;
 }
@@ -94,23 +95,26 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
 
 async function dropEverything({ server, definitions, prefix }: EnvironmentOptions): Promise<void> {
   for (const { name } of definitions.filter(({ hasDatabase }) => hasDatabase)) {
-    const { database, ownerRole, runtimeRole } = namesOf(prefix, name);
-    await dropDatabase(server.url, database, [ownerRole, runtimeRole]);
+    const { database, ownerRole, runtimeRole, jobRole } = namesOf(prefix, name);
+    await dropDatabase(server.url, database, [ownerRole, runtimeRole, jobRole]);
   }
 }
 
 function namesOf(prefix: string, service: string) {
   const database = `${prefix}${service}`;
-  return { database, ownerRole: `${database}_owner`, runtimeRole: database };
+  return { database, ownerRole: `${database}_owner`, runtimeRole: database, jobRole: `${database}_job` };
 }
 
 async function readState(folder: string, definitions: ServiceDefinition[]): Promise<State> {
   const file = join(folder, "state.json");
   const found = (await readSecret(file)) as State | undefined;
   const state = found ?? (await newState());
-  const missing = definitions.filter(({ name, hasDatabase }) => hasDatabase && !state.passwords[name]);
+  const missing = definitions.filter(({ name, hasDatabase }) => hasDatabase && !state.passwords[name]?.job);
   if (found && missing.length === 0) return state;
-  for (const { name } of missing) state.passwords[name] = { owner: newPassword(), runtime: newPassword() };
+  for (const { name } of missing) {
+    const made = { owner: newPassword(), runtime: newPassword(), job: newPassword() };
+    state.passwords[name] = { ...made, ...state.passwords[name] };
+  }
   await writeSecret(file, state);
   return state;
 }
@@ -127,22 +131,23 @@ function newPassword(): string {
   return randomBytes(24).toString("base64url");
 }
 
-/** A database and two roles for each service that stores something, with every migration applied if wanted. */
+/** A database and its roles for each service that stores something, with every migration applied if wanted. */
 async function prepareDatabases(
   state: State,
   { server, definitions, prefix, migrationsFolder, migrates, signal }: EnvironmentOptions,
 ): Promise<Record<string, DatabaseUrls>> {
   const named = definitions.filter(({ hasDatabase }) => hasDatabase);
-  const entries = named.map(async ({ name }) => {
-    const { owner, runtime } = state.passwords[name]!;
-    const names = namesOf(prefix, name);
-    const plan = { ...names, ownerPassword: owner, runtimePassword: runtime };
+  const entries = named.map(async ({ name, hasTenants }) => {
+    const { owner, runtime, job: password } = state.passwords[name]!;
+    const { jobRole: role, ...names } = namesOf(prefix, name);
+    const job = hasTenants ? { role, password } : undefined;
+    const plan = { ...names, ownerPassword: owner, runtimePassword: runtime, job };
     const urls = await provisionDatabase(server.url, plan).catch((error: unknown) => {
       throw startError(error);
     });
-    const { runtimeRole } = names;
+    const roles = { runtimeRole: names.runtimeRole, jobRole: job?.role };
     const series = ["platform", name];
-    if (migrates) await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, series, folder: migrationsFolder, signal });
+    if (migrates) await migrate({ ownerUrl: urls.ownerUrl, ...roles, series, folder: migrationsFolder, signal });
     return [name, urls] as const;
   });
   return Object.fromEntries(await allDone(entries));

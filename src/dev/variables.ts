@@ -26,7 +26,7 @@ export function systemVariables(parts: SystemParts): Record<string, string> {
     CONCIERGE_NOTIFICATION_SENDER_FIREBASE_CREDENTIALS: parts.push.credentials,
     CONCIERGE_NOTIFICATION_SENDER_PUSH_ENDPOINT: parts.push.endpoint,
   };
-  for (const { name } of parts.definitions) {
+  for (const { name, hasTenants } of parts.definitions) {
     const prefix = `CONCIERGE_${snakeCase(name)}`;
     const keys = parts.serviceKeys.filter(({ caller, callee }) => caller === name || callee === name);
     if (keys.length > 0) variables[`${prefix}_SERVICE_KEYS`] = JSON.stringify({ keys });
@@ -34,6 +34,7 @@ export function systemVariables(parts: SystemParts): Record<string, string> {
     if (database) {
       variables[`${prefix}_DATABASE_URL`] = database.runtimeUrl;
       variables[`${prefix}_DATABASE_OWNER_URL`] = database.ownerUrl;
+      if (hasTenants) variables[`${prefix}_DATABASE_JOB_URL`] = database.jobUrl!;
     }
   }
   return variables;

@@ -1,6 +1,6 @@
 /**
  * All that one service follows of others' feeds: with effects in its database, in memory, and the sessions that end. They start
- * together, the service answers once all of them have caught up, and they are shown together: in metrics and to operators.
+ * together, the service answers once those it waits for have caught up, and they are shown together: in metrics and to operators.
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -48,7 +48,7 @@ export class Consumers implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Starts them; resolves when all that are awaited have caught up. */
+  /** Starts them; resolves when all have caught up that are awaited. */
   async begin(): Promise<void> {
     const { followers, watchers, followSessions, followRights, service, db, feedOf, clock, log } = this.#options;
     this.#stored = followers.map((follower) => {
@@ -59,7 +59,7 @@ export class Consumers implements AsyncDisposable {
       return startLiveFollower({ ...watcher, client: feedOf(watcher.source), clock, log });
     });
     this.#inMemory = [...(sessions ? [sessions] : []), ...watching];
-    const awaited = [...this.#stored.filter((_, index) => followers[index]!.isAwaited ?? true), ...this.#inMemory];
+    const awaited = [...this.#stored.filter((_, index) => followers[index]!.isAwaited !== false), ...this.#inMemory];
     this.#inMemory.push(...(followRights?.() ?? []));
     await Promise.all(awaited.map(({ caughtUp }) => caughtUp));
   }

@@ -39,7 +39,7 @@ const RETRY_LOOK_MS = 250;
 export interface Follower {
   /** Name of the followed service, one of the service's peers. */
   source: string;
-  /** False where the service answers before it has caught up: it takes what it knows of the source for old anyway. */
+  /** Whether the service answers only once this has caught up; it does unless told otherwise. */
   isAwaited?: false;
   /** One for each event: made by on(). One that is added later begins where the cursor is then. */
   effects: Effect[];

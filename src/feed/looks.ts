@@ -19,6 +19,8 @@ export interface LooksOptions {
   url: string;
   /** The service's database, whose commits are watched. */
   db: Db;
+  /** The same by the job role, if there is one: its commits are watched, too. */
+  jobDb?: Db | undefined;
   log: Logger;
 }
 
@@ -69,9 +71,11 @@ export class Looks implements AsyncDisposable {
 
   /** To be called once the database has the feed's tables. */
   begin(): void {
-    const { url, db, service } = this.#options;
+    const { url, db, jobDb, service } = this.#options;
     const onNotify = () => this.#look();
-    this.#resources.use(watchCommits(db, (tx) => hasEmitted(tx) && this.#stampSoon()));
+    for (const writer of jobDb ? [db, jobDb] : [db]) {
+      this.#resources.use(watchCommits(writer, (tx) => hasEmitted(tx) && this.#stampSoon()));
+    }
     this.#resources.use(listenTo({ url, applicationName: nameOf(service), channel: "concierge_feed", onNotify }));
     const timer = setInterval(onNotify, POLL_MS);
     this.#resources.defer(() => clearInterval(timer));

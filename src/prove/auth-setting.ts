@@ -19,6 +19,8 @@ export interface AuthSetting {
   keys: KeySet;
   /** Owner's, and superuser's. */
   databaseUrl: string;
+  /** Of the role that auth runs as. */
+  runtimeUrl: string;
   /** Of the owner. */
   sql: Sql;
   replicas: [AuthReplica, AuthReplica];
@@ -57,7 +59,7 @@ export async function openAuthSetting(
     return { worker, ...(await worker.call<Replica>("start", task)) };
   };
   const replicas: [AuthReplica, AuthReplica] = [await startReplica(), await startReplica()];
-  return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), sql, replicas, startReplica };
+  return { keys, databaseUrl: withDatabase(adminUrl, databaseOf(ownerUrl)), runtimeUrl, sql, replicas, startReplica };
 }
 
 function portsOf(replica: Replica | undefined): Record<string, string> {

@@ -75,9 +75,10 @@ describe("a system that knows secrets", () => {
     for (const { caller, callee, kid, secret } of system.serviceKeys) found[`key ${caller} ${callee} ${kid}`] = secret;
     for (const [index, key] of system.signingKeys.keys.entries()) found[`signing key ${index}`] = String(key.d);
     for (const name of withDatabase) {
-      const { runtimeUrl, ownerUrl } = system.database(name);
+      const { runtimeUrl, ownerUrl, jobUrl } = system.database(name);
       found[`password of ${name}`] = new URL(runtimeUrl).password;
       found[`password of ${name}'s owner`] = new URL(ownerUrl).password;
+      found[`password of ${name}'s jobs`] = new URL(jobUrl).password;
     }
     const { private_key, private_key_id } = JSON.parse(system.pushCredentials) as Record<string, string>;
     // A line of its middle, which stands alone wherever the key is printed.

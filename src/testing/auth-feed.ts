@@ -78,12 +78,18 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     verifications: new TokenVerifications({ ...own, log, callerAudiences: [] }),
     passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
     refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
-    mailing: { isOn: false, keys: new DerivedKeys(tokenKeys, MAIL_TOKENS), alarm: new Alarm() },
+    mailing: {
+      isOn: false,
+      keys: new DerivedKeys(tokenKeys, MAIL_TOKENS),
+      alarm: new Alarm(),
+      requestAlarm: new Alarm(),
+    },
     requireEmailVerification: false,
     sessionIdleSeconds: sessionSeconds,
     sessionsPerUser: 1_000,
     audiences: [],
     attempts: attemptLimits(tokenKeys, { perAccount: 10, perAddress: 0 }),
+    // Nobody is deleted here.
   };
   const origin = { requestId: "", address: "127.0.0.1", userAgent: "" };
   const scope = { caller: { kind: "anonymous" }, origin, signal: AbortSignal.timeout(60_000) } as unknown as CallScope;

@@ -34,7 +34,10 @@ export interface TestCluster extends AsyncDisposable {
   readonly adminUrl: string;
 }
 
-export interface TestDatabase extends DatabaseUrls, AsyncDisposable {
+/** There is a job role in each, whether the service uses it or not. */
+type AllUrls = Required<DatabaseUrls>;
+
+export interface TestDatabase extends AllUrls, AsyncDisposable {
   readonly name: string;
 }
 
@@ -95,6 +98,7 @@ export async function testDatabase(
     name,
     ownerUrl: withDatabase(template.ownerUrl, name),
     runtimeUrl: withDatabase(template.runtimeUrl, name),
+    jobUrl: withDatabase(template.jobUrl, name),
     [Symbol.asyncDispose]: () => dropWithoutLeak(adminUrl, name),
   };
 }
@@ -112,10 +116,11 @@ export async function setDatabaseOffset(ownerUrl: string, offsetMs: number): Pro
   }
 }
 
-interface Template extends DatabaseUrls {
+interface Template extends AllUrls {
   database: string;
 }
 
+/** By cluster and name: a benchmark has several clusters. */
 const templates = new Map<string, Promise<Template>>();
 
 /** The template for these files: made by the first of all processes that asks, then only looked up. */
@@ -123,16 +128,17 @@ async function migratedTemplate(adminUrl: string, series: readonly string[], fol
   const files = await readMigrations(folder, series);
   const text = files.map(({ file, checksum }) => `${file} ${checksum}`).join("\n");
   const database = `template_${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
-  let template = templates.get(database);
+  const place = `${adminUrl} ${database}`;
+  let template = templates.get(place);
   if (!template) {
     template = makeTemplate(adminUrl, database, series, folder);
-    templates.set(database, template);
+    templates.set(place, template);
   }
   return template;
 }
 
 async function makeTemplate(adminUrl: string, database: string, series: readonly string[], folder: string) {
-  const [ownerRole, runtimeRole] = [`${database}_owner`, `${database}_runtime`];
+  const [ownerRole, runtimeRole, jobRole] = [`${database}_owner`, `${database}_runtime`, `${database}_job`];
   // every process must come to the same passwords, and only those who have the cluster's
   const secret = new URL(adminUrl).password;
   const password = (role: string) => createHmac("sha256", secret).update(role).digest("base64url");
@@ -140,6 +146,7 @@ async function makeTemplate(adminUrl: string, database: string, series: readonly
   const urls = {
     ownerUrl: withDatabase(adminUrl, database, login(ownerRole)),
     runtimeUrl: withDatabase(adminUrl, database, login(runtimeRole)),
+    jobUrl: withDatabase(adminUrl, database, login(jobRole)),
   };
   const [ownerPassword, runtimePassword] = [password(ownerRole), password(runtimeRole)];
   await asAdmin(adminUrl, async (sql) => {
@@ -147,8 +154,9 @@ async function makeTemplate(adminUrl: string, database: string, series: readonly
     await sql`select pg_advisory_lock(${String(key)}::bigint)`;
     if (await isFinished(sql, database)) return;
     await dropDatabase(adminUrl, database);
-    await provisionDatabase(adminUrl, { database, ownerRole, runtimeRole, ownerPassword, runtimePassword });
-    await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, series, folder });
+    const passwords = { ownerPassword, runtimePassword };
+    await provisionDatabase(adminUrl, { database, ownerRole, runtimeRole, ...passwords, job: login(jobRole) });
+    await migrate({ ownerUrl: urls.ownerUrl, runtimeRole, jobRole, series, folder });
     // the last step: no connection can disturb the copying, and it marks the template as finished
     await sql.unsafe(`alter database ${identifier(database)} allow_connections false`);
   });

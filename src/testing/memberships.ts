@@ -1,19 +1,10 @@
-/**
- * Memberships as organization stores and publishes them, for tests of those who only hear of them. What changes something returns its
- * consistency token.
- */
-import { and, eq } from "drizzle-orm";
-import { v7 as uuidv7 } from "uuid";
+/** What changes who may act where, for tests of those who hear of it. What changes something returns its consistency token. */
+import { MemberRole } from "../../gen/concierge/organization/v1/organization_pb.ts";
 import {
-  BranchChangedSchema,
-  MemberRemovedSchema,
-} from "../../gen/concierge/organization/v1/organization_events_pb.ts";
-import { OrganizationService } from "../../gen/concierge/organization/v1/organization_service_pb.ts";
-import { openDatabase, type Tx, transaction } from "../db/database.ts";
-import { emit, event, type OutboxEvent } from "../feed/emit.ts";
-import { revision, toConsistencyToken } from "../rights/revisions.ts";
-import { memberChanged, organizationChanged, subjectOf } from "../services/organization/events.ts";
-import { branches, memberships, organizations } from "../services/organization/schema.ts";
+  OrganizationInternalService,
+  OrganizationService,
+} from "../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { verifyAddress } from "./organizations.ts";
 import type { TestSystem, TestUser } from "./system.ts";
 
 /** Makes one; returns its id. */
@@ -23,53 +14,46 @@ export async function makeOrganization(system: TestSystem, owner: TestUser): Pro
   return organization!.organizationId;
 }
 
-export async function addMember(system: TestSystem, organizationId: string, { userId }: TestUser): Promise<string> {
-  const member = { organizationId, userId, role: "member" } as const;
-  return change(system, organizationId, async (tx) => {
-    await tx.insert(memberships).values(member);
-    return memberChanged(member);
-  });
+/** Whose organization is changed. */
+interface Owned {
+  system: TestSystem;
+  owner: TestUser;
+  organizationId: string;
 }
 
-export async function removeMember(system: TestSystem, organizationId: string, { userId }: TestUser): Promise<string> {
-  return change(system, organizationId, async (tx) => {
-    const isMember = and(eq(memberships.organizationId, organizationId), eq(memberships.userId, userId));
-    await tx.delete(memberships).where(isMember);
-    return event(MemberRemovedSchema, subjectOf(organizationId), { organizationId, userId });
-  });
+function asOwner({ system, owner, organizationId }: Owned) {
+  return system.asMember(OrganizationService, owner, organizationId);
 }
 
-export async function setStatus(
-  system: TestSystem,
-  organizationId: string,
-  status: "active" | "suspended" | "deleted",
-): Promise<string> {
-  return change(system, organizationId, async (tx) => {
-    const changed = tx.update(organizations).set({ status }).where(eq(organizations.id, organizationId));
-    const [organization] = await changed.returning();
-    return organizationChanged(organization!);
-  });
+export async function addMember(owned: Owned, { userId, email, accessToken }: TestUser): Promise<string> {
+  const { system } = owned;
+  await verifyAddress(system, userId);
+  const { invitation } = await asOwner(owned).inviteMember({ email, role: MemberRole.MEMBER });
+  const { invitationId } = invitation!;
+  const accepted = await system.asUser(OrganizationService, accessToken).acceptInvitation({ invitationId });
+  return accepted.consistencyToken;
 }
 
-/** Returns its id. */
-export async function openBranch(system: TestSystem, organizationId: string): Promise<string> {
-  const id = uuidv7();
-  await change(system, organizationId, async (tx) => {
-    await tx.insert(branches).values({ id, organizationId, name: id });
-    const branch = { branchId: id, organizationId, name: id, open: true };
-    return event(BranchChangedSchema, subjectOf(organizationId), { branch });
-  });
-  return id;
+export async function removeMember(owned: Owned, { userId }: TestUser): Promise<string> {
+  return (await asOwner(owned).removeMember({ userId })).consistencyToken;
 }
 
-async function change(
-  system: TestSystem,
-  organizationId: string,
-  work: (tx: Tx) => Promise<OutboxEvent>,
-): Promise<string> {
-  const { ownerUrl: url } = system.database("organization");
-  await using database = openDatabase({ url, poolSize: 1, applicationName: "concierge-test" });
-  const versions = await transaction(database.db, async (tx) => emit(tx, [await work(tx)]));
-  const version = versions.get(subjectOf(organizationId))!;
-  return toConsistencyToken(revision("organization", organizationId, version));
+export async function suspend({ system, organizationId }: Owned): Promise<string> {
+  const operator = system.asService(OrganizationInternalService, "operator", "organization");
+  return (await operator.suspendOrganization({ organizationId })).consistencyToken;
+}
+
+export async function resume({ system, organizationId }: Owned): Promise<string> {
+  const operator = system.asService(OrganizationInternalService, "operator", "organization");
+  return (await operator.resumeOrganization({ organizationId })).consistencyToken;
+}
+
+/** Returns the id of the branch, too. */
+export async function openBranch(owned: Owned): Promise<{ branchId: string; consistencyToken: string }> {
+  const { branch, consistencyToken } = await asOwner(owned).createBranch({ name: "Main street" });
+  return { branchId: branch!.branchId, consistencyToken };
+}
+
+export async function deleteOrganization(owned: Owned): Promise<void> {
+  await asOwner(owned).deleteOrganization({});
 }

@@ -46,7 +46,16 @@ export async function startPublicServer(options: PublicServerOptions): Promise<P
   const users = { keyRing: fixedKeyRing(keys), checkSession };
   const definitions = options.services.map(({ name, services }): ServiceDefinition => {
     const start = () => ({ implementations: options.implement(name), users });
-    return { name, services, start, ports: { public: 0, internal: 0 }, config: {}, peers: {}, hasDatabase: false };
+    return {
+      name,
+      services,
+      start,
+      ports: { public: 0, internal: 0 },
+      config: {},
+      peers: {},
+      hasDatabase: false,
+      hasTenants: false,
+    };
   });
   const env = {
     CONCIERGE_ISSUER: ISSUER,

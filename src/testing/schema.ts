@@ -5,7 +5,7 @@ import { identifier } from "../db/connection.ts";
 /** Everything PostgreSQL's catalogue says about the public schema; column order, rights, bookkeeping included. */
 export async function describeSchema(sql: Sql): Promise<string[]> {
   const rows = await sql<{ line: string }[]>`
-    select format('%s %s %s', c.relkind, c.relname, c.relacl) as line from pg_class c
+    select format('%s %s %s %s', c.relkind, c.relname, c.relacl, c.relrowsecurity) as line from pg_class c
       where relnamespace = 'public'::regnamespace
     union all select format('column %s.%s %s %s %s %s %s', c.relname, a.attname, row_number() over
         (partition by c.oid order by a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
@@ -19,6 +19,8 @@ export async function describeSchema(sql: Sql): Promise<string[]> {
       where connamespace = 'public'::regnamespace
     union all select format('trigger %s', pg_get_triggerdef(t.oid)) from pg_trigger t join pg_class c on c.oid = t.tgrelid
       where c.relnamespace = 'public'::regnamespace and not t.tgisinternal
+    union all select format('policy %s %s %s %s %s %s', tablename, policyname, roles, cmd, qual, with_check)
+      from pg_policies where schemaname = 'public'
     union all select format('function %s %s', pg_get_functiondef(oid), proacl) from pg_proc
       where pronamespace = 'public'::regnamespace
     union all select format('type %s', typname) from pg_type where typnamespace = 'public'::regnamespace

@@ -34,7 +34,7 @@ import { createTestClock, type TestClock } from "./clock.ts";
 import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
 
 export interface TestSystemOptions {
-  /** All services unless told otherwise. */
+  /** All services unless told otherwise; one of them may be another than the real one of its name. */
   definitions?: ServiceDefinition[];
   /** Variables beside or instead of the usual ones, such as CONCIERGE_AUTH_ACCESS_TOKEN_SECONDS. */
   variables?: Record<string, string>;
@@ -110,7 +110,14 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   const databases = await openDatabases(definitions, opened);
   const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
   const signingKeys = options.signingKeys ?? (await createSigningKeys("ES256"));
-  const parts = { definitions: allServices, databases, serviceKeys, signingKeys, tokenKeys: createTokenKeys(), push };
+  const parts = {
+    definitions: beside(definitions),
+    databases,
+    serviceKeys,
+    signingKeys,
+    tokenKeys: createTokenKeys(),
+    push,
+  };
   const { startReplica, logLines } = replicasOf(definitions, clock, {
     CONCIERGE_MODE: "development",
     CONCIERGE_PUBLIC_PORT: "0",
@@ -206,9 +213,14 @@ function configurationOf(env: Record<string, string>, definitions: ServiceDefini
     env,
     readFile: () => "",
     stat: () => ({ mode: 0o600 }),
-    services: Object.fromEntries(allServices.map(({ name, config }) => [name, config])),
+    services: Object.fromEntries(beside(definitions).map(({ name, config }) => [name, config])),
     start: definitions.map(({ name }) => name),
   });
+}
+
+/** These, and the real ones of all other names. */
+function beside(definitions: ServiceDefinition[]): ServiceDefinition[] {
+  return allServices.map((real) => definitions.find(({ name }) => name === real.name) ?? real);
 }
 
 /** A key for each pair of the contract, and for an operator and a backend of each callee. */

@@ -135,6 +135,7 @@ function readClaims(claims: Record<string, unknown>): AccessClaims | undefined {
   if (!isTime(auth_time) || !isTime(exp)) return undefined;
   return {
     userId: sub as string,
+    ...(org !== undefined && { organizationId: org as string }),
     sessionId: sid as string,
     ...(org === undefined ? {} : { organizationId: org as string }),
     generation: gen,

@@ -3,22 +3,18 @@ import { and, eq, ne, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { takeAnonymousCall } from "./attempts.ts";
-import { audit } from "./audit.ts";
+import { type AuditScope, audit } from "./audit.ts";
 import { accountNamesChanged, accountRegistered } from "./events.ts";
-import { writeMail } from "./mails.ts";
+import { type Mailing, writeMail } from "./mails.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
 export type Account = typeof accounts.$inferSelect;
-
-/** The form of an address that is compared. */
-export function emailKeyOf(email: string): string {
-  return email.normalize("NFC").toLowerCase();
-}
 
 /** What others know of a person, and a password may not rest on. */
 export function ownWordsOf(person: Pick<Account, "email" | "firstName" | "lastName" | "stageName">): string[] {
@@ -37,9 +33,8 @@ export interface NewAccount {
 }
 
 /**
- * Makes an account with a password. Account, credential and event are stored together or not at all. Returns its id;
- * where addresses must be verified, nothing: there the answer and the work are the same for an address that is taken,
- * and its owner is told by mail.
+ * Makes an account with a password. Returns its id; where addresses must be verified, nothing: there the answer and the
+ * work are the same for an address that is taken, and its owner is told by mail.
  */
 export async function register(auth: AuthContext, scope: CallScope, input: NewAccount): Promise<string> {
   const { db, passwords, mailing, requireEmailVerification } = auth;
@@ -49,6 +44,21 @@ export async function register(auth: AuthContext, scope: CallScope, input: NewAc
   const [taken] = requireEmailVerification ? [] : await idOf(during(db, signal), input.email);
   if (taken) throw emailTaken();
   const passwordHash = await passwords.hash(input.password, ownWordsOf(input), signal);
+  const id = await storeAccount(auth, scope, input, passwordHash);
+  mailing.alarm.ring();
+  return requireEmailVerification ? "" : id;
+}
+
+/**
+ * Stores account, credential and event together or not at all; returns the id. ALREADY_EXISTS / EMAIL_TAKEN, or instead
+ * of it, where addresses must be verified, a mail to the owner.
+ */
+export async function storeAccount(
+  { db, mailing, requireEmailVerification }: Pick<AuthContext, "db" | "mailing" | "requireEmailVerification">,
+  scope: AuditScope & Pick<CallScope, "signal">,
+  input: Omit<NewAccount, "password">,
+  passwordHash: string,
+): Promise<string> {
   const id = uuidv7();
   await transaction(
     db,
@@ -56,21 +66,20 @@ export async function register(auth: AuthContext, scope: CallScope, input: NewAc
       const account = await insertAccount(tx, id, input);
       if (!account) {
         if (!requireEmailVerification) throw emailTaken();
-        return tellOwner(tx, auth, scope, input.email);
+        return tellOwner(tx, mailing, scope, input.email);
       }
       await tx.insert(credentials).values({ accountId: id, passwordHash });
       await emit(tx, [accountRegistered(account)]);
       await writeMail(tx, mailing, scope, { kind: "verify_email", accountId: id });
       await audit(tx, scope, { action: "account_registered", accountId: id });
     },
-    { signal },
+    { signal: scope.signal },
   );
-  mailing.alarm.ring();
-  return requireEmailVerification ? "" : id;
+  return id;
 }
 
 /** Undefined if the address is taken. */
-async function insertAccount(tx: Tx, id: string, input: NewAccount): Promise<Account | undefined> {
+async function insertAccount(tx: Tx, id: string, input: Omit<NewAccount, "password">): Promise<Account | undefined> {
   const { kind, email, firstName, lastName, locale, stageName } = input;
   const details = { kind, email, emailKey: emailKeyOf(email), firstName, lastName, locale, stageName };
   const [account] = await tx
@@ -81,7 +90,7 @@ async function insertAccount(tx: Tx, id: string, input: NewAccount): Promise<Acc
   return account;
 }
 
-async function tellOwner(tx: Tx, { mailing }: AuthContext, scope: CallScope, email: string): Promise<void> {
+async function tellOwner(tx: Tx, mailing: Mailing, scope: AuditScope, email: string): Promise<void> {
   // Locked, so that of many at once each sees the mails of those before it.
   const [owner] = await idOf(tx, email).for("no key update");
   if (!owner) return;

@@ -4,7 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { decodeJwt } from "jose";
 import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
-import { addMember, makeOrganization, removeMember, setStatus } from "../../testing/memberships.ts";
+import { addMember, makeOrganization, removeMember, resume, suspend } from "../../testing/memberships.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
@@ -103,7 +103,8 @@ describe("the active organization", () => {
     const user = await system.newUser();
     const own = await makeOrganization(system, user);
     let { refreshToken } = await login(system, user, own);
-    await setStatus(system, own, "suspended");
+    const owned = { system, owner: user, organizationId: own };
+    await suspend(owned);
     await until("the suspension is known", async () => {
       const answer = await refresh(system, refreshToken);
       refreshToken = answer.refreshToken;
@@ -115,7 +116,7 @@ describe("the active organization", () => {
     const newPassword = `${password}-new`;
     const client = system.asUser(AuthService, accessToken);
     assert.equal(organizationOf(await client.changePassword({ currentPassword: password, newPassword })), "");
-    await setStatus(system, own, "active");
+    await resume(owned);
     await until("the resumption is known", async () => {
       const answer = await system.asUser(AuthService).login({ email, password: newPassword });
       return organizationOf(answer) === own;
@@ -124,9 +125,10 @@ describe("the active organization", () => {
 
   test("S-JWT-25 a member who was removed gets no token for it any more", async () => {
     const user = await system.newUser();
-    await addMember(system, bakery, user);
+    const owned = { system, owner: ann, organizationId: bakery };
+    await addMember(owned, user);
     let { refreshToken } = await refresh(system, user.refreshToken, bakery);
-    await removeMember(system, bakery, user);
+    await removeMember(owned, user);
     await until("the removal is known", async () => {
       const answer = await refresh(system, refreshToken);
       refreshToken = answer.refreshToken;

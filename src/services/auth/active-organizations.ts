@@ -3,8 +3,8 @@
  * person acts, and no right to do so: those are looked up wherever something is decided.
  */
 import { ConnectError } from "@connectrpc/connect";
-import { eq } from "drizzle-orm";
-import type { Tx } from "../../db/database.ts";
+import { and, eq } from "drizzle-orm";
+import type { Db } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import type { Revisions } from "../../rights/revisions.ts";
 import type { Subject } from "../../rights/rights.ts";
@@ -53,14 +53,16 @@ function isActive(found: FreshRights | undefined): boolean {
   return found?.rights.standing === "active";
 }
 
-/** Written only if it is another one than before; the account's row is locked. */
+/** Notes the one that was chosen: only if it was asked for, and is another one than before. */
 export async function rememberOrganization(
-  tx: Tx,
-  { userId, last }: Pick<OrganizationChoice, "userId" | "last">,
+  db: Pick<Db, "update">,
+  { userId, asked, last }: OrganizationChoice,
   organizationId: string | undefined,
 ): Promise<void> {
-  if (!organizationId || organizationId === last) return;
-  await tx.update(accounts).set({ lastOrganizationId: organizationId }).where(eq(accounts.id, userId));
+  if (asked === "" || organizationId === last) return;
+  // Nothing is noted of an account that is being deleted.
+  const isActive = and(eq(accounts.id, userId), eq(accounts.status, "active"));
+  await db.update(accounts).set({ lastOrganizationId: organizationId }).where(isActive);
 }
 
 /** Somebody's rights; undefined in an organization that there is not. UNAVAILABLE / AUTH_STALE. */

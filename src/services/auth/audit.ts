@@ -41,13 +41,16 @@ export interface AuditEntry {
   sessionId?: string;
 }
 
+/** Who has called, and from where. */
+export type AuditScope = Pick<CallScope, "caller" | "origin">;
+
 /** Writes down what a call has done. */
-export async function audit(db: Db | Tx, scope: CallScope, entry: AuditEntry): Promise<void> {
+export async function audit(db: Db | Tx, scope: AuditScope, entry: AuditEntry): Promise<void> {
   await auditAll(db, scope, [entry]);
 }
 
 /** Writes down several things that a call has done; at least one. */
-export async function auditAll(db: Db | Tx, { caller, origin }: CallScope, entries: AuditEntry[]): Promise<void> {
+export async function auditAll(db: Db | Tx, { caller, origin }: AuditScope, entries: AuditEntry[]): Promise<void> {
   const actor = callerName(caller) ?? "anonymous";
   const rows = entries.map(({ action, outcome = "success", reason = "", accountId, sessionId }) => {
     return { action, outcome, reason, accountId, sessionId, actor, ...origin };

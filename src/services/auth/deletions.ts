@@ -3,21 +3,22 @@
  * and times. The audit log keeps what happened until its own end. The other services hear of it from the feed, and remove what
  * they have.
  */
-import { eq } from "drizzle-orm";
+import { eq, or } from "drizzle-orm";
 import { type Tx, transaction } from "../../db/database.ts";
+import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import type { CallScope, Person } from "../../rpc/call.ts";
+import { type CallScope, onward, type Person } from "../../rpc/call.ts";
 import { type Account, accountNotFound } from "./accounts.ts";
 import { forgetAttempts } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { forgetDevices } from "./devices.ts";
 import { accountDeleted } from "./events.ts";
-import { accounts, credentials, mails, sessions } from "./schema.ts";
+import { accounts, credentials, mailRequests, mails, sessions } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
-/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS. */
+/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, and what releaseUser() throws. */
 export async function deleteMyAccount(
   auth: AuthContext,
   scope: CallScope,
@@ -26,11 +27,13 @@ export async function deleteMyAccount(
 ): Promise<void> {
   const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
+  await releaseUser(auth, scope, userId);
   await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, auth, scope, checked.account));
 }
 
-/** Deletes an account, unless that has been done. NOT_FOUND / ACCOUNT_NOT_FOUND. */
+/** Deletes an account, unless that has been done. NOT_FOUND / ACCOUNT_NOT_FOUND, and what releaseUser() throws. */
 export async function deleteAccount(auth: AuthContext, scope: CallScope, userId: string): Promise<void> {
+  await releaseUser(auth, scope, userId);
   await transaction(
     auth.db,
     async (tx) => {
@@ -46,6 +49,19 @@ export async function deleteAccount(auth: AuthContext, scope: CallScope, userId:
   );
 }
 
+/**
+ * Ends the person's memberships of organizations, before the account goes: FAILED_PRECONDITION / LAST_OWNER if one would be left without
+ * an owner, UNAVAILABLE / DEPENDENCY_UNAVAILABLE if nobody can tell.
+ */
+async function releaseUser({ clients }: AuthContext, scope: CallScope, userId: string): Promise<void> {
+  try {
+    await clients.organization.releaseUser({ userId }, onward(scope));
+  } catch (error) {
+    if (reasonOf(error) !== "LAST_OWNER") throw error;
+    throw fail(Code.FailedPrecondition, "LAST_OWNER", "make somebody else an owner of your organizations first");
+  }
+}
+
 /** Leaves the tombstone of an account whose row is locked. Its id as the database writes it. */
 async function bury(
   tx: Tx,
@@ -57,7 +73,8 @@ async function bury(
   await tx.update(sessions).set({ userAgent: "", address: "" }).where(eq(sessions.accountId, userId));
   await forgetDevices(tx, userId);
   await forgetAttempts(tx, auth, emailKey);
-  await tx.delete(mails).where(eq(mails.accountId, userId));
+  await tx.delete(mailRequests).where(eq(mailRequests.emailKey, emailKey));
+  await tx.delete(mails).where(or(eq(mails.accountId, userId), eq(mails.recipientKey, emailKey)));
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "", lastOrganizationId: null };
   // No address is like this: nobody can log in by it, or register it.

@@ -6,10 +6,11 @@
 import { and, eq, ne, sql } from "drizzle-orm";
 import { during, type Tx, transaction } from "../../db/database.ts";
 import { constraintOf } from "../../db/errors.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
-import { emailKeyOf, lockActiveAccount } from "./accounts.ts";
+import { lockActiveAccount } from "./accounts.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { accountEmailChanged } from "./events.ts";

@@ -5,9 +5,10 @@
 import { v7 as uuidv7 } from "uuid";
 import { now } from "../../db/columns.ts";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import { emailKeyOf, type NewAccount } from "./accounts.ts";
+import type { NewAccount } from "./accounts.ts";
 import { auditAll } from "./audit.ts";
 import { accountRegistered } from "./events.ts";
 import { formOf } from "./password-hashes.ts";

@@ -2,10 +2,11 @@
 import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
+import { emailKeyOf } from "../../emails.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
-import { emailKeyOf, lockActiveAccount } from "./accounts.ts";
+import { lockActiveAccount } from "./accounts.ts";
 import { chooseOrganization, rememberOrganization } from "./active-organizations.ts";
 import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
@@ -60,7 +61,8 @@ export async function login(
   const claim = { ...attempt, emailKey, isKnown, isUsable, credential };
   const found = await checkPassword(auth, scope, claim, password);
   const { userId, lastOrganizationId: last } = found;
-  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
+  const choice = { userId, asked, last };
+  const organizationId = await chooseOrganization(auth, scope, choice);
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
@@ -74,7 +76,7 @@ export async function login(
       const { tokens, events } = await startSession(tx, auth, scope, session);
       await emit(tx, events);
       await audit(tx, scope, { action: "login", accountId: userId, sessionId: tokens.sessionId });
-      if (asked !== "") await rememberOrganization(tx, { userId, last }, organizationId);
+      await rememberOrganization(tx, choice, organizationId);
       if (newHash) await replaceHash(tx, scope, found, newHash);
       return { ...tokens, deviceToken: await renewDevice(tx, userId, deviceToken) };
     },

@@ -1,6 +1,7 @@
 /**
  * What mails say: plain text, in English. Nothing that a stranger has typed gets in, no name and no `user-agent`:
- * whoever registers somebody else's address must not be able to write to them.
+ * whoever registers somebody else's address must not be able to write to them. But for the name of an organization in an
+ * invitation, which says that somebody gave it.
  */
 import type { MailKind } from "./mails.ts";
 
@@ -14,9 +15,13 @@ export interface MailFacts {
   /** IP address of the call. */
   address: string;
   at: Date;
-  /** Empty for a mail without a link. */
+  /** Unused in a mail without a link. */
   link: string;
+  /** As somebody has typed it; of an invitation. */
+  organizationName: string;
 }
+
+const MAX_NAME_LENGTH = 100;
 
 const PAGES: Partial<Record<MailKind, string>> = {
   verify_email: "verify-email",
@@ -29,7 +34,12 @@ export function linkOf(kind: MailKind, baseUrl: string, token: string): string {
   return `${baseUrl.replace(/\/+$/, "")}/${PAGES[kind]}#token=${token}`;
 }
 
-export function textOf(kind: MailKind, { address, at, link }: MailFacts): MailText {
+/** Where whoever is invited answers. The mail's id is the invitation's, and no secret. */
+export function invitationLink(baseUrl: string, id: string): string {
+  return `${baseUrl.replace(/\/+$/, "")}/invitations/${id}`;
+}
+
+export function textOf(kind: MailKind, { address, at, link, organizationName }: MailFacts): MailText {
   const time = `${at.toISOString().slice(0, 16).replace("T", " ")} UTC`;
   const where = `This happened at ${time} from the address ${address}.`;
   const notYou = "If this was not you, reset your password at once.";
@@ -78,7 +88,20 @@ export function textOf(kind: MailKind, { address, at, link }: MailFacts): MailTe
         where,
         notYou,
       ]);
+    case "organization_invitation":
+      return mail("You are invited to an organization", [
+        `Somebody invites you to an organization. This is the name that they gave it: "${harmless(organizationName)}".`,
+        "To answer, open this link within seven days, and sign in with an account that has this e-mail address:",
+        link,
+        "If you do not know what this is about, do nothing.",
+      ]);
   }
+}
+
+/** What a stranger has typed, without anything that a mail program makes a link of, or that hides something. */
+function harmless(name: string): string {
+  const words = name.replaceAll(/[^\p{L}\p{M}\p{N}'’&,()+-]+/gu, " ").trim();
+  return [...words].slice(0, MAX_NAME_LENGTH).join("");
 }
 
 function mail(subject: string, paragraphs: string[]): MailText {

@@ -1,12 +1,12 @@
 /**
  * The mailer: takes the mails that wait, sends them, and writes down how that ended. A mail is sent at least once: who
  * dies between sending and writing it down leaves it to be sent again when its time is over. What a server refuses for
- * good is given up at once, everything else a day after it was written.
+ * good is given up at once, everything else when its link is good for nothing any more, or a day after it was written.
  */
 import type { Db } from "../../db/database.ts";
 import { failpoint } from "../../failpoints.ts";
 import type { Logger } from "../../log.ts";
-import { linkOf, textOf } from "./mail-texts.ts";
+import { invitationLink, linkOf, textOf } from "./mail-texts.ts";
 import { type Mailing, type MailOutcome, markMail, type TakenMail, takeMails, tokenOf } from "./mails.ts";
 
 /** A mail as it is sent. */
@@ -56,8 +56,8 @@ async function sendOne(options: MailerOptions, mail: TakenMail): Promise<void> {
 
 async function attempt({ send, mailing, linkBaseUrl, log }: MailerOptions, mail: TakenMail): Promise<MailOutcome> {
   const { id, kind, attempts, isLast } = mail;
-  if (mail.hasToken && !mailing.keys.has(mail.keyId)) {
-    log.warn({ mail: id, kind }, "a mail was given up: the key of its link is gone");
+  if (mail.isTokenOver || (mail.hasToken && !mailing.keys.has(mail.keyId))) {
+    log.warn({ mail: id, kind }, "a mail was given up: its link is too old, or the key of it is gone");
     return { kind: "given_up" };
   }
   try {
@@ -73,9 +73,11 @@ async function attempt({ send, mailing, linkBaseUrl, log }: MailerOptions, mail:
 }
 
 function messageOf(mail: TakenMail, { keys }: Mailing, linkBaseUrl: string): Message {
-  const { id, kind, recipient: to, address, createdAt: at } = mail;
-  const link = mail.hasToken ? linkOf(kind, linkBaseUrl, tokenOf(keys, mail.keyId, id)) : "";
-  return { id, to, ...textOf(kind, { address, at, link }) };
+  const { id, kind, recipient: to, address, organizationName, createdAt: at } = mail;
+  const link = mail.hasToken
+    ? linkOf(kind, linkBaseUrl, tokenOf(keys, mail.keyId, id))
+    : invitationLink(linkBaseUrl, id);
+  return { id, to, ...textOf(kind, { address, at, link, organizationName }) };
 }
 
 /** What the log may know of it: a server's words could quote the address. */

@@ -138,6 +138,27 @@ describe("mails", () => {
     assert.doesNotMatch(note, new RegExp(gone));
   });
 
+  test("a reset whose link has become too old is given up without being sent", async () => {
+    const email = await register();
+    await firstTo(email);
+    server.refuseWith(451);
+    await system.asUser(AuthService).requestPasswordReset({ email });
+    const resetOf = async () =>
+      (await sql`select * from mails where recipient = ${email} and kind = 'reset_password'`)[0];
+    await until("the first try", async () => {
+      const found = await resetOf();
+      return found?.attempts === 1 && pauseOf(found) === 30;
+    });
+    server.refuseWith(0);
+    await system.advance(30 * 60_000);
+    const row = await until("its end", async () => {
+      const found = await resetOf();
+      return found?.given_up_at && found;
+    });
+    assert.equal(row.sent_at, null);
+    assert.equal(receivedBy(email).length, 1);
+  });
+
   test("who dies between sending a mail and writing it down has it sent again, as the same one", async () => {
     const email = `${crypto.randomUUID()}@example.com`;
     {

@@ -18,13 +18,18 @@ export type MailKind = (typeof MAIL_KINDS)[number];
 /** What the keys are derived for. */
 export const MAIL_TOKENS = "concierge mail token";
 
-/** No token is good for longer after it was asked for, however often its mail was tried. */
-const LATEST_SECONDS = 25 * 3_600;
-/** For how long the token of a kind's link is good. A kind without one has no link. */
-const TOKEN_SECONDS: Partial<Record<MailKind, number>> = {
-  verify_email: 24 * 3_600,
-  change_email: 24 * 3_600,
-  reset_password: 600,
+/** For how long a token is good: after the last try to send its mail, and after the mail was written, however often it was tried. */
+interface TokenLife {
+  sentSeconds: number;
+  writtenSeconds: number;
+}
+
+const DAY_LIFE: TokenLife = { sentSeconds: 24 * 3_600, writtenSeconds: 25 * 3_600 };
+/** Of the token in a kind's link. A kind without one has no link. */
+const TOKEN_LIVES: Partial<Record<MailKind, TokenLife>> = {
+  verify_email: DAY_LIFE,
+  change_email: DAY_LIFE,
+  reset_password: { sentSeconds: 10 * 60, writtenSeconds: 30 * 60 },
 };
 /** Most mails of one kind to one account: nobody's inbox is to be filled by strangers. */
 const MOST_PER_HOUR = 3;
@@ -38,6 +43,8 @@ export interface Mailing {
   keys: DerivedKeys;
   /** Rung when somebody waits for a mail that was just written. */
   alarm: Alarm;
+  /** Rung when somebody has asked for a mail (mail-requests.ts). */
+  requestAlarm: Alarm;
 }
 
 export interface NewMail {
@@ -56,12 +63,12 @@ export interface NewMail {
 export async function writeMail(
   tx: Tx,
   { isOn, keys }: Mailing,
-  { origin }: CallScope,
+  { origin }: Pick<CallScope, "origin">,
   { kind, accountId, recipient, isUnlimited = false }: NewMail,
 ): Promise<boolean> {
   if (!isOn) return false;
   const id = uuidv7();
-  const tokenHash = TOKEN_SECONDS[kind] === undefined ? null : hashOf(tokenOf(keys, keys.newest, id));
+  const tokenHash = TOKEN_LIVES[kind] === undefined ? null : hashOf(tokenOf(keys, keys.newest, id));
   const written = await tx.execute(sql`
     insert into ${mails} (id, account_id, kind, recipient, address, token_hash, key_id, credential_version)
     select ${id}, a.id, ${kind}, coalesce(${recipient ?? null}, a.email), ${origin.address}, ${tokenHash}::bytea, ${keys.newest},
@@ -107,10 +114,14 @@ export async function spendMailToken(tx: Tx, mailId: string, credentialVersion: 
 }
 
 function isUsable(version: SQL): SQL {
-  const lives = Object.entries(TOKEN_SECONDS).map(([kind, seconds]) => sql`when ${kind} then ${seconds}::integer`);
   return sql`(m.token_used_at is null and m.credential_version = ${version}
-    and m.created_at > concierge_now() - make_interval(secs => ${LATEST_SECONDS})
-    and m.last_attempt_at > concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end))`;
+    and m.created_at > ${startOfLife("writtenSeconds")} and m.last_attempt_at > ${startOfLife("sentSeconds")})`;
+}
+
+/** Before it a mail is too old for its token to be good; null for a kind without one. */
+function startOfLife(life: keyof TokenLife): SQL {
+  const lives = Object.entries(TOKEN_LIVES).map(([kind, lives]) => sql`when ${kind} then ${lives[life]}::integer`);
+  return sql`concierge_now() - make_interval(secs => case m.kind ${sql.join(lives, sql` `)} end)`;
 }
 
 /** The refusal of a token, whatever is wrong with it. */
@@ -130,8 +141,11 @@ export interface TakenMail {
   recipient: string;
   /** IP address of the call that it tells of. */
   address: string;
+  organizationName: string;
   createdAt: Date;
   hasToken: boolean;
+  /** Its token has become too old before it could be sent. */
+  isTokenOver: boolean;
   keyId: string;
   /** With this one. */
   attempts: number;
@@ -155,7 +169,8 @@ export async function takeMails(
     update ${mails} m set attempts = attempts + 1, last_attempt_at = concierge_now(),
       next_attempt_at = concierge_now() + make_interval(secs => ${leaseSeconds})
     from due where m.id = due.id
-    returning m.id, m.kind, m.recipient, m.address, m.attempts, m.token_hash is not null as "hasToken", m.key_id as "keyId",
+    returning m.id, m.kind, m.recipient, m.address, m.organization_name as "organizationName", m.attempts, m.token_hash is not null as "hasToken", m.key_id as "keyId",
+      coalesce(m.created_at <= ${startOfLife("writtenSeconds")}, false) as "isTokenOver",
       extract(epoch from m.created_at)::float8 * 1000 as "createdMs",
       m.created_at < concierge_now() - make_interval(secs => ${giveUpSeconds}) as "isLast"`);
   return taken.map(({ createdMs, ...mail }) => ({ ...mail, createdAt: new Date(createdMs) }));

@@ -7,15 +7,9 @@ import { and, eq, type SQL, sql } from "drizzle-orm";
 import { during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
-import type { CallScope } from "../../rpc/call.ts";
-import type { AccessClaims } from "../../token/access-token.ts";
-import { audienceOf, endOfToken, issueAccessToken } from "./access-tokens.ts";
-import {
-  chooseOrganization,
-  keepOrganization,
-  type OrganizationChoice,
-  rememberOrganization,
-} from "./active-organizations.ts";
+import type { CallScope, Origin } from "../../rpc/call.ts";
+import { audienceOf, issueAccessToken } from "./access-tokens.ts";
+import { chooseOrganization, rememberOrganization } from "./active-organizations.ts";
 import { audit } from "./audit.ts";
 import { writeMail } from "./mails.ts";
 import { hashOf, nextRefreshToken } from "./refresh-tokens.ts";
@@ -28,7 +22,10 @@ const REPEAT_SECONDS = 10;
 /** Most uses in a minute, of one family. */
 const MOST_PER_MINUTE = 60;
 
-/** A refresh token with its family, all of which is locked. */
+/** The account, the session and the token, in this order. Whoever has to wait gets them as they are after that. */
+const LOCKED = sql`for share of ${accounts} for no key update of ${sessions} for no key update of ${refreshTokens}`;
+
+/** A refresh token with its family. */
 interface Presented {
   sessionId: string;
   userId: string;
@@ -47,6 +44,8 @@ interface Presented {
   waitMs: number;
 }
 
+type Columns<Row> = { [Key in keyof Row]: Row[Key] };
+
 export interface RefreshInput {
   refreshToken: string;
   /** Empty for none. */
@@ -58,114 +57,121 @@ export interface RefreshInput {
 
 /**
  * New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE, and the
- * refusals of chooseOrganization(), by which nothing is used up.
+ * refusals of chooseOrganization().
  */
 export async function refresh(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Tokens> {
   const audience = audienceOf(auth, input.audience);
-  // Without one, this throws before anything is used up.
-  const { signer } = auth.ownKeys;
-  const chosen = input.organizationId === "" ? undefined : await choose(auth, scope, input);
-  const next = await takeNext(auth, scope, input, chosen);
-  if (!next) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
-  const { refreshToken, last, ...claims } = next;
-  const { userId, sessionId } = claims;
-  // Not within the transaction: another service may have to be asked. No answer refuses anything.
-  const organizationId = chosen ? chosen.organizationId : await keepOrganization(auth, userId, last);
-  const issued = issueAccessToken(auth, signer, { ...claims, organizationId }, audience);
+  // Without a lock: what matters of it stays as it is, but for `isLive` and `isUsed`, which are looked at again.
+  const [presented] = await during(auth.db, scope.signal).execute<Columns<Presented>>(presentedBy(auth, input));
+  if (!presented?.isLive) throw unauthenticated();
+  // Before anything is used up.
+  const organizationId = await organizationFor(auth, scope, input, presented);
+  const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
+  const refreshToken = fresh ?? (await judgeUsed(auth, scope, input));
+  if (refreshToken === undefined) throw unauthenticated();
+  const { userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
+  const claims = { userId, sessionId, organizationId, generation, authenticatedAt };
+  const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds: tokenSecondsOf(auth) });
   return { userId, sessionId, refreshToken, ...issued };
 }
 
-/** An organization that was asked for and may be acted in. */
-interface Chosen extends OrganizationChoice {
-  organizationId: string | undefined;
-}
-
-/** UNAUTHENTICATED for a token of no live session, so that nobody learns anything with one that was found. */
-async function choose(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Chosen> {
-  const [owner] = await during(auth.db, scope.signal)
-    .select({ userId: accounts.id, last: accounts.lastOrganizationId })
-    .from(refreshTokens)
-    .innerJoin(sessions, eq(sessions.id, refreshTokens.sessionId))
-    .innerJoin(accounts, eq(accounts.id, sessions.accountId))
-    .where(and(eq(refreshTokens.tokenHash, hashOf(input.refreshToken)), isLive(auth)));
-  if (!owner) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
-  const choice = { ...owner, asked: input.organizationId };
-  return { ...choice, organizationId: await chooseOrganization(auth, scope, choice) };
-}
-
-/** What the new tokens are made of. */
-interface Next extends AccessClaims {
-  refreshToken: string;
-  /** The last organization that the account asked for. */
-  last: string | null;
-}
-
-/** Uses the token up. Undefined if it is good for nothing. */
-async function takeNext(
+async function organizationFor(
   auth: AuthContext,
   scope: CallScope,
+  { organizationId: asked }: RefreshInput,
+  { userId, last }: Presented,
+): Promise<string | undefined> {
+  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
+  await rememberOrganization(during(auth.db, scope.signal), { userId, asked, last }, organizationId);
+  return organizationId;
+}
+
+/**
+ * Uses the token up, and stores and returns the next one; undefined if it is not live any more, or used meanwhile. One statement,
+ * which locks and looks again: what nearly every refresh needs is to go there and back as seldom as possible.
+ */
+async function useUp(
+  auth: AuthContext,
+  { signal, origin }: CallScope,
   input: RefreshInput,
-  chosen: Chosen | undefined,
-): Promise<Next | undefined> {
-  const { db, refreshKeys } = auth;
+  presented: Presented,
+): Promise<string | undefined> {
+  const { number, waitMs } = presented;
+  if (waitMs > 0) throw tooOften(waitMs);
+  const keyId = auth.refreshKeys.newest;
+  const next = nextTokenOf(auth, input, presented, keyId);
+  const used = await during(auth.db, signal).execute(sql`
+    with usable as (
+      select ${sessions.id} as id
+      ${familyOf(input)} and ${refreshTokens.usedAt} is null and ${isLiveFamily(auth)}
+      ${LOCKED}
+    ), used as (
+      update ${refreshTokens} set used_at = concierge_now(), idempotency_key_hash = ${keyHashOf(input)}::bytea
+      from usable where session_id = usable.id and number = ${number}
+    ), next as (
+      insert into ${refreshTokens} (session_id, number, token_hash, key_id)
+      select id, ${number + 1}::integer, ${hashOf(next)}::bytea, ${keyId} from usable
+    )
+    ${touch(auth, origin)} from usable where ${sessions.id} = usable.id
+    returning 1`);
+  return used.length === 1 ? next : undefined;
+}
+
+/** Decides about a token that was used: its next one again, or the end of the family, and then undefined. */
+function judgeUsed(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<string | undefined> {
   return transaction(
-    db,
+    auth.db,
     async (tx) => {
-      const presented = await lock(tx, auth, input, chosen);
-      if (!presented?.isLive) return undefined;
-      const { number, isUsed, waitMs, userId, sessionId, generation, authenticatedAt, endSeconds, last } = presented;
-      const keyId = isUsed ? await keyToRepeat(tx, auth, presented) : refreshKeys.newest;
+      const [presented] = await tx.execute<Columns<Presented>>(sql`${presentedBy(auth, input)} ${LOCKED}`);
+      if (!presented?.isLive || !presented.isUsed) return undefined;
+      const keyId = await keyToRepeat(tx, auth, presented);
       if (keyId === undefined) return endFamily(tx, auth, scope, presented);
-      // Told within the transaction: nothing was changed.
-      if (!isUsed && waitMs > 0) throw tooOften(waitMs);
-      const place = { keyId, family: sessionId, number: number + 1 };
-      const refreshToken = nextRefreshToken(refreshKeys, { ...place, token: input.refreshToken });
-      const tokenSeconds = Math.min(auth.accessTokenSeconds, auth.sessionIdleSeconds);
-      const use = isUsed
-        ? sql``
-        : useUp(presented, { next: refreshToken, keyId, idempotencyKey: input.idempotencyKey });
-      await tx.execute(sql`${use} ${touch(scope, presented, tokenSeconds)}`);
-      if (chosen) await rememberOrganization(tx, chosen, chosen.organizationId);
-      const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds });
-      return { userId, sessionId, generation, authenticatedAt, expiresAt, refreshToken, last };
+      await tx.execute(sql`${touch(auth, scope.origin)} where id = ${presented.sessionId}`);
+      return nextTokenOf(auth, input, presented, keyId);
     },
     { signal: scope.signal },
   );
 }
 
-/**
- * Locks the account, the session and the token, in this order. Whoever had to wait gets them as they are after that; only what
- * limits the pace, of long ago, is as the statement found it.
- */
-async function lock(
-  tx: Tx,
-  auth: AuthContext,
-  { refreshToken, idempotencyKey }: RefreshInput,
-  chosen: Chosen | undefined,
-): Promise<Presented | undefined> {
-  // Two that share the lock could not both write to the row.
-  const strength = chosen && chosen.organizationId !== chosen.last ? sql`no key update` : sql`share`;
-  const [presented] = await tx.execute<{ [Key in keyof Presented]: Presented[Key] }>(sql`
+function nextTokenOf(
+  { refreshKeys }: AuthContext,
+  { refreshToken: token }: RefreshInput,
+  { sessionId: family, number }: Presented,
+  keyId: string,
+): string {
+  return nextRefreshToken(refreshKeys, { keyId, family, number: number + 1, token });
+}
+
+function tokenSecondsOf({ accessTokenSeconds, sessionIdleSeconds }: AuthContext): number {
+  return Math.min(accessTokenSeconds, sessionIdleSeconds);
+}
+
+/** What a token says of itself and its family. */
+function presentedBy(auth: AuthContext, input: RefreshInput): SQL {
+  return sql`
     select ${sessions.id} as "sessionId", ${sessions.accountId} as "userId", ${sessions.generation} as generation,
-      ${isLive(auth)} as "isLive", ${accounts.lastOrganizationId} as last,
+      ${isLiveFamily(auth)} as "isLive", ${accounts.lastOrganizationId} as last,
       floor(extract(epoch from ${sessions.createdAt}))::float8 as "authenticatedAt",
       floor(extract(epoch from ${sessions.expiresAt}))::float8 as "endSeconds",
       ${refreshTokens.number} as number, ${refreshTokens.usedAt} is not null as "isUsed",
-      coalesce(${refreshTokens.idempotencyKeyHash} = ${keyHashOf(idempotencyKey)}::bytea
+      coalesce(${refreshTokens.idempotencyKeyHash} = ${keyHashOf(input)}::bytea
         and ${refreshTokens.usedAt} > concierge_now() - make_interval(secs => ${REPEAT_SECONDS}), false) as "isRepeated",
-      greatest(0, coalesce(extract(epoch from earlier.used_at + interval '1 minute' - concierge_now()) * 1000, 0))::float8
-        as "waitMs"
+      greatest(0, coalesce(extract(epoch from (
+        select earlier.used_at from ${refreshTokens} earlier
+        where earlier.session_id = ${sessions.id} and earlier.number = ${refreshTokens.number} - ${MOST_PER_MINUTE}
+      ) + interval '1 minute' - concierge_now()) * 1000, 0))::float8 as "waitMs"
+    ${familyOf(input)}`;
+}
+
+function familyOf({ refreshToken }: RefreshInput): SQL {
+  return sql`
     from ${refreshTokens}
       join ${sessions} on ${sessions.id} = ${refreshTokens.sessionId}
       join ${accounts} on ${accounts.id} = ${sessions.accountId}
-      left join ${refreshTokens} earlier
-        on earlier.session_id = ${sessions.id} and earlier.number = ${refreshTokens.number} - ${MOST_PER_MINUTE}
-    where ${refreshTokens.tokenHash} = ${hashOf(refreshToken)}
-    for ${strength} of ${accounts} for no key update of ${sessions} for no key update of ${refreshTokens}`);
-  return presented;
+    where ${refreshTokens.tokenHash} = ${hashOf(refreshToken)}`;
 }
 
-function isLive({ sessionIdleSeconds }: AuthContext): SQL {
+function isLiveFamily({ sessionIdleSeconds }: AuthContext): SQL {
   return sql`(${accounts.status} = 'active' and ${accounts.generation} = ${sessions.generation}
     and ${isLiveSession(sessionIdleSeconds)})`;
 }
@@ -188,29 +194,13 @@ async function keyToRepeat(
   return refreshKeys.has(next.keyId) ? next.keyId : undefined;
 }
 
-/** The token is used, and the next one is there. */
-function useUp(
-  { sessionId, number }: Presented,
-  { next, keyId, idempotencyKey }: { next: string; keyId: string; idempotencyKey: string },
-): SQL {
+function touch(auth: AuthContext, { address, userAgent }: Origin): SQL {
   return sql`
-    with used as (
-      update ${refreshTokens} set used_at = concierge_now(), idempotency_key_hash = ${keyHashOf(idempotencyKey)}::bytea
-      where session_id = ${sessionId} and number = ${number}
-    ), next as (
-      insert into ${refreshTokens} (session_id, number, token_hash, key_id)
-      values (${sessionId}, ${number + 1}, ${hashOf(next)}, ${keyId})
-    )`;
+    update ${sessions} set last_used_at = concierge_now(), address = ${address}, user_agent = ${userAgent},
+      tokens_expire_at = greatest(tokens_expire_at, concierge_now() + make_interval(secs => ${tokenSecondsOf(auth)}))`;
 }
 
-function touch({ origin }: CallScope, { sessionId }: Presented, tokenSeconds: number): SQL {
-  return sql`
-    update ${sessions} set last_used_at = concierge_now(), address = ${origin.address}, user_agent = ${origin.userAgent},
-      tokens_expire_at = greatest(tokens_expire_at, concierge_now() + make_interval(secs => ${tokenSeconds}))
-    where id = ${sessionId}`;
-}
-
-function keyHashOf(idempotencyKey: string): Buffer | null {
+function keyHashOf({ idempotencyKey }: RefreshInput): Buffer | null {
   return idempotencyKey === "" ? null : hashOf(idempotencyKey);
 }
 
@@ -224,6 +214,10 @@ async function endFamily(
   await writeMail(tx, mailing, scope, { kind: "refresh_token_reused", accountId: userId });
   const refused = { action: "refresh_token_reused", outcome: "refused", accountId: userId, sessionId } as const;
   await audit(tx, scope, refused);
+}
+
+function unauthenticated() {
+  return fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
 }
 
 function tooOften(retryAfterMs: number) {

@@ -101,3 +101,17 @@ test("attempts and device tokens go when they mean nothing any more", async () =
   await sweep();
   assert.deepEqual(await left(), [0, 0]);
 });
+
+test("requests for mails that nobody could answer go after an hour", async () => {
+  await using parts = await setUp();
+  const { system, owner, sweep } = parts;
+  const ask = () => owner`
+    insert into mail_requests (id, kind, email_key, address, user_agent, request_id, next_attempt_at)
+    values (gen_random_uuid(), 'reset_password', 'a@example.com', '', '', '', concierge_now() + interval '1 day')`;
+  await ask();
+  await system.advance(HOUR_MS - 60_000);
+  await ask();
+  await system.advance(61_000);
+  await sweep();
+  assert.equal((await owner`select 1 from mail_requests`).length, 1);
+});

@@ -1,8 +1,9 @@
-/** What auth deletes when nobody needs it any more, in small batches: sessions that are long over, full buckets, old device tokens. */
+/** What auth deletes when nobody needs it any more, in small batches: sessions that are long over, full buckets, old device tokens, stale requests. */
 import { type SQL, sql } from "drizzle-orm";
 import type { Db } from "../../db/database.ts";
 import type { Job } from "../../jobs.ts";
-import { attemptBuckets, deviceTokens, refreshTokens, sessions } from "./schema.ts";
+import { isStaleRequest } from "./mail-requests.ts";
+import { attemptBuckets, deviceTokens, mailRequests, refreshTokens, sessions } from "./schema.ts";
 
 const EVERY_MS = 60_000;
 const AT_ONCE = 500;
@@ -19,6 +20,7 @@ export function sweepAuth(db: Db): Job {
       await sweepSessions(db, expiredSessions, signal);
       await sweep(db, attemptBucketsOver, AT_ONCE, signal);
       await sweep(db, deviceTokensOver, AT_ONCE, signal);
+      await sweep(db, mailRequestsOver, AT_ONCE, signal);
     },
   };
 }
@@ -44,6 +46,11 @@ const attemptBucketsOver = sql`
 const deviceTokensOver = sql`
   delete from ${deviceTokens} where token_hash in (
     select token_hash from ${deviceTokens} where expires_at < (select concierge_now()) limit ${AT_ONCE} for update skip locked)
+  returning 1`;
+
+const mailRequestsOver = sql`
+  delete from ${mailRequests} where id in (
+    select id from ${mailRequests} where ${isStaleRequest} limit ${AT_ONCE} for update skip locked)
   returning 1`;
 
 async function sweepSessions(db: Db, over: SQL, signal: AbortSignal): Promise<void> {

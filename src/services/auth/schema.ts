@@ -124,6 +124,7 @@ export const MAIL_KINDS = [
   "new_login",
   "password_changed",
   "refresh_token_reused",
+  "organization_invitation",
 ] as const;
 
 /** Mails to be sent, and those that were, for a while. */
@@ -131,12 +132,15 @@ export const mails = pgTable(
   "mails",
   {
     id: uuid("id").primaryKey(),
-    accountId: uuid("account_id")
-      .notNull()
-      .references(() => accounts.id, { onDelete: "cascade" }),
+    /** Null for an invitation, which goes to an address that may have no account. */
+    accountId: uuid("account_id").references(() => accounts.id, { onDelete: "cascade" }),
     kind: text("kind", { enum: MAIL_KINDS }).notNull(),
     /** Address that it goes to; of a change, the new one. */
     recipient: text("recipient").notNull(),
+    /** The form of the recipient that is compared; of invitations only. */
+    recipientKey: text("recipient_key"),
+    /** Name of what somebody is invited to; of invitations only. */
+    organizationName: text("organization_name").notNull().default(""),
     /** IP address of the call that it tells of. */
     address: text("address").notNull(),
     /**
@@ -162,8 +166,31 @@ export const mails = pgTable(
   (table) => [
     index("mails_waiting").on(table.nextAttemptAt).where(sql`${table.sentAt} is null and ${table.givenUpAt} is null`),
     index("mails_account").on(table.accountId, table.kind, table.createdAt),
+    index("mails_invited").on(table.recipientKey, table.createdAt).where(isNotNull(table.recipientKey)),
     index("mails_created").on(table.createdAt),
   ],
+);
+
+/**
+ * Mails that anybody has asked for, until it is decided whether one is written. One row each, whether an account has the
+ * address or not.
+ */
+export const mailRequests = pgTable(
+  "mail_requests",
+  {
+    id: uuid("id").primaryKey(),
+    kind: text("kind", { enum: ["verify_email", "reset_password"] }).notNull(),
+    /** The address that was asked for, in the form that is compared. */
+    emailKey: text("email_key").notNull(),
+    /** Where the call came from, for the mail and the audit log. */
+    address: text("address").notNull(),
+    userAgent: text("user_agent").notNull(),
+    requestId: text("request_id").notNull(),
+    askedAt: time("asked_at").notNull().default(now),
+    /** While somebody works on it, the end of the time that is left for it. */
+    nextAttemptAt: time("next_attempt_at").notNull().default(now),
+  },
+  (table) => [index("mail_requests_waiting").on(table.nextAttemptAt)],
 );
 
 /** Signing keys that were removed in an emergency, by their `kid`: they are good for nothing, whatever is configured. */

@@ -17,9 +17,10 @@ import { type AttemptLimits, attemptLimits } from "./attempts.ts";
 import { auditJobs } from "./audit-chain.ts";
 import { config } from "./config.ts";
 import { DerivedKeys } from "./derived-keys.ts";
-import { followers } from "./followers.ts";
+import { followersOf } from "./followers.ts";
 import { authHandlers } from "./handlers.ts";
 import { createMailDelivery, type MailDelivery } from "./mail-delivery.ts";
+import { answerMailRequests } from "./mail-requests.ts";
 import { sendMails } from "./mailer.ts";
 import { MAIL_TOKENS, type Mailing, sweepMails } from "./mails.ts";
 import { OwnKeys } from "./own-keys.ts";
@@ -86,6 +87,7 @@ export const auth = defineService({
       isOn: delivery.send !== undefined,
       keys: new DerivedKeys(tokenKeys, MAIL_TOKENS),
       alarm: new Alarm(),
+      requestAlarm: new Alarm(),
     };
     const own = { db, feed, issuer, clock, rights, ownKeys, isLive };
     const verifications = new TokenVerifications({ ...own, log, callerAudiences: config.callerAudiences });
@@ -108,6 +110,7 @@ export const auth = defineService({
           perAddress: config.attemptsPerAddress,
         }),
       }),
+      followers: followersOf(mailing),
       internalPlain: delivery.pages,
       plain: {
         "/.well-known/jwks.json": (_, response) =>
@@ -119,7 +122,6 @@ export const auth = defineService({
         sweepAuth(db),
         ...mailJobs({ db, mailing, log }, delivery),
       ],
-      followers,
       watchers: [verifications.cards.watcher()],
       rest: { port: config.restPort, routes: restRoutes },
       gauges: gaugesOf(passwords),
@@ -149,6 +151,19 @@ function mailJobs(
   const { db, mailing } = options;
   const sweep: Job = { name: "delete old mails", everyMs: SWEEP_MS, run: (signal) => sweepMails(db, signal) };
   if (!send) return [sweep];
-  const run = (signal: AbortSignal) => sendMails({ ...options, send, linkBaseUrl }, signal);
-  return [{ name: "send mails", everyMs: LOOK_MS, alarm: mailing.alarm, run }, sweep];
+  return [
+    {
+      name: "answer requests for mails",
+      everyMs: LOOK_MS,
+      alarm: mailing.requestAlarm,
+      run: (signal) => answerMailRequests(options, signal),
+    },
+    {
+      name: "send mails",
+      everyMs: LOOK_MS,
+      alarm: mailing.alarm,
+      run: (signal) => sendMails({ ...options, send, linkBaseUrl }, signal),
+    },
+    sweep,
+  ];
 }

@@ -1,25 +1,55 @@
 /** Tables of organization. */
+import type { JsonObject } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
-import { index, jsonb, pgTable, primaryKey, text, uniqueIndex, uuid } from "drizzle-orm/pg-core";
-import { now, time } from "../../db/columns.ts";
+import {
+  type AnyPgColumn,
+  index,
+  jsonb,
+  pgPolicy,
+  pgTable,
+  primaryKey,
+  text,
+  uniqueIndex,
+  uuid,
+} from "drizzle-orm/pg-core";
+import {
+  addresseePolicy,
+  currentEmailKey,
+  currentPerson,
+  now,
+  personPolicy,
+  tenantPolicy,
+  time,
+} from "../../db/columns.ts";
 
 /** What a member is. */
 export const MEMBER_ROLES = ["member", "admin", "owner"] as const;
 
 /** Whatever people are members of. A deleted one stays as a row: its slug is not given again. */
-export const organizations = pgTable("organizations", {
-  id: uuid("id").primaryKey(),
-  name: text("name").notNull(),
-  slug: text("slug").notNull().unique("organizations_slug"),
-  plan: text("plan").notNull().default("free"),
-  status: text("status", { enum: ["active", "suspended", "deleted"] })
-    .notNull()
-    .default("active"),
-  /** In the order of code units. */
-  modulesEnabled: text("modules_enabled").array().notNull().default(sql`'{}'`),
-  settings: jsonb("settings").notNull().default({}),
-  createdAt: time("created_at").notNull().default(now),
-});
+export const organizations = pgTable(
+  "organizations",
+  {
+    id: uuid("id").primaryKey(),
+    name: text("name").notNull(),
+    slug: text("slug").notNull().unique("organizations_slug"),
+    plan: text("plan").notNull().default("free"),
+    status: text("status", { enum: ["active", "suspended", "deleted"] })
+      .notNull()
+      .default("active"),
+    /** In the order of code units. */
+    modulesEnabled: text("modules_enabled").array().notNull().default(sql`'{}'`),
+    settings: jsonb("settings").$type<JsonObject>().notNull().default({}),
+    createdAt: time("created_at").notNull().default(now),
+  },
+  (table) => [tenantPolicy(table.id), ...seenFrom(table.id)],
+);
+
+/** Members see their organizations, and whoever is invited those that have asked. */
+function seenFrom(id: AnyPgColumn) {
+  const theirs = sql`${id} in (select organization_id from memberships where user_id = ${currentPerson})`;
+  const asked = sql`${id} in (select organization_id from invitations where email_key = ${currentEmailKey})`;
+  return [pgPolicy("person", { for: "select", using: theirs }), pgPolicy("addressee", { for: "select", using: asked })];
+}
 
 /** Who is a member of what. One of the rows of an organization that is not deleted is an owner's. */
 export const memberships = pgTable(
@@ -36,6 +66,8 @@ export const memberships = pgTable(
     primaryKey({ columns: [table.organizationId, table.userId] }),
     index("memberships_in_order").on(table.organizationId, table.since, table.userId),
     index("memberships_of_user").on(table.userId, table.since, table.organizationId),
+    tenantPolicy(table.organizationId),
+    personPolicy(table.userId),
   ],
 );
 
@@ -57,12 +89,14 @@ export const invitations = pgTable(
     expiresAt: time("expires_at").notNull(),
     /** When it was used, declined, taken back or replaced; null while it is open. */
     endedAt: time("ended_at"),
-    outcome: text("outcome", { enum: ["accepted", "declined", "revoked", "replaced"] }),
   },
   (table) => [
     uniqueIndex("invitations_open").on(table.organizationId, table.emailKey).where(sql`ended_at is null`),
-    index("invitations_of_address").on(table.emailKey, table.createdAt).where(sql`ended_at is null`),
-    index("invitations_in_order").on(table.organizationId, table.createdAt, table.id),
+    index("invitations_of_address").on(table.emailKey, table.id).where(sql`ended_at is null`),
+    index("invitations_in_order").on(table.organizationId, table.id),
+    index("invitations_made").on(table.createdAt),
+    tenantPolicy(table.organizationId),
+    addresseePolicy(table.emailKey),
   ],
 );
 
@@ -81,6 +115,7 @@ export const branches = pgTable(
   (table) => [
     uniqueIndex("branches_open").on(table.organizationId, table.name).where(sql`closed_at is null`),
     index("branches_in_order").on(table.organizationId, table.name, table.id),
+    tenantPolicy(table.organizationId),
   ],
 );
 

@@ -11,7 +11,9 @@ import {
 } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import { config } from "./config.ts";
+import { followers } from "./followers.ts";
 import { organizationHandlers } from "./handlers.ts";
+import { sweepInvitations } from "./invitations.ts";
 
 const peers = { auth: AuthInternalService, access: AccessInternalService };
 
@@ -24,5 +26,9 @@ export const organization = defineService({
   services: [OrganizationService, OrganizationInternalService],
   events: file_concierge_organization_v1_organization_events,
   peers,
-  start: (context) => ({ implementations: organizationHandlers(context) }),
+  start: (context) => ({
+    implementations: organizationHandlers(context),
+    followers,
+    jobs: [sweepInvitations(context.jobDb)],
+  }),
 });

@@ -2356,9 +2356,11 @@ export const AuthService: GenService<{
   /**
    * Deletes the caller's account, for good: all of its sessions end, and everything that tells of the person is removed, here
    * at once and in the other services as soon as they hear of it. The e-mail address is free again.
+   * Memberships of organizations end first, and with them organizations that have no other member.
    *
    * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry
-   * later).
+   * later), FAILED_PRECONDITION / LAST_OWNER (of an organization with other members: make somebody else its owner first; nothing has
+   * changed), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.auth.v1.AuthService.DeleteMyAccount
    */
@@ -2566,7 +2568,8 @@ export const AuthInternalService: GenService<{
   /**
    * Deletes an account, as DeleteMyAccount does. One that is deleted already is no error.
    *
-   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (there has never been one with this id).
+   * Errors: NOT_FOUND / ACCOUNT_NOT_FOUND (there has never been one with this id), FAILED_PRECONDITION / LAST_OWNER (as of
+   * DeleteMyAccount), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.auth.v1.AuthInternalService.DeleteAccount
    */

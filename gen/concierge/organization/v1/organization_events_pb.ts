@@ -40,7 +40,8 @@ export const OrganizationCreatedSchema: GenMessage<OrganizationCreated> = /*@__P
   messageDesc(file_concierge_organization_v1_organization_events, 0);
 
 /**
- * Name, slug, plan, modules or status of an organization have changed. A deleted one has lost its members before.
+ * Name, slug, plan, modules or status of an organization have changed. A deleted one has no members, invitations and branches any more;
+ * no other event tells of these.
  *
  * @generated from message concierge.organization.v1.OrganizationChanged
  */

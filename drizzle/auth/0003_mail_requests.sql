@@ -1,0 +1,12 @@
+CREATE TABLE "mail_requests" (
+	"id" uuid PRIMARY KEY NOT NULL,
+	"kind" text NOT NULL,
+	"email_key" text NOT NULL,
+	"address" text NOT NULL,
+	"user_agent" text NOT NULL,
+	"request_id" text NOT NULL,
+	"asked_at" timestamp with time zone DEFAULT concierge_now() NOT NULL,
+	"next_attempt_at" timestamp with time zone DEFAULT concierge_now() NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX "mail_requests_waiting" ON "mail_requests" USING btree ("next_attempt_at");

@@ -47,7 +47,7 @@ export async function getStanding(
   // One statement, so of one moment: what is older than its revision would be kept as if it were not.
   const query = sql`
     select ${organizations.status} as status, ${memberships.role} as role,
-      coalesce((select json_agg(${branches.id} order by ${branches.id}) from ${branches}
+      coalesce((select jsonb_agg(${branches.id} order by ${branches.id}) from ${branches}
         where ${ofOrganization("branches.standing", branches.organizationId, id)} and ${branches.closedAt} is null), '[]') as "branchIds",
       coalesce((select version from feed_subject where subject = ${subjectOf(id)}), 0)::text as revision
     from ${organizations} left join ${memberships}

@@ -38,7 +38,8 @@ export function pageOf<Entry>(
   return { entries, nextPageToken: found.length > size ? pageTokenOf(list, keyOf(entries.at(-1)!)) : "" };
 }
 
-function pageTokenOf(list: ListName, key: PageKey): string {
+/** Where the page after this key begins. */
+export function pageTokenOf(list: ListName, key: PageKey): string {
   const digest = createHash("sha256")
     .update(JSON.stringify([list, key]))
     .digest();

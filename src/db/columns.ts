@@ -19,12 +19,13 @@ export const bytea = customType<{ data: Uint8Array }>({ dataType: () => "bytea" 
 const scope = (setting: string) => sql.raw(`(select nullif(current_setting('concierge.${setting}', true), ''))`);
 
 /** Who a transaction is for, NULL if nobody; for policies that go by rows of another table, too. */
+export const currentOrganization: SQL = sql`${scope("organization")}::uuid`;
 export const currentPerson: SQL = sql`${scope("person")}::uuid`;
 export const currentEmailKey: SQL = scope("email_key");
 
 /** Rows are read and written by transactions of their organization only. */
 export const tenantPolicy = (organizationId: AnyPgColumn): PgPolicy =>
-  pgPolicy("tenant", { using: sql`${organizationId} = ${scope("organization")}::uuid` });
+  pgPolicy("tenant", { using: sql`${organizationId} = ${currentOrganization}` });
 
 /** Rows are read by transactions of their person, too, whatever the organization. */
 export const personPolicy = (userId: AnyPgColumn): PgPolicy =>

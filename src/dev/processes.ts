@@ -54,7 +54,7 @@ export async function startProcesses(options: ProcessesOptions): Promise<Service
     const { name } = definition;
     const peers = peerVariables(definition, (peer) => urlOf(peer, "internal"));
     const child = spawn(options.node, [options.mainFile, "serve", name, "--with-parent"], {
-      env: { ...ownVariables(name, options), ...peers, ...portVariables(name, ports.get(name)!) },
+      env: { ...ownVariables(name, options), ...peers, ...portVariables(ports.get(name)!) },
       stdio: ["pipe", "pipe", "pipe"],
     });
     for (const output of [child.stdout, child.stderr]) {
@@ -76,13 +76,12 @@ export async function startProcesses(options: ProcessesOptions): Promise<Service
 function ownVariables(name: string, { variables, definitions }: ProcessesOptions): Record<string, string> {
   const names = definitions.map((definition) => definition.name);
   const own = Object.entries(variables).filter(([variable]) => [name, PLATFORM].includes(serviceOf(variable, names)));
-  return { CONCIERGE_MODE: "development", ...Object.fromEntries(own) };
+  const free: Record<string, string> = name === "auth" ? { CONCIERGE_AUTH_REST_PORT: "0" } : {};
+  return { CONCIERGE_MODE: "development", ...free, ...Object.fromEntries(own) };
 }
 
-function portVariables(name: string, ports: Ports): Record<string, string> {
-  const sides = { CONCIERGE_PUBLIC_PORT: String(ports.public), CONCIERGE_INTERNAL_PORT: String(ports.internal) };
-  // At the usual one, two systems on one machine would meet.
-  return name === "auth" ? { ...sides, CONCIERGE_AUTH_REST_PORT: "0" } : sides;
+function portVariables(ports: Ports): Record<string, string> {
+  return { CONCIERGE_PUBLIC_PORT: String(ports.public), CONCIERGE_INTERNAL_PORT: String(ports.internal) };
 }
 
 async function freePort(): Promise<number> {

@@ -24,7 +24,7 @@ export interface ConsumersOptions {
   followRights: (() => Consumer[]) | undefined;
   /** The service's database; touched only if there are followers. */
   db: Db | undefined;
-  /** The feed of a peer, or the service's own. */
+  /** The feed of a peer. */
   feedOf(source: string): FeedReader;
   clock: Clock;
   log: Logger;

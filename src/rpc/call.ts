@@ -128,7 +128,7 @@ function userAgentOf(rawHeaders: string[]): string {
 }
 
 /** What a call of another service gets of this one: the same end, the time that is left now, and its trace. */
-export function onward({ signal, timeoutMs, trace }: CallScope): CallOptions {
+export function onward({ signal, timeoutMs, trace }: CallScope): CallOptions & { signal: AbortSignal } {
   return { signal, timeoutMs: timeoutMs(), contextValues: createContextValues().set(traceKey, trace) };
 }
 

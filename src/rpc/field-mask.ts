@@ -10,14 +10,16 @@ export type Changes<Request extends MaskedRequest> = Partial<Omit<Request, keyof
 
 /**
  * The fields that the request's mask names. INVALID_ARGUMENT / INVALID_FIELD_MASK if it names none, or one that the request does not
- * have: an update that was meant to change something else must not look as if it had.
+ * have: an update that was meant to change something else must not look as if it had. `fixed` are fields that say what is to be
+ * changed, and cannot be changed themselves.
  */
 export function changesOf<Desc extends DescMessage>(
   desc: Desc,
   request: MessageShape<Desc> & MaskedRequest,
+  fixed: readonly string[] = [],
 ): Changes<MessageShape<Desc> & MaskedRequest> {
   const paths = new Set(request.updateMask?.paths);
-  const named = desc.fields.filter(({ name }) => paths.has(name) && name !== "update_mask");
+  const named = desc.fields.filter(({ name }) => paths.has(name) && name !== "update_mask" && !fixed.includes(name));
   if (named.length === 0 || named.length < paths.size) {
     throw fail(Code.InvalidArgument, "INVALID_FIELD_MASK", "update_mask must name fields that this call can change");
   }

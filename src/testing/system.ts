@@ -68,7 +68,9 @@ export interface TestSystem extends AsyncDisposable {
   database(service: string): TestDatabase;
   /** A client of the public listener, with an access token or without. */
   asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
-  /** A client of the public listener for a person who acts in an organization: the token names it, as after a refresh that chose it. */
+  /** An access token that names an organization, as after a refresh that chose it. */
+  memberToken(user: TestUser, organizationId: string): string;
+  /** A client of the public listener for a person who acts in an organization. */
   asMember<Desc extends DescService>(desc: Desc, user: TestUser, organizationId: string): Client<Desc>;
   /** A client of the internal listener that signs as `caller`: a service, "operator" or "backend". */
   asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
@@ -133,6 +135,12 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
   if (definitions.length > 1) await server.ready;
   const clients = opened.use(new ClientSet(server, clock, serviceKeys));
+  const memberToken = (user: TestUser, organizationId: string) => {
+    const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
+    const times = { authenticatedAt: auth_time, expiresAt: exp! };
+    const claims = { ...user, organizationId, generation: gen, ...times };
+    return signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims);
+  };
   const resources = opened.move();
   return {
     publicUrl: server.publicUrl,
@@ -140,12 +148,8 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines, pushCredentials: push.credentials },
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
-    asMember: (desc, user, organizationId) => {
-      const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
-      const times = { authenticatedAt: auth_time, expiresAt: exp! };
-      const claims = { ...user, organizationId, generation: gen, ...times };
-      return clients.asUser(desc, signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims));
-    },
+    memberToken,
+    asMember: (desc, user, organizationId) => clients.asUser(desc, memberToken(user, organizationId)),
     pushes: () => readLedger(push.ledgerFile),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

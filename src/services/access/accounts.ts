@@ -3,11 +3,11 @@
  * asks auth only for the others; so a known person's roles are told while auth is away. A deleted one is remembered, as one that
  * is not there.
  */
-import { eq, inArray, sql } from "drizzle-orm";
+import type { CallOptions } from "@connectrpc/connect";
+import { eq, inArray, isNull, sql } from "drizzle-orm";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import { during, type Tx } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
-import { type CallScope, onward } from "../../rpc/call.ts";
 import { knownAccounts } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
@@ -31,10 +31,10 @@ export async function rememberAccount(tx: Tx, { userId, kind }: { userId: string
 /** The kinds of those of these accounts that exist; ids in lower case. UNAVAILABLE / DEPENDENCY_UNAVAILABLE for one not heard of. */
 export async function kindsOfAccounts(
   { db, clients }: AccessContext,
-  scope: CallScope,
+  call: CallOptions & { signal: AbortSignal },
   userIds: string[],
 ): Promise<Map<string, Kind>> {
-  const known = await during(db, scope.signal)
+  const known = await during(db, call.signal)
     .select()
     .from(knownAccounts)
     .where(inArray(knownAccounts.userId, userIds));
@@ -42,7 +42,7 @@ export async function kindsOfAccounts(
   const heardOf = new Set(known.map(({ userId }) => userId));
   const ask = async (userId: string) => {
     try {
-      const { account } = await clients.auth.getAccount({ userId }, onward(scope));
+      const { account } = await clients.auth.getAccount({ userId }, call);
       kinds.set(userId, kindOf(account?.kind));
     } catch (error) {
       if (reasonOf(error) !== "ACCOUNT_NOT_FOUND") throw error;
@@ -52,13 +52,18 @@ export async function kindsOfAccounts(
   return kinds;
 }
 
-/** Remembers that an account is deleted. Who comes to lockAccount() later finds it gone; who was there first is waited for. */
-export async function markDeleted(tx: Tx, userId: string): Promise<void> {
+/**
+ * Remembers that an account is deleted; false if that was known. Who comes to lockAccount() later finds it gone; who was there first
+ * is waited for.
+ */
+export async function markDeleted(tx: Tx, userId: string): Promise<boolean> {
   const deletedAt = sql`concierge_now()`;
-  await tx
+  const marked = await tx
     .insert(knownAccounts)
     .values({ userId, kind: "user", deletedAt })
-    .onConflictDoUpdate({ target: knownAccounts.userId, set: { deletedAt } });
+    .onConflictDoUpdate({ target: knownAccounts.userId, set: { deletedAt }, setWhere: isNull(knownAccounts.deletedAt) })
+    .returning();
+  return marked.length > 0;
 }
 
 /** Keeps an account from being deleted until the transaction ends. NOT_FOUND / USER_NOT_FOUND if it was. */
@@ -73,8 +78,12 @@ export async function lockAccount(tx: Tx, { userId, kind }: KnownAccount): Promi
 }
 
 /** The account, if it exists. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE for one not heard of. */
-export async function requireAccount(context: AccessContext, scope: CallScope, userId: string): Promise<KnownAccount> {
-  const [account] = await kindsOfAccounts(context, scope, [userId.toLowerCase()]);
+export async function requireAccount(
+  context: AccessContext,
+  call: CallOptions & { signal: AbortSignal },
+  userId: string,
+): Promise<KnownAccount> {
+  const [account] = await kindsOfAccounts(context, call, [userId.toLowerCase()]);
   if (!account) throw userNotFound();
   return { userId: account[0], kind: account[1] };
 }

@@ -8,6 +8,7 @@ import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { auth } from "../auth/service.ts";
 import { access } from "./service.ts";
+import { toldOf } from "./testing.ts";
 
 describe("admins", () => {
   let system: TestSystem;
@@ -19,7 +20,7 @@ describe("admins", () => {
   after(() => system[Symbol.asyncDispose]());
 
   /** An installation is bootstrapped once, and every test needs a new one. */
-  beforeEach(() => inDatabase(system, (sql) => sql`truncate first_admin, role_assignments`));
+  beforeEach(() => inDatabase(system, (sql) => sql`truncate first_admin, admins, feed_outbox`));
 
   const operator = () => system.asService(AccessInternalService, "operator", "access");
   const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
@@ -36,7 +37,7 @@ describe("admins", () => {
     const count = (service: string, table: string) =>
       inDatabase(fresh, async (sql) => (await sql`select 1 from ${sql(table)}`).length, service);
     assert.equal(await count("auth", "accounts"), 0);
-    for (const table of ["known_accounts", "role_assignments", "first_admin", "roles"]) {
+    for (const table of ["known_accounts", "admins", "assignments", "permissions", "first_admin", "roles"]) {
       assert.equal(await count("access", table), 0, table);
     }
   });
@@ -56,7 +57,7 @@ describe("admins", () => {
       [first],
     );
     for (const userId of userIds)
-      assert.deepEqual(await events(system, userId), userId === first ? ["RoleAssigned"] : []);
+      assert.deepEqual(await toldOf(system, userId), userId === first ? ["RoleAssigned admin"] : []);
   });
 
   test("S-CFG-05 20 tries at once for one account, however its id is spelled, are one administrator and one event", async () => {
@@ -67,7 +68,7 @@ describe("admins", () => {
     await Promise.all(tries);
 
     assert.deepEqual((await system.asUser(AccessService, accessToken).getMyRoles({})).roles, ["admin", "user"]);
-    assert.deepEqual(await events(system, userId), ["RoleAssigned"]);
+    assert.deepEqual(await toldOf(system, userId), ["RoleAssigned admin"]);
     await assertRefused(async () => operator().bootstrapAdmin({ userId: await newUserId() }), "ADMIN_EXISTS");
   });
 
@@ -94,7 +95,7 @@ describe("admins", () => {
 
     await operator().bootstrapAdmin({ userId });
     await assert.rejects(operator().grantAdmin({ userId: nobody }), because("USER_NOT_FOUND"));
-    assert.deepEqual(await events(system, nobody), []);
+    assert.deepEqual(await toldOf(system, nobody), []);
   });
 
   test("administrators are made and taken away; a repetition changes nothing and tells nobody", async () => {
@@ -106,7 +107,7 @@ describe("admins", () => {
     for (let round = 0; round < 2; round++) await operator().revokeAdmin({ userId: second });
 
     assert.deepEqual([await isAdmin(first), await isAdmin(second)], [true, false]);
-    assert.deepEqual(await events(system, second), ["RoleAssigned", "RoleUnassigned"]);
+    assert.deepEqual(await toldOf(system, second), ["RoleAssigned admin", "RoleUnassigned admin"]);
   });
 
   test("the last administrator stays, also when the last two are taken away at the same time", async () => {
@@ -124,7 +125,7 @@ describe("admins", () => {
 
     assert.deepEqual([await isAdmin(first), await isAdmin(second)], [false, true]);
     await assertRefused(() => operator().revokeAdmin({ userId: second }), "LAST_ADMIN");
-    assert.deepEqual(await events(system, second), ["RoleAssigned"]);
+    assert.deepEqual(await toldOf(system, second), ["RoleAssigned admin"]);
   });
 
   test("nobody but operators makes or takes away administrators", async () => {
@@ -160,13 +161,5 @@ function waitsForLock(system: TestSystem): Promise<boolean> {
       where not waiting.granted and held.relation = 'first_admin'::regclass
         and held.database = (select oid from pg_database where datname = current_database())`;
     return waiting.length > 0;
-  });
-}
-
-/** What access has published about a user, by name and in order. */
-function events(system: TestSystem, userId: string): Promise<string[]> {
-  return inDatabase(system, async (sql) => {
-    const rows = await sql`select type from feed_outbox where subject = ${`user/${userId}`} order by id`;
-    return rows.map(({ type }) => type.split(".").at(-1));
   });
 }

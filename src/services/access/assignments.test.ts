@@ -2,12 +2,12 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { connectService } from "../../client/service-client.ts";
-import { connect } from "../../db/connection.ts";
 import { Code, reasonOf } from "../../errors.ts";
 import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { startTestService, startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { auth } from "../auth/service.ts";
 import { access } from "./service.ts";
+import { asOwner, toldOf } from "./testing.ts";
 
 describe("assignments", () => {
   let system: TestSystem;
@@ -58,7 +58,7 @@ describe("assignments", () => {
 
     assert.deepEqual(await stored(system, userId), {
       assignments: [`${role} by operator`, `${other} by backend`].sort(),
-      events: ["1 RoleAssigned", "2 RoleAssigned", "3 RoleUnassigned", "4 RoleAssigned"],
+      events: [`RoleAssigned ${role}`, `RoleAssigned ${other}`, `RoleUnassigned ${role}`, `RoleAssigned ${role}`],
     });
   });
 
@@ -99,7 +99,7 @@ describe("assignments", () => {
 
     assert.deepEqual(await stored(system, userId), {
       assignments: [`${role} by operator`],
-      events: ["1 RoleAssigned"],
+      events: [`RoleAssigned ${role}`],
     });
     assert.deepEqual((await operator().getUserRoles({ userId: userId.toUpperCase() })).roles, [role, "user"]);
   });
@@ -148,18 +148,16 @@ describe("assignments", () => {
   });
 });
 
-/** What access's database holds about a user: "role by assigner" by role, and "version Event" in the feed's order. */
-async function stored({ database }: TestSystem, userId: string) {
-  const sql = connect(database("access").runtimeUrl, { applicationName: "test" });
-  try {
-    const rows = await sql`
-      select role, assigned_by from role_assignments where user_id = ${userId} order by role collate "C"`;
-    const events = await sql`select version, type from feed_outbox where subject = ${`user/${userId}`} order by id`;
-    return {
-      assignments: rows.map((row) => `${row.role} by ${row.assigned_by}`),
-      events: events.map((row) => `${row.version} ${row.type.split(".").at(-1)}`),
-    };
-  } finally {
-    await sql.end();
-  }
+/** What access's database holds about a user: "role by assigner" by role, and "Event role" in the feed's order. */
+async function stored(system: TestSystem, userId: string) {
+  const rows = await asOwner(
+    system,
+    (sql) => sql`
+    select name, assigned_by from assignments join roles on roles.id = role_id
+    where user_id = ${userId} order by name collate "C"`,
+  );
+  return {
+    assignments: rows.map((row) => `${row.name} by ${row.assigned_by}`),
+    events: await toldOf(system, userId),
+  };
 }

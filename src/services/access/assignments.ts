@@ -1,54 +1,75 @@
 /**
- * Assignments: who has which role. Those that come with a kind of account need no row; the others are given and
- * taken, and doing either twice changes nothing and tells nobody. Only accounts that exist are given roles (accounts.ts).
+ * Assignments: who was given which role or permission, and where. What comes with an account or a membership needs no row; the others are
+ * given and taken, and doing either twice changes nothing and tells nobody. Only accounts that exist are given something on the
+ * platform, and only current members in an organization.
  */
-import { and, eq, inArray } from "drizzle-orm";
-import { type Db, during, type Tx, transaction } from "../../db/database.ts";
+import { and, count, eq, gt, inArray, isNull, type SQL } from "drizzle-orm";
+import { validate as isUuid, v7 as uuidv7 } from "uuid";
+import { during, type Tx } from "../../db/database.ts";
+import { forOrganization, ofOrganization, type PredicateName } from "../../db/tenants.ts";
 import { Code, fail } from "../../errors.ts";
-import { emit, type OutboxEvent } from "../../feed/emit.ts";
-import { type CallScope, keyHolderOf } from "../../rpc/call.ts";
-import {
-  type KnownAccount,
-  kindsOfAccounts,
-  lockAccount,
-  markDeleted,
-  requireAccount,
-  userNotFound,
-} from "./accounts.ts";
-import { roleAssigned, roleUnassigned } from "./events.ts";
-import { isBuiltIn, isMadeRole, rolesOfKind } from "./roles.ts";
-import { roleAssignments } from "./schema.ts";
+import type { OutboxEvent } from "../../feed/emit.ts";
+import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-tokens.ts";
+import { mergeRevisions, type Revisions } from "../../rights/revisions.ts";
+import { type CallScope, onward } from "../../rpc/call.ts";
+import { type KnownAccount, kindsOfAccounts, lockAccount, requireAccount, userNotFound } from "./accounts.ts";
+import { authorOf, requireHeld } from "./authors.ts";
+import { ADMIN_ROLE, refuseBuiltIn, rolesOfKind } from "./built-in-roles.ts";
+import { change } from "./changes.ts";
+import { given, taken } from "./events.ts";
+import { askMembership, type Membership, wasRemoved } from "./memberships.ts";
+import { requireKnown } from "./permissions.ts";
+import { findRole, roleNotFound } from "./roles.ts";
+import { admins, assignments, roles } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
+/** What is given: a role or one permission, by name. */
+export type What = { role: string } | { permission: string };
+
+/** That somebody has something. Ids as the database writes them. */
 export interface Assignment {
-  /** UUID of the account. */
   userId: string;
-  role: string;
+  /** Empty for the platform. */
+  organizationId: string;
+  /** The only branch in which it counts; empty for all. */
+  branchId: string;
+  what: What;
 }
 
-const assignment = { userId: roleAssignments.userId, role: roleAssignments.role };
+/** An assignment with its history. */
+export interface StoredAssignment extends Assignment {
+  /** UUID of an account, or name of a backend or operator. */
+  assignedBy: string;
+  assignedAt: Date;
+}
 
-/** The roles of those of these users that exist, each in the order of code units. UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
+const MAX_ASSIGNMENTS = 200;
+
+/** The roles of those of these users that exist, on the platform, each in the order of code units. UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
 export async function rolesOfUsers(
   context: AccessContext,
   scope: CallScope,
   userIds: string[],
 ): Promise<{ userId: string; roles: string[] }[]> {
   const asked = [...new Set(userIds.map((userId) => userId.toLowerCase()))];
-  const [kinds, given] = await Promise.all([
-    kindsOfAccounts(context, scope, asked),
-    during(context.db, scope.signal)
-      .select(assignment)
-      .from(roleAssignments)
-      .where(inArray(roleAssignments.userId, asked)),
+  const db = during(context.db, scope.signal);
+  const [kinds, administering, assigned] = await Promise.all([
+    kindsOfAccounts(context, onward(scope), asked),
+    db.select({ userId: admins.userId }).from(admins).where(inArray(admins.userId, asked)),
+    db
+      .select({ userId: assignments.userId, role: roles.name })
+      .from(assignments)
+      .innerJoin(roles, eq(roles.id, assignments.roleId))
+      .where(and(isNull(assignments.organizationId), inArray(assignments.userId, asked))),
   ]);
+  const all = [...assigned, ...administering.map(({ userId }) => ({ userId, role: ADMIN_ROLE }))];
   return [...kinds].map(([userId, kind]) => {
-    const own = given.filter((row) => row.userId === userId).map(({ role }) => role);
+    const own = all.filter((row) => row.userId === userId).map(({ role }) => role);
     return { userId, roles: [...rolesOfKind(kind), ...own].sort() };
   });
 }
 
-/** The roles of any user, by name. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
+/** The roles of any user on the platform, by name. NOT_FOUND / USER_NOT_FOUND, UNAVAILABLE / DEPENDENCY_UNAVAILABLE. */
 export async function rolesOfUser(context: AccessContext, scope: CallScope, userId: string): Promise<string[]> {
   const [user] = await rolesOfUsers(context, scope, [userId]);
   if (!user) throw userNotFound();
@@ -56,59 +77,181 @@ export async function rolesOfUser(context: AccessContext, scope: CallScope, user
 }
 
 /**
- * Gives a role to a user. NOT_FOUND / USER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN.
- * Who gave it first stays on record.
+ * Gives a role or a permission to somebody; who gave it first stays on record. Fails as AssignRole and GrantPermission say. The
+ * revisions include that of the membership: whoever knows them does not take the person for a stranger.
  */
-export async function assignRole(
-  context: AccessContext,
+export async function give(access: AccessContext, scope: CallScope, assignment: Assignment): Promise<Revisions> {
+  const { organizationId, branchId, userId, what } = assignment;
+  if ("role" in what) refuseBuiltIn(what.role);
+  const [author, recipient] = await Promise.all([
+    authorOf(access, scope, organizationId),
+    recipientOf(access, scope, assignment),
+  ]);
+  const { revisions } = await change(access.db, scope, organizationId, async (tx) => {
+    await requireRecipient(tx, scope, assignment, recipient);
+    const thing = await findThing(tx, assignment);
+    if (!thing) throw roleNotFound();
+    if ("permission" in what) await requireKnown(tx, thing.permissions);
+    await requireHeld(tx, author, assignment, thing.permissions);
+    const where = { organizationId: organizationId || null, branchId: branchId || null };
+    const [stored] = await tx
+      .insert(assignments)
+      .values({ id: uuidv7(), userId, ...where, ...thing.columns, assignedBy: author.name })
+      .onConflictDoNothing()
+      .returning({ id: assignments.id });
+    if (!stored) return { result: undefined, events: [] };
+    await refuseTooMany(tx, assignment);
+    return { result: undefined, events: [given(assignment)] };
+  });
+  return "revisions" in recipient ? mergeRevisions(revisions, recipient.revisions) : revisions;
+}
+
+/** Takes a role or a permission from somebody; one that was not given is no error. Fails as UnassignRole and RevokePermission say. */
+export async function take(access: AccessContext, scope: CallScope, assignment: Assignment): Promise<Revisions> {
+  const { organizationId, branchId, userId, what } = assignment;
+  if ("role" in what) refuseBuiltIn(what.role);
+  const author = await authorOf(access, scope, organizationId);
+  const { revisions } = await change(access.db, scope, organizationId, async (tx) => {
+    const thing = await findThing(tx, assignment);
+    if (!thing) return { result: undefined, events: [] };
+    await requireHeld(tx, author, assignment, thing.permissions);
+    const { roleId, permission } = thing.columns;
+    const gone = await tx
+      .delete(assignments)
+      .where(
+        and(
+          isIn("assignments.take", organizationId),
+          eq(assignments.userId, userId),
+          branchId === "" ? isNull(assignments.branchId) : eq(assignments.branchId, branchId),
+          roleId === null ? eq(assignments.permission, permission!) : eq(assignments.roleId, roleId),
+        ),
+      )
+      .returning({ id: assignments.id });
+    return { result: undefined, events: gone.map(() => taken(assignment)) };
+  });
+  return revisions;
+}
+
+/** Takes everything that was given to somebody, or in an organization, or both; returns what tells of it. For jobs, which see all rows. */
+export async function takeAll(tx: Tx, which: { userId?: string; organizationId?: string }): Promise<OutboxEvent[]> {
+  const { userId, organizationId } = which;
+  const gone = await tx
+    .delete(assignments)
+    .where(
+      and(
+        userId === undefined ? undefined : eq(assignments.userId, userId),
+        organizationId === undefined ? undefined : eq(assignments.organizationId, organizationId),
+      ),
+    )
+    .returning();
+  const ids = [...new Set(gone.flatMap(({ roleId }) => roleId ?? []))];
+  const named = await tx.select({ id: roles.id, name: roles.name }).from(roles).where(inArray(roles.id, ids));
+  const names = new Map(named.map(({ id, name }) => [id, name]));
+  return gone.map((row) => taken(unpack({ ...row, role: row.roleId === null ? null : names.get(row.roleId)! })));
+}
+
+/** One page of what was given in an organization, oldest first; to one member, if there is an id. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
+export async function listAssignments(
+  access: AccessContext,
+  { signal }: CallScope,
+  organizationId: string,
+  { userId, ...page }: { userId: string } & PageRequest,
+): Promise<{ assignments: StoredAssignment[]; nextPageToken: string }> {
+  const list = ["ListAssignments", organizationId, userId];
+  const [after] = readPageToken(list, page, isIdKey) ?? [];
+  const rows = await forOrganization(
+    access.db,
+    organizationId,
+    (tx) =>
+      tx
+        .select({ assignment: assignments, role: roles.name })
+        .from(assignments)
+        .leftJoin(roles, eq(roles.id, assignments.roleId))
+        .where(
+          and(
+            isIn("assignments.list", organizationId),
+            userId === "" ? undefined : eq(assignments.userId, userId),
+            after === undefined ? undefined : gt(assignments.id, after),
+          ),
+        )
+        .orderBy(assignments.id)
+        .limit(pageSizeOf(page) + 1),
+    { signal },
+  );
+  const { entries, nextPageToken } = pageOf(list, page, rows, ({ assignment }) => [assignment.id]);
+  return { assignments: entries.map(({ assignment, role }) => unpack({ ...assignment, role })), nextPageToken };
+}
+
+/** Whether a page's key is one id. */
+export function isIdKey([id, ...others]: string[]): boolean {
+  return isUuid(id) && others.length === 0;
+}
+
+type Recipient = KnownAccount | Membership;
+
+/** Who is to be given something, as auth or organization knows them. NOT_FOUND for a closed or foreign branch, too. */
+async function recipientOf(
+  access: AccessContext,
   scope: CallScope,
-  { userId, role }: Assignment,
-): Promise<void> {
-  const { db } = context;
-  const assignedBy = keyHolderOf(scope).name;
-  refuseBuiltIn(role);
-  if (!(await isMadeRole(during(db, scope.signal), role)))
-    throw fail(Code.NotFound, "ROLE_NOT_FOUND", "there is no such role");
-  const account = await requireAccount(context, scope, userId);
-  await transaction(db, (tx) => giveRole(tx, account, { role, assignedBy }), { signal: scope.signal });
+  { organizationId, userId, branchId }: Assignment,
+): Promise<Recipient> {
+  if (organizationId === "") {
+    if (branchId !== "") throw branchNotFound();
+    return requireAccount(access, onward(scope), userId);
+  }
+  const membership = await askMembership(access, { organizationId, userId }, onward(scope));
+  if (membership.role === null) throw noMember(scope);
+  if (branchId !== "" && !membership.branchIds.includes(branchId)) throw branchNotFound();
+  return membership;
 }
 
-/** Stores that an account has a role, and tells of it; nothing if it has the role already. NOT_FOUND / USER_NOT_FOUND. */
-export async function giveRole(
-  tx: Tx,
-  account: KnownAccount,
-  { role, assignedBy }: { role: string; assignedBy: string },
-): Promise<void> {
-  await lockAccount(tx, account);
-  const values = { userId: account.userId, role, assignedBy };
-  const [given] = await tx.insert(roleAssignments).values(values).onConflictDoNothing().returning(assignment);
-  if (given) await emit(tx, [roleAssigned(given)]);
+/** What has happened since they were asked for: a deletion, a removal. One that happens later takes what is given now. */
+async function requireRecipient(tx: Tx, scope: CallScope, subject: Assignment, recipient: Recipient): Promise<void> {
+  if ("kind" in recipient) return lockAccount(tx, recipient);
+  if (await wasRemoved(tx, subject, recipient)) throw noMember(scope);
 }
 
-/** Takes a role from a user; one that the user does not have is no error. INVALID_ARGUMENT / ROLE_BUILT_IN. */
-export async function unassignRole(db: Db, { signal }: CallScope, { userId, role }: Assignment): Promise<void> {
-  refuseBuiltIn(role);
-  await transaction(db, (tx) => takeRole(tx, { userId, role }), { signal });
+interface Thing {
+  columns: { roleId: string | null; permission: string | null };
+  /** What it allows. */
+  permissions: string[];
 }
 
-/** Stores that an account has a role no more, and tells of it. False if it did not have it. */
-export async function takeRole(tx: Tx, { userId, role }: Assignment): Promise<boolean> {
-  const [taken] = await tx
-    .delete(roleAssignments)
-    .where(and(eq(roleAssignments.userId, userId), eq(roleAssignments.role, role)))
-    .returning(assignment);
-  if (taken) await emit(tx, [roleUnassigned(taken)]);
-  return taken !== undefined;
+/** Undefined for a role that does not exist there. */
+async function findThing(tx: Tx, { organizationId, what }: Assignment): Promise<Thing | undefined> {
+  if ("permission" in what) {
+    return { columns: { roleId: null, permission: what.permission }, permissions: [what.permission] };
+  }
+  const role = await findRole(tx, organizationId, what.role);
+  return role && { columns: { roleId: role.id, permission: null }, permissions: role.permissions };
 }
 
-/** Takes all roles from an account that is deleted, for good; returns what tells of it. */
-export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent[]> {
-  await markDeleted(tx, userId);
-  const taken = await tx.delete(roleAssignments).where(eq(roleAssignments.userId, userId)).returning(assignment);
-  return taken.map(roleUnassigned);
+async function refuseTooMany(tx: Tx, { organizationId, userId }: Assignment): Promise<void> {
+  const isTheirs = and(isIn("assignments.count", organizationId), eq(assignments.userId, userId));
+  const [stored] = await tx.select({ count: count() }).from(assignments).where(isTheirs);
+  if (stored!.count <= MAX_ASSIGNMENTS) return;
+  throw fail(Code.FailedPrecondition, "TOO_MANY_ASSIGNMENTS", "this user was given as much there as one may be given");
 }
 
-function refuseBuiltIn(role: string): void {
-  if (!isBuiltIn(role)) return;
-  throw fail(Code.InvalidArgument, "ROLE_BUILT_IN", "a built-in role cannot be given or taken");
+function isIn(query: PredicateName, organizationId: string): SQL {
+  if (organizationId === "") return isNull(assignments.organizationId);
+  return ofOrganization(query, assignments.organizationId, organizationId);
+}
+
+function unpack(
+  row: Omit<typeof assignments.$inferSelect, "id" | "roleId"> & { role: string | null },
+): StoredAssignment {
+  const { userId, organizationId, branchId, role, permission, assignedBy, assignedAt } = row;
+  const what = role === null ? { permission: permission! } : { role };
+  return { userId, organizationId: organizationId ?? "", branchId: branchId ?? "", what, assignedBy, assignedAt };
+}
+
+/** To members, people are members; to services, users. */
+function noMember({ caller }: CallScope) {
+  if (caller.kind !== "user") return userNotFound();
+  return fail(Code.NotFound, "MEMBER_NOT_FOUND", "there is no such member");
+}
+
+function branchNotFound() {
+  return fail(Code.NotFound, "BRANCH_NOT_FOUND", "there is no such branch");
 }

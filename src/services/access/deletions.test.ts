@@ -10,29 +10,33 @@ import type { CallScope } from "../../rpc/call.ts";
 import { testDatabase } from "../../testing/cluster.ts";
 import { until } from "../../testing/until.ts";
 import { lockAccount, rememberAccount, requireAccount } from "./accounts.ts";
-import { assignRole, removeAccount } from "./assignments.ts";
-import { knownAccounts, roleAssignments, roles } from "./schema.ts";
+import { give } from "./assignments.ts";
+import { removeAccount } from "./departures.ts";
+import { assignments, knownAccounts, roles } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
 const signal = new AbortController().signal;
-const scope = { caller: { kind: "operator", name: "ann", callee: "access" }, signal } as unknown as CallScope;
+const caller = { kind: "operator", name: "ann", callee: "access" };
+const scope = { caller, signal, timeoutMs: () => undefined } as unknown as CallScope;
+const roleId = crypto.randomUUID();
 const unknown = { message: "[not_found] there is no such user" };
 
 /** With the role "support". Auth is not there: these accounts need it no more once they are known. */
 async function openAccess() {
   await using opened = new AsyncDisposableStack();
-  const { runtimeUrl: url } = opened.use(await testDatabase(["platform", "access"]));
-  const { db } = opened.use(openDatabase({ url, poolSize: 4, applicationName: "test" }));
-  await db.insert(roles).values({ name: "support", description: "" });
+  const { runtimeUrl, jobUrl } = opened.use(await testDatabase(["platform", "access"]));
+  const { db } = opened.use(openDatabase({ url: runtimeUrl, poolSize: 4, applicationName: "test" }));
+  const { db: jobDb } = opened.use(openDatabase({ url: jobUrl, poolSize: 2, applicationName: "test" }));
+  await db.insert(roles).values({ id: roleId, name: "support", description: "", permissions: [] });
   const context = { db } as AccessContext;
   const resources = opened.move();
   return {
     db,
     context,
     assign: (userId: string) =>
-      assignRole(context, { ...scope, timeoutMs: () => undefined }, { userId, role: "support" }),
+      give(context, scope, { userId, organizationId: "", branchId: "", what: { role: "support" } }),
     register: (userId: string) => transaction(db, (tx) => rememberAccount(tx, { userId, kind: AccountKind.USER })),
-    remove: (userId: string) => transaction(db, async (tx) => emit(tx, await removeAccount(tx, userId))),
+    remove: (userId: string) => transaction(jobDb, async (tx) => emit(tx, await removeAccount(tx, userId))),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
@@ -46,16 +50,16 @@ test("a deleted account has no role and gets none, in whatever order its events 
   await access.remove(second);
   for (const userId of [first, second]) {
     await access.register(userId);
-    await assert.rejects(requireAccount(access.context, scope, userId), unknown);
+    await assert.rejects(requireAccount(access.context, { signal }, userId), unknown);
     await assert.rejects(access.assign(userId), unknown);
     await access.remove(userId);
   }
-  assert.equal(await access.db.$count(roleAssignments), 0);
+  assert.equal(await access.db.$count(assignments), 0);
   const known = await access.db.select().from(knownAccounts);
   assert.ok(known.length === 2 && known.every(({ deletedAt }) => deletedAt));
   const events = await access.db.select({ type: feedOutbox.type }).from(feedOutbox).orderBy(asc(feedOutbox.id));
   const types = events.map(({ type }) => type.split(".").at(-1));
-  assert.deepEqual(types, ["RoleAssigned", "RoleUnassigned"]);
+  assert.deepEqual(types, ["RoleAssigned", "RoleUnassigned", "RoleUnassigned", "RoleUnassigned"]);
 });
 
 test("a deletion waits for a role that is being given, and takes it", async () => {
@@ -67,7 +71,7 @@ test("a deletion waits for a role that is being given, and takes it", async () =
   const given = Promise.withResolvers<void>();
   const giving = transaction(db, async (tx) => {
     await lockAccount(tx, { userId, kind: "user" });
-    await tx.insert(roleAssignments).values({ userId, role: "support", assignedBy: "ann" });
+    await tx.insert(assignments).values({ id: userId, userId, roleId, assignedBy: "ann" });
     locked.resolve();
     await given.promise;
   });
@@ -80,7 +84,7 @@ test("a deletion waits for a role that is being given, and takes it", async () =
   });
   given.resolve();
   await Promise.all([giving, removing]);
-  assert.equal(await db.$count(roleAssignments), 0);
+  assert.equal(await db.$count(assignments), 0);
 });
 
 test("a role that is given while the account is being deleted does not stay", async () => {
@@ -89,6 +93,6 @@ test("a role that is given while the account is being deleted does not stay", as
     const userId = crypto.randomUUID();
     await access.register(userId);
     await Promise.all([access.assign(userId).catch(() => {}), access.remove(userId)]);
-    assert.equal(await access.db.$count(roleAssignments), 0, `round ${round}`);
+    assert.equal(await access.db.$count(assignments), 0, `round ${round}`);
   }
 });

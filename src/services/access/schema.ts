@@ -1,28 +1,105 @@
-/** Tables of access. Built-in roles are not rows: they are constants in roles.ts. */
+/**
+ * Tables of access. Built-in roles and Concierge's own permissions are not rows: they are constants in roles.ts and permissions.ts. Rows
+ * without an organization belong to the platform.
+ */
 import { sql } from "drizzle-orm";
-import { boolean, check, pgTable, primaryKey, text, uuid } from "drizzle-orm/pg-core";
-import { now, time } from "../../db/columns.ts";
+import {
+  type AnyPgColumn,
+  bigint,
+  boolean,
+  check,
+  index,
+  type PgPolicy,
+  pgPolicy,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uuid,
+} from "drizzle-orm/pg-core";
+import { currentOrganization, now, tenantPolicy, time } from "../../db/columns.ts";
 
-/** Roles that an installation made for itself. */
-export const roles = pgTable("roles", {
+/** As tenantPolicy(), and transactions without an organization have the rows of the platform. */
+const tenantOrPlatformPolicy = (organizationId: AnyPgColumn): PgPolicy =>
+  pgPolicy("tenant", { using: sql`${organizationId} is not distinct from ${currentOrganization}` });
+
+/** What the product's own methods ask for. Never deleted: roles may have it. */
+export const permissions = pgTable("permissions", {
   name: text("name").primaryKey(),
   description: text("description").notNull(),
   createdAt: time("created_at").notNull().default(now),
 });
 
-/** Who was given which role. What comes with an account is not here. */
-export const roleAssignments = pgTable(
-  "role_assignments",
+/** Roles that were made: for every organization, or by one of them for itself. */
+export const roles = pgTable(
+  "roles",
   {
+    id: uuid("id").primaryKey(),
+    organizationId: uuid("organization_id"),
+    name: text("name").notNull(),
+    description: text("description").notNull(),
+    /** Names, in the order of code units. */
+    permissions: text("permissions").array().notNull(),
+    createdAt: time("created_at").notNull().default(now),
+  },
+  (table) => [
+    unique("roles_name").on(table.organizationId, table.name).nullsNotDistinct(),
+    index("roles_of_name").on(table.name),
+    tenantOrPlatformPolicy(table.organizationId),
+    pgPolicy("platform", { for: "select", using: sql`${table.organizationId} is null` }),
+  ],
+);
+
+/** Who was given which role, or one permission without a role. What comes with an account or a membership is not here. */
+export const assignments = pgTable(
+  "assignments",
+  {
+    /** Version 7: later ones are greater. */
+    id: uuid("id").primaryKey(),
     userId: uuid("user_id").notNull(),
-    /** No foreign key: built-in roles are constants, and admin is given, too. */
-    role: text("role").notNull(),
-    /** Name of the backend or operator that gave it. */
+    organizationId: uuid("organization_id"),
+    /** The only branch in which it counts. */
+    branchId: uuid("branch_id"),
+    roleId: uuid("role_id").references(() => roles.id, { onDelete: "cascade" }),
+    permission: text("permission"),
+    /** UUID of an account, or name of a backend or operator. */
     assignedBy: text("assigned_by").notNull(),
     assignedAt: time("assigned_at").notNull().default(now),
   },
-  (table) => [primaryKey({ columns: [table.userId, table.role] })],
+  (table) => [
+    unique("assignments_once")
+      .on(table.organizationId, table.userId, table.roleId, table.permission, table.branchId)
+      .nullsNotDistinct(),
+    index("assignments_in_order").on(table.organizationId, table.id),
+    index("assignments_of_user").on(table.userId),
+    index("assignments_of_role").on(table.roleId),
+    check("assignments_of_one", sql`num_nonnulls(role_id, permission) = 1`),
+    check("assignments_branch", sql`branch_id is null or organization_id is not null`),
+    tenantOrPlatformPolicy(table.organizationId),
+  ],
 );
+
+/**
+ * Who was a member once, up to which revision of organization: whoever is given something must be known as a member since. So a
+ * removal that was followed while something was being given is not undone by it.
+ */
+export const removedMembers = pgTable(
+  "removed_members",
+  {
+    organizationId: uuid("organization_id").notNull(),
+    userId: uuid("user_id").notNull(),
+    revision: bigint("revision", { mode: "bigint" }).notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.organizationId, table.userId] }), tenantPolicy(table.organizationId)],
+);
+
+/** Who has the built-in role admin. */
+export const admins = pgTable("admins", {
+  userId: uuid("user_id").primaryKey(),
+  /** Name of the operator who gave it. */
+  assignedBy: text("assigned_by").notNull(),
+  assignedAt: time("assigned_at").notNull().default(now),
+});
 
 /** Accounts that access has heard of in auth's feed; one that is not here may still be there. */
 export const knownAccounts = pgTable("known_accounts", {

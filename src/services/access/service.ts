@@ -1,5 +1,6 @@
 /**
- * access: roles, and who has them. Which accounts exist it knows from auth: by following its feed, and by asking.
+ * access: what people may do. Which accounts exist it knows from auth, by following its feed and by asking; what somebody is in an
+ * organization it asks that service whenever it decides.
  */
 import { file_concierge_access_v1_access_events } from "../../../gen/concierge/access/v1/access_events_pb.ts";
 import { AccessInternalService, AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
@@ -25,6 +26,6 @@ export const access = defineService({
   start: (context) => ({
     implementations: accessHandlers(context),
     followers,
-    loadRights: (subject, _, signal) => loadRights(context, subject, signal),
+    loadRights: (subject, _, signal) => loadRights(context, subject, { signal }),
   }),
 });

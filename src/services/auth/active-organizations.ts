@@ -4,7 +4,7 @@
  */
 import { ConnectError } from "@connectrpc/connect";
 import { and, eq } from "drizzle-orm";
-import type { Db } from "../../db/database.ts";
+import type { Db, Tx } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import type { Revisions } from "../../rights/revisions.ts";
 import type { Subject } from "../../rights/rights.ts";
@@ -53,13 +53,13 @@ function isActive(found: FreshRights | undefined): boolean {
   return found?.rights.standing === "active";
 }
 
-/** Notes the one that was chosen: only if it was asked for, and is another one than before. */
+/** Written only if it is another one than before. */
 export async function rememberOrganization(
-  db: Pick<Db, "update">,
-  { userId, asked, last }: OrganizationChoice,
+  db: Db | Tx,
+  { userId, last }: Pick<OrganizationChoice, "userId" | "last">,
   organizationId: string | undefined,
 ): Promise<void> {
-  if (asked === "" || organizationId === last) return;
+  if (!organizationId || organizationId === last) return;
   // Nothing is noted of an account that is being deleted.
   const isActive = and(eq(accounts.id, userId), eq(accounts.status, "active"));
   await db.update(accounts).set({ lastOrganizationId: organizationId }).where(isActive);

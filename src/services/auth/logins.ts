@@ -61,8 +61,7 @@ export async function login(
   const claim = { ...attempt, emailKey, isKnown, isUsable, credential };
   const found = await checkPassword(auth, scope, claim, password);
   const { userId, lastOrganizationId: last } = found;
-  const choice = { userId, asked, last };
-  const organizationId = await chooseOrganization(auth, scope, choice);
+  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
@@ -76,7 +75,7 @@ export async function login(
       const { tokens, events } = await startSession(tx, auth, scope, session);
       await emit(tx, events);
       await audit(tx, scope, { action: "login", accountId: userId, sessionId: tokens.sessionId });
-      await rememberOrganization(tx, choice, organizationId);
+      if (asked !== "") await rememberOrganization(tx, { userId, last }, organizationId);
       if (newHash) await replaceHash(tx, scope, found, newHash);
       return { ...tokens, deviceToken: await renewDevice(tx, userId, deviceToken) };
     },

@@ -8,7 +8,7 @@ import { during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope, Origin } from "../../rpc/call.ts";
-import { audienceOf, issueAccessToken } from "./access-tokens.ts";
+import { audienceOf, endOfToken, issueAccessToken } from "./access-tokens.ts";
 import { chooseOrganization, rememberOrganization } from "./active-organizations.ts";
 import { audit } from "./audit.ts";
 import { writeMail } from "./mails.ts";
@@ -57,32 +57,37 @@ export interface RefreshInput {
 
 /**
  * New tokens for a refresh token. UNAUTHENTICATED, RESOURCE_EXHAUSTED / RATE_LIMITED, INVALID_ARGUMENT / UNKNOWN_AUDIENCE, and the
- * refusals of chooseOrganization().
+ * refusals of chooseOrganization(), by which nothing is used up.
  */
 export async function refresh(auth: AuthContext, scope: CallScope, input: RefreshInput): Promise<Tokens> {
   const audience = audienceOf(auth, input.audience);
-  // Without a lock: what matters of it stays as it is, but for `isLive` and `isUsed`, which are looked at again.
+  // Without one, this throws before anything is used up.
+  const { signer } = auth.ownKeys;
+  // Without a lock: all of it but `isLive` and `isUsed` stays as it is, and these two are looked at again.
   const [presented] = await during(auth.db, scope.signal).execute<Columns<Presented>>(presentedBy(auth, input));
   if (!presented?.isLive) throw unauthenticated();
-  // Before anything is used up.
-  const organizationId = await organizationFor(auth, scope, input, presented);
-  const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
-  const refreshToken = fresh ?? (await judgeUsed(auth, scope, input));
-  if (refreshToken === undefined) throw unauthenticated();
   const { userId, sessionId, generation, authenticatedAt, endSeconds } = presented;
-  const claims = { userId, sessionId, organizationId, generation, authenticatedAt };
-  const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds: tokenSecondsOf(auth) });
-  return { userId, sessionId, refreshToken, ...issued };
+  // Who comes with a used token learns nothing about organizations before it is judged.
+  const judged = presented.isUsed ? await judgeUsed(auth, scope, input) : undefined;
+  if (presented.isUsed && judged === undefined) throw unauthenticated();
+  const organizationId = await choose(auth, scope, input, presented);
+  const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
+  const refreshToken = judged ?? fresh ?? (await judgeUsed(auth, scope, input));
+  if (refreshToken === undefined) throw unauthenticated();
+  const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds: tokenSecondsOf(auth) });
+  const claims = { userId, sessionId, generation, authenticatedAt, expiresAt, organizationId };
+  return { userId, sessionId, refreshToken, ...issueAccessToken(auth, signer, claims, audience) };
 }
 
-async function organizationFor(
+/** The organization that the new token names; one that was asked for is remembered. */
+async function choose(
   auth: AuthContext,
   scope: CallScope,
   { organizationId: asked }: RefreshInput,
   { userId, last }: Presented,
 ): Promise<string | undefined> {
   const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
-  await rememberOrganization(during(auth.db, scope.signal), { userId, asked, last }, organizationId);
+  if (asked !== "") await rememberOrganization(during(auth.db, scope.signal), { userId, last }, organizationId);
   return organizationId;
 }
 

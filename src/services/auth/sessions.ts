@@ -11,7 +11,7 @@ import { Code, fail } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import type { SessionQuestion } from "../../token/session-check.ts";
-import { type AccessToken, issueAccessToken } from "./access-tokens.ts";
+import { type AccessToken, endOfToken, issueAccessToken } from "./access-tokens.ts";
 import { audit } from "./audit.ts";
 import { sessionEnded, sessionStarted } from "./events.ts";
 import { firstRefreshToken, hashOf } from "./refresh-tokens.ts";
@@ -68,10 +68,10 @@ export async function startSession(
   // Those that have expired are among them, which only makes the second look.
   const excess = live < sessionsPerUser ? [] : await endExcess(tx, scope, userId, sessionsPerUser);
   const now = Math.floor(auth.clock.now() / 1_000);
-  const claims = { userId, sessionId, organizationId, generation, authenticatedAt: now };
-  const issued = issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds });
+  const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds });
+  const claims = { userId, sessionId, organizationId, generation, authenticatedAt: now, expiresAt };
   return {
-    tokens: { userId, sessionId, refreshToken, ...issued },
+    tokens: { userId, sessionId, refreshToken, ...issueAccessToken(auth, auth.ownKeys.signer, claims, audience) },
     events: [sessionStarted({ sessionId, userId }), ...excess],
   };
 }

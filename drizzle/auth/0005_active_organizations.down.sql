@@ -1,1 +1,0 @@
-ALTER TABLE "accounts" DROP COLUMN "last_organization_id";

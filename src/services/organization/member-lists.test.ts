@@ -104,12 +104,20 @@ describe("lists of an organization", () => {
     for (const [list, token] of tokens) {
       await refused(list, other, token);
       // Members are the same list for an operator as for members.
-      const isSame = (name: List) => name === list || (["members", "memberships"].includes(name) && ["members", "memberships"].includes(list));
+      const isSame = (name: List) =>
+        name === list || (["members", "memberships"].includes(name) && ["members", "memberships"].includes(list));
       for (const [name, foreign] of tokens) if (!isSame(name)) await refused(list, one, foreign);
       const text = Buffer.from(token, "base64url").toString();
       const middle = Math.floor(text.length / 2);
       const touched = text.slice(0, middle) + (text[middle] === "1" ? "2" : "1") + text.slice(middle + 1);
-      for (const wrong of [Buffer.from(touched).toString("base64url"), `${token}A`, token.slice(1), "e30", "W10", "!"]) {
+      for (const wrong of [
+        Buffer.from(touched).toString("base64url"),
+        `${token}A`,
+        token.slice(1),
+        "e30",
+        "W10",
+        "!",
+      ]) {
         await refused(list, one, wrong);
       }
       assert.equal(await answerOf(lists[list](one, { pageToken: token, pageSize: 2 })), "done");
@@ -120,10 +128,16 @@ describe("lists of an organization", () => {
     const organizations = (user: TestMember) => system.asUser(OrganizationService, user.accessToken);
     await organizations(one).createOrganization({ name: "Second", slug: `s-${crypto.randomUUID()}` });
     const first = await organizations(one).listMyOrganizations({ pageSize: 1 });
-    assert.deepEqual(first.organizations.map(({ organization }) => organization?.name), ["Second"]);
+    assert.deepEqual(
+      first.organizations.map(({ organization }) => organization?.name),
+      ["Second"],
+    );
     const pageToken = first.nextPageToken;
     const next = await organizations(one).listMyOrganizations({ pageSize: 1, pageToken });
-    assert.deepEqual(next.organizations.map(({ organization }) => organization?.organizationId), [one.organizationId]);
+    assert.deepEqual(
+      next.organizations.map(({ organization }) => organization?.organizationId),
+      [one.organizationId],
+    );
     assert.equal(next.nextPageToken, "");
     assert.equal(await answerOf(organizations(other).listMyOrganizations({ pageToken })), "INVALID_PAGE_TOKEN");
     const asked = { userId: one.userId.toUpperCase(), pageSize: 1 };

@@ -3,7 +3,7 @@
  * person acts, and no right to do so: those are looked up wherever something is decided.
  */
 import { ConnectError } from "@connectrpc/connect";
-import { eq } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Db, Tx } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import type { Revisions } from "../../rights/revisions.ts";
@@ -60,7 +60,9 @@ export async function rememberOrganization(
   organizationId: string | undefined,
 ): Promise<void> {
   if (!organizationId || organizationId === last) return;
-  await db.update(accounts).set({ lastOrganizationId: organizationId }).where(eq(accounts.id, userId));
+  // Nothing is noted of an account that is being deleted.
+  const isActive = and(eq(accounts.id, userId), eq(accounts.status, "active"));
+  await db.update(accounts).set({ lastOrganizationId: organizationId }).where(isActive);
 }
 
 /** Somebody's rights; undefined in an organization that there is not. UNAVAILABLE / AUTH_STALE. */

@@ -1,7 +1,7 @@
 /**
- * Page tokens: where a list goes on. Each is bound to the list that it was given for (the method, whose it is, its filters), so in another
- * one, or changed on its way, it is refused. It gives no right and hides nothing: every page is read by the query that
- * names whose it is.
+ * Page tokens: where a list goes on. Each is bound to the list that it was given for (the method, whose it is, its
+ * filters), so in another one, or changed on its way, it is refused. It gives no right and hides nothing: every page is
+ * read by the query that names whose it is.
  */
 import { createHash } from "node:crypto";
 import { Code, fail } from "./errors.ts";
@@ -47,8 +47,8 @@ export function pageTokenOf(list: ListName, key: PageKey): string {
 }
 
 /**
- * The key after which the page begins, undefined for the first page. `isKey` looks whether a key is one that the query can take, because
- * anybody can make a token. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+ * The key after which the page begins, undefined for the first page. `isKey` looks whether a key is one that the query
+ * can take, because anybody can make a token. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
  */
 export function readPageToken(
   list: ListName,

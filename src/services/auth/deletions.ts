@@ -1,7 +1,7 @@
 /**
- * Deleting an account, for good. What tells of the person goes in one transaction; what stays is a tombstone: an id, a kind,
- * and times. The audit log keeps what happened until its own end. The other services hear of it from the feed, and remove what
- * they have.
+ * Deleting an account, for good. What tells of the person goes in one transaction; what stays is a tombstone: an id, a
+ * kind, and times. The audit log keeps what happened until its own end. The other services hear of it from the feed,
+ * and remove what they have.
  */
 import { eq, or } from "drizzle-orm";
 import { type Tx, transaction } from "../../db/database.ts";
@@ -18,7 +18,10 @@ import { accounts, credentials, mailRequests, mails, sessions } from "./schema.t
 import type { AuthContext } from "./service.ts";
 import { endAllSessions } from "./sessions.ts";
 
-/** Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, and what releaseUser() throws. */
+/**
+ * Deletes the account of the person who calls. UNAUTHENTICATED / BAD_CREDENTIALS, RESOURCE_EXHAUSTED /
+ * TOO_MANY_ATTEMPTS, and what releaseUser() throws.
+ */
 export async function deleteMyAccount(
   auth: AuthContext,
   scope: CallScope,
@@ -50,8 +53,8 @@ export async function deleteAccount(auth: AuthContext, scope: CallScope, userId:
 }
 
 /**
- * Ends the person's memberships of organizations, before the account goes: FAILED_PRECONDITION / LAST_OWNER if one would be left without
- * an owner, UNAVAILABLE / DEPENDENCY_UNAVAILABLE if nobody can tell.
+ * Ends the person's memberships of organizations, before the account goes: FAILED_PRECONDITION / LAST_OWNER if one
+ * would be left without an owner, UNAVAILABLE / DEPENDENCY_UNAVAILABLE if nobody can tell.
  */
 async function releaseUser({ clients }: AuthContext, scope: CallScope, userId: string): Promise<void> {
   try {

@@ -1,6 +1,7 @@
 /**
- * Mails that invite to an organization. They go to an address, whether it has an account or not, and nobody gets more than a few of them a
- * day, whoever invites. A mail has the id of its invitation: so there is one, however often its event is read.
+ * Mails that invite to an organization. They go to an address, whether it has an account or not, and nobody gets more
+ * than a few of them a day, whoever invites. A mail has the id of its invitation: so there is one, however often its
+ * event is read.
  */
 import { sql } from "drizzle-orm";
 import type { MemberInvited } from "../../../gen/concierge/organization/v1/organization_events_pb.ts";

@@ -1,7 +1,7 @@
 /**
  * What mails say: plain text, in English. Nothing that a stranger has typed gets in, no name and no `user-agent`:
- * whoever registers somebody else's address must not be able to write to them. But for the name of an organization in an
- * invitation, which says that somebody gave it.
+ * whoever registers somebody else's address must not be able to write to them. But for the name of an organization in
+ * an invitation, which says that somebody gave it.
  */
 import type { MailKind } from "./mails.ts";
 

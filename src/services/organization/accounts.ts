@@ -1,7 +1,7 @@
 /**
- * Accounts, when they end: memberships go with them. auth asks before it deletes one (releaseUser), so that no organization loses its last
- * owner by that; what the person begins in the moment between is undone when the deletion is told (removeAccount), and a
- * tombstone keeps the person out of whatever comes later.
+ * Accounts, when they end: memberships go with them. auth asks before it deletes one (releaseUser), so that no
+ * organization loses its last owner by that; what the person begins in the moment between is undone when the deletion
+ * is told (removeAccount), and a tombstone keeps the person out of whatever comes later.
  */
 import { asc, eq, sql } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
@@ -14,8 +14,9 @@ import { bury, suspend } from "./organizations.ts";
 import { deletedAccounts, memberships } from "./schema.ts";
 
 /**
- * Lets a person join or make one organization at a time, and keeps their account from being deleted, until the transaction ends; before an
- * organization is locked. UNAUTHENTICATED if it was deleted: the call may have been let in before the end of its session was known.
+ * Lets a person join or make one organization at a time, and keeps their account from being deleted, until the
+ * transaction ends; before an organization is locked. UNAUTHENTICATED if it was deleted: the call may have been let in
+ * before the end of its session was known.
  */
 export async function lockPerson(tx: Tx, userId: string): Promise<void> {
   await takeLock(tx, userId);
@@ -30,8 +31,9 @@ async function takeLock(tx: Tx, userId: string): Promise<void> {
 }
 
 /**
- * Ends all memberships of an account that is about to be deleted, with organizations that have no other member. FAILED_PRECONDITION /
- * LAST_OWNER if one with other members would be left without an owner; then nothing has changed. `jobDb` sees all organizations.
+ * Ends all memberships of an account that is about to be deleted, with organizations that have no other member.
+ * FAILED_PRECONDITION / LAST_OWNER if one with other members would be left without an owner; then nothing has changed.
+ * `jobDb` sees all organizations.
  */
 export async function releaseUser(jobDb: Db, { signal }: Pick<CallScope, "signal">, id: string): Promise<void> {
   const userId = id.toLowerCase();
@@ -43,7 +45,10 @@ export async function releaseUser(jobDb: Db, { signal }: Pick<CallScope, "signal
   await transaction(jobDb, work, { signal });
 }
 
-/** Does the same for an account that is deleted, in any case: what is left without an owner is suspended. Returns what tells of it. */
+/**
+ * Does the same for an account that is deleted, in any case: what is left without an owner is suspended. Returns what
+ * tells of it.
+ */
 export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent[]> {
   await takeLock(tx, userId);
   await tx.insert(deletedAccounts).values({ userId }).onConflictDoNothing();

@@ -1,4 +1,7 @@
-/** Branches: places of organizations. The open ones have different names; a closed one stays, closed, for whatever refers to it. */
+/**
+ * Branches: places of organizations. The open ones have different names; a closed one stays, closed, for whatever
+ * refers to it.
+ */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { and, asc, count, eq, isNull, sql } from "drizzle-orm";
 import { validate as isUuid, v7 as uuidv7 } from "uuid";
@@ -91,7 +94,9 @@ async function requireBranch(tx: Tx, organizationId: string, id: string): Promis
   return branch;
 }
 
-/** The index would refuse it, too, but not by name; nobody else makes a branch as long as the organization is locked. */
+/**
+ * The index would refuse it, too, but not by name; nobody else makes a branch as long as the organization is locked.
+ */
 async function refuseTakenName(
   tx: Tx,
   { organizationId, name }: Pick<Branch, "organizationId" | "name">,

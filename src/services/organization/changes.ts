@@ -1,7 +1,7 @@
 /**
- * Changes of organizations, one at a time: whoever changes one, or anything that belongs to it, holds the lock on its row. So whether
- * somebody may, whether an owner is left and whether a limit is reached is decided by what is there after the lock, never by what
- * was known before.
+ * Changes of organizations, one at a time: whoever changes one, or anything that belongs to it, holds the lock on its
+ * row. So whether somebody may, whether an owner is left and whether a limit is reached is decided by what is there
+ * after the lock, never by what was known before.
  */
 import { and, eq, ne, sql } from "drizzle-orm";
 import type { Db, Tx } from "../../db/database.ts";
@@ -62,7 +62,10 @@ export async function changeWithin<Result>(
   return publish(tx, organizationId, await change(tx, organization));
 }
 
-/** A change by a member, who still is one. PERMISSION_DENIED / PERMISSION_MISSING for others, and in a suspended organization. */
+/**
+ * A change by a member, who still is one. PERMISSION_DENIED / PERMISSION_MISSING for others, and in a suspended
+ * organization.
+ */
 export function changeAsMember<Result>(
   db: Db,
   scope: Scope,
@@ -78,7 +81,10 @@ export function changeAsMember<Result>(
   return forOrganization(db, organizationId, work, scope);
 }
 
-/** Keeps an organization as it is until the transaction ends, but for the transaction itself. Undefined for one that is not there. */
+/**
+ * Keeps an organization as it is until the transaction ends, but for the transaction itself. Undefined for one that is
+ * not there.
+ */
 export async function lockOrganization(tx: Tx, organizationId: string): Promise<Organization | undefined> {
   const [organization] = await tx
     .select()

@@ -1,4 +1,6 @@
-/** What organization publishes. All about one organization has one subject, so the version of an event is its revision. */
+/**
+ * What organization publishes. All about one organization has one subject, so the version of an event is its revision.
+ */
 import {
   BranchChangedSchema,
   MemberChangedSchema,

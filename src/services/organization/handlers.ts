@@ -40,9 +40,13 @@ import { acceptInvitation, declineInvitation, listOwnInvitations, type OwnInvita
 import type { OrganizationContext } from "./service.ts";
 
 export function organizationHandlers(context: OrganizationContext) {
-  const ofPeople = { ...ownHandlers(context), ...organizationsOwnHandlers(context) };
   return [
-    implement(OrganizationService, { ...ofPeople, ...memberHandlers(context), ...branchHandlers(context) }),
+    implement(OrganizationService, {
+      ...personHandlers(context),
+      ...settingsHandlers(context),
+      ...memberHandlers(context),
+      ...branchHandlers(context),
+    }),
     internalHandlers(context),
   ];
 }
@@ -50,7 +54,7 @@ export function organizationHandlers(context: OrganizationContext) {
 type PublicHandlers = Partial<ServiceImpl<typeof OrganizationService>>;
 
 /** What people do wherever they are members, and are invited to. */
-function ownHandlers(organization: OrganizationContext) {
+function personHandlers(organization: OrganizationContext) {
   const { db } = organization;
   return {
     async createOrganization(request, context) {
@@ -79,7 +83,7 @@ function ownHandlers(organization: OrganizationContext) {
   } satisfies PublicHandlers;
 }
 
-function organizationsOwnHandlers({ db, clock }: OrganizationContext) {
+function settingsHandlers({ db, clock }: OrganizationContext) {
   return {
     async getMyOrganization(_, context) {
       const organization = await getOrganization(db, scopeOf(context), memberOf(context).organizationId);

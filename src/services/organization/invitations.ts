@@ -1,7 +1,7 @@
 /**
- * Invitations: who was asked to become a member, by an e-mail address. There is no secret in one: whoever is signed in with an account
- * whose verified address it is may use it, once and while it is open. It ends with the membership of whoever made it, so that
- * nobody comes back by an invitation that they made before they were removed.
+ * Invitations: who was asked to become a member, by an e-mail address. There is no secret in one: whoever is signed in
+ * with an account whose verified address it is may use it, once and while it is open. It ends with the membership of
+ * whoever made it, so that nobody comes back by an invitation that they made before they were removed.
  */
 import { and, desc, eq, gt, isNull, lt, type SQL, sql } from "drizzle-orm";
 import { validate as isUuid, v7 as uuidv7 } from "uuid";
@@ -31,8 +31,8 @@ const SWEEP_ROWS = 1_000;
 export const isOpen = and(isNull(invitations.endedAt), gt(invitations.expiresAt, sql`(select concierge_now())`));
 
 /**
- * Invites an address, in place of an older invitation. Says nothing of whether it belongs to somebody. PERMISSION_DENIED /
- * PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS.
+ * Invites an address, in place of an older invitation. Says nothing of whether it belongs to somebody.
+ * PERMISSION_DENIED / PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS.
  */
 export async function inviteMember(
   db: Db,
@@ -127,7 +127,9 @@ export function invitationNotFound() {
   return fail(Code.NotFound, "INVITATION_NOT_FOUND", "there is no such invitation");
 }
 
-/** The job that deletes old ones, which hold addresses of people who may have nothing to do with us; in small batches. */
+/**
+ * The job that deletes old ones, which hold addresses of people who may have nothing to do with us; in small batches.
+ */
 export function sweepInvitations(jobDb: Db): Job {
   const statement = sql`
     delete from ${invitations} where id in (

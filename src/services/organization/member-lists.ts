@@ -1,4 +1,7 @@
-/** Lists of memberships: the members of an organization, and the organizations of a person. Both go by when a membership began. */
+/**
+ * Lists of memberships: the members of an organization, and the organizations of a person. Both go by when a membership
+ * began.
+ */
 import { and, asc, desc, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
 import { validate as isUuid } from "uuid";
 import type { Db } from "../../db/database.ts";
@@ -88,5 +91,6 @@ function isPlace([micros = "", id, ...others]: string[]): boolean {
 }
 
 function isBeyond([micros, id]: string[], than: SQL, column: SQL): SQL {
-  return sql`(${memberships.since}, ${column}) ${than} ('epoch'::timestamptz + ${micros}::bigint * interval '1 microsecond', ${id}::uuid)`;
+  const since = sql`'epoch'::timestamptz + ${micros}::bigint * interval '1 microsecond'`;
+  return sql`(${memberships.since}, ${column}) ${than} (${since}, ${id}::uuid)`;
 }

@@ -1,6 +1,7 @@
 /**
- * Memberships: who is a member of what, and as what. The last owner can be neither removed nor demoted (C19), and nobody makes, changes
- * or removes a member who is more than they are themselves, whatever permissions a role of the organization's own gives them.
+ * Memberships: who is a member of what, and as what. The last owner can be neither removed nor demoted (C19), and
+ * nobody makes, changes or removes a member who is more than they are themselves, whatever permissions a role of the
+ * organization's own gives them.
  */
 import { and, count, eq, ne, sql } from "drizzle-orm";
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
@@ -48,7 +49,8 @@ export async function getStanding(
   const query = sql`
     select ${organizations.status} as status, ${memberships.role} as role,
       coalesce((select jsonb_agg(${branches.id} order by ${branches.id}) from ${branches}
-        where ${ofOrganization("branches.standing", branches.organizationId, id)} and ${branches.closedAt} is null), '[]') as "branchIds",
+        where ${ofOrganization("branches.standing", branches.organizationId, id)} and ${branches.closedAt} is null),
+        '[]') as "branchIds",
       coalesce((select version from feed_subject where subject = ${subjectOf(id)}), 0)::text as revision
     from ${organizations} left join ${memberships}
       on ${memberships.organizationId} = ${organizations.id} and ${memberships.userId} = ${userId}
@@ -59,7 +61,10 @@ export async function getStanding(
   return { ...found, revision: BigInt(found.revision) };
 }
 
-/** Changes what a member is. NOT_FOUND / MEMBER_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING, FAILED_PRECONDITION / LAST_OWNER. */
+/**
+ * Changes what a member is. NOT_FOUND / MEMBER_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING, FAILED_PRECONDITION /
+ * LAST_OWNER.
+ */
 export function changeMemberRole(
   db: Db,
   scope: Scope,
@@ -83,7 +88,10 @@ export function removeMember(db: Db, scope: Scope, member: Member, userId: strin
   });
 }
 
-/** Ends one's own membership, of a suspended organization, too. NOT_FOUND / ORGANIZATION_NOT_FOUND, FAILED_PRECONDITION / LAST_OWNER. */
+/**
+ * Ends one's own membership, of a suspended organization, too. NOT_FOUND / ORGANIZATION_NOT_FOUND, FAILED_PRECONDITION
+ * / LAST_OWNER.
+ */
 export function leaveOrganization(
   db: Db,
   scope: Scope,
@@ -99,7 +107,10 @@ export function leaveOrganization(
   });
 }
 
-/** Makes another member an owner, and the caller an admin. NOT_FOUND / MEMBER_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING. */
+/**
+ * Makes another member an owner, and the caller an admin. NOT_FOUND / MEMBER_NOT_FOUND, PERMISSION_DENIED /
+ * PERMISSION_MISSING.
+ */
 export function transferOwnership(db: Db, scope: Scope, member: Member, userId: string): Promise<Stored<void>> {
   return changeAsMember(db, scope, member, async (tx, acting) => {
     requireRank(acting.role, "owner");

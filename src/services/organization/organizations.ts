@@ -28,8 +28,8 @@ const MOST_OWNED = 20;
 const MAX_SETTINGS_BYTES = 16 * 1024;
 
 /**
- * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION / TOO_MANY_ORGANIZATIONS,
- * UNAUTHENTICATED for an account that was deleted a moment ago.
+ * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION /
+ * TOO_MANY_ORGANIZATIONS, UNAUTHENTICATED for an account that was deleted a moment ago.
  */
 export async function createOrganization(
   db: Db,
@@ -79,8 +79,8 @@ export async function getOrganization(db: Db, scope: Scope, organizationId: stri
 }
 
 /**
- * Changes what its administrators choose. ALREADY_EXISTS / SLUG_TAKEN, INVALID_ARGUMENT / SETTINGS_TOO_LARGE. Settings that were named and
- * are not there become none.
+ * Changes what its administrators choose. ALREADY_EXISTS / SLUG_TAKEN, INVALID_ARGUMENT / SETTINGS_TOO_LARGE. Settings
+ * that were named and are not there become none.
  */
 export async function updateOrganization(
   db: Db,

@@ -1,6 +1,6 @@
 /**
- * Invitations as those see them who are invited. Whose an invitation is, is decided by the address alone: that of the caller's account, which
- * auth tells, and only once its owner has proven to have it.
+ * Invitations as those see them who are invited. Whose an invitation is, is decided by the address alone: that of the
+ * caller's account, which auth tells, and only once its owner has proven to have it.
  */
 import { and, desc, eq } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
@@ -42,8 +42,8 @@ export async function listOwnInvitations(
 }
 
 /**
- * Makes the caller a member. NOT_FOUND / INVITATION_NOT_FOUND, FAILED_PRECONDITION / EMAIL_NOT_VERIFIED or ORGANIZATION_SUSPENDED,
- * ALREADY_EXISTS / ALREADY_A_MEMBER, UNAVAILABLE / DEPENDENCY_UNAVAILABLE.
+ * Makes the caller a member. NOT_FOUND / INVITATION_NOT_FOUND, FAILED_PRECONDITION / EMAIL_NOT_VERIFIED or
+ * ORGANIZATION_SUSPENDED, ALREADY_EXISTS / ALREADY_A_MEMBER, UNAVAILABLE / DEPENDENCY_UNAVAILABLE.
  */
 export async function acceptInvitation(
   context: OrganizationContext,

@@ -1,6 +1,6 @@
 /**
- * organization: who is a member of which organization, and what organizations consist of. What a member may do is access's to say; that
- * there is always an owner is decided here.
+ * organization: who is a member of which organization, and what organizations consist of. What a member may do is
+ * access's to say; that there is always an owner is decided here.
  */
 import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { AuthInternalService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";

@@ -1,4 +1,7 @@
-/** The second line: whichever query forgets its organization, the policies of the tables show and change nothing of another one. */
+/**
+ * The second line: whichever query forgets its organization, the policies of the tables show and change nothing of
+ * another one.
+ */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";

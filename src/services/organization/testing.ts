@@ -1,4 +1,7 @@
-/** What organization's tests stand on: a database alone, for its domain functions, or people and members of a whole system. */
+/**
+ * What organization's tests stand on: a database alone, for its domain functions, or people and members of a whole
+ * system.
+ */
 import type { Client } from "@connectrpc/connect";
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
 import { OrganizationService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";

@@ -1,8 +1,8 @@
 /**
- * Profiles: who people are. The event of a registration makes the profile; a read that comes before it makes it from what auth
- * knows, so it works right after the registration whichever process has died in between. However many make it at once,
- * one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong to access and are
- * asked for at every read.
+ * Profiles: who people are. The event of a registration makes the profile; a read that comes before it makes it from
+ * what auth knows, so it works right after the registration whichever process has died in between. However many make it
+ * at once, one row is made and one event tells of it; once the account is deleted, nobody makes it again. Roles belong
+ * to access and are asked for at every read.
  */
 import { isDeepStrictEqual } from "node:util";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
@@ -65,8 +65,8 @@ export async function getUser(context: UserContext, scope: CallScope, userId: st
 }
 
 /**
- * A person by id, as `person` may see them: themselves, or by the permission profiles:read a member of the organization that they act in.
- * NOT_FOUND / USER_NOT_FOUND for everybody else, UNAVAILABLE / AUTH_STALE.
+ * A person by id, as `person` may see them: themselves, or by the permission profiles:read a member of the organization
+ * that they act in. NOT_FOUND / USER_NOT_FOUND for everybody else, UNAVAILABLE / AUTH_STALE.
  */
 export async function getVisibleUser(
   context: UserContext,
@@ -94,8 +94,8 @@ export async function exportProfile(context: UserContext, scope: CallScope, pers
 }
 
 /**
- * Changes names and language of the person who calls, or by the permission profiles:update those of a member of the organization that they
- * act in; tells of it if anything is different then. Errors as above.
+ * Changes names and language of the person who calls, or by the permission profiles:update those of a member of the
+ * organization that they act in; tells of it if anything is different then. Errors as above.
  */
 export async function updateUser(
   context: UserContext,
@@ -128,7 +128,10 @@ export async function updateUser(
   return { ...user, ...profile };
 }
 
-/** Refuses who lacks the permission in the organization that they act in, and people who are no members of it, as people who do not exist. */
+/**
+ * Refuses who lacks the permission in the organization that they act in, and people who are no members of it, as people
+ * who do not exist.
+ */
 async function requireColleague(
   { rights }: UserContext,
   { wanted }: CallScope,
@@ -194,8 +197,8 @@ async function askForRegistration(
 }
 
 /**
- * Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there. There
- * is no profile if it was deleted.
+ * Makes the profile if it is not there. `events` tell of it, to be published by who has made it: none if it was there.
+ * There is no profile if it was deleted.
  */
 export async function storeProfile(
   tx: Tx,
@@ -231,7 +234,10 @@ export async function deleteProfile(tx: Tx, userId: string): Promise<OutboxEvent
   return [userDeleted(deleted.userId)];
 }
 
-/** The kind as the table has it. One that this version does not know is a fault: nothing can be said about such a person. */
+/**
+ * The kind as the table has it. One that this version does not know is a fault: nothing can be said about such a
+ * person.
+ */
 function kindOf(kind: AccountKind): Profile["kind"] {
   switch (kind) {
     case AccountKind.USER:

@@ -42,6 +42,8 @@ export interface TestSystemOptions {
   signingKeys?: KeySet;
   /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
   extraKeys?: ServiceKey[];
+  /** Stands still unless told otherwise; one that runs is for clients with clocks of their own. */
+  clock?: TestClock;
 }
 
 export interface TestUser {
@@ -70,8 +72,13 @@ export interface TestSystem extends AsyncDisposable {
   asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
   /** An access token that names an organization, as after a refresh that chose it. */
   memberToken(user: TestUser, organizationId: string): string;
-  /** A client of the public listener for a person who acts in an organization. */
-  asMember<Desc extends DescService>(desc: Desc, user: TestUser, organizationId: string): Client<Desc>;
+  /** A client of the public listener, or that of a replica, for a person who acts in an organization. */
+  asMember<Desc extends DescService>(
+    desc: Desc,
+    user: TestUser,
+    organizationId: string,
+    replica?: RunningServer,
+  ): Client<Desc>;
   /** A client of the internal listener that signs as `caller`: a service, "operator" or "backend". */
   asService<Desc extends DescService>(desc: Desc, caller: string, callee: string): Client<Desc>;
   /** The key of a pair. */
@@ -106,7 +113,7 @@ export function startTestService(definition: ServiceDefinition, options: TestSys
 /** Every service in one process, ready for calls. */
 export async function startTestSystem(options: TestSystemOptions = {}): Promise<TestSystem> {
   const definitions = options.definitions ?? allServices;
-  const clock = createTestClock();
+  const clock = options.clock ?? createTestClock();
   await using opened = new AsyncDisposableStack();
   const push = await openPush(opened);
   const databases = await openDatabases(definitions, opened);
@@ -149,7 +156,9 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
     memberToken,
-    asMember: (desc, user, organizationId) => clients.asUser(desc, memberToken(user, organizationId)),
+    asMember: (desc, user, organizationId, replica = server) => {
+      return createClient(desc, userTransport(replica.publicUrl, memberToken(user, organizationId)));
+    },
     pushes: () => readLedger(push.ledgerFile),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

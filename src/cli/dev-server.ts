@@ -44,7 +44,7 @@ export async function runDevelopment(host: Host, folder: string, environment: En
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
   await using _note = await leaveRunningNote(folder, note);
   const keepsMails = configuration.services.auth?.smtpUrl === undefined;
-  host.print(welcome(note, { folder, logFile, ledgerFile, caFile, keepsMails }));
+  host.print(welcome(note, { folder, logFile, ledgerFile, caFile, keepsMails, restUrl: server.restUrl }));
   await aborted(host.stop);
   host.print("stopping\n");
 }
@@ -66,11 +66,12 @@ interface WelcomeFiles {
   caFile: string | undefined;
   /** Whether mails are kept in memory, for want of a mail server. */
   keepsMails: boolean;
+  restUrl: string | undefined;
 }
 
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
 function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, files: WelcomeFiles): string {
-  const { folder, logFile, ledgerFile, caFile, keepsMails } = files;
+  const { folder, logFile, ledgerFile, caFile, keepsMails, restUrl } = files;
   const inFolder = folder === ".concierge" ? "" : ` --folder ${quoted(folder)}`;
   const trusting = caFile === undefined ? "" : ` --ca ${quoted(caFile)}`;
   const curl = `npx --no buf curl${curlOptionsOf(publicUrl, caFile)}`;
@@ -85,6 +86,7 @@ Concierge is running.
 
   public     ${publicUrl}
   internal   ${internalUrl}
+  REST       ${restUrl}
   account    ${demoAccount.email}   password ${demoAccount.password}
   log        ${logFile}
   pushes     ${ledgerFile}

@@ -11,7 +11,7 @@ const NAME = "rpc_server_call_duration_seconds";
 /** Upper bounds, in seconds: OpenTelemetry's for calls, and finer ones below, where most of ours end. */
 const BOUNDS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10];
 /** The last one stands for what is none of these. */
-const PROTOCOLS = ["connect", "grpc", "grpc-web", "unknown"];
+const PROTOCOLS = ["connect", "grpc", "grpc-web", "rest", "unknown"];
 
 /** The calls of one method, protocol and code. */
 interface Bin {

@@ -1,6 +1,6 @@
 /**
  * What the process measures of itself, as Prometheus reads it. Every label has few values, all of them ours: methods of the
- * contract, three protocols, gRPC's codes, and causes of refusal. Nothing that a caller sends becomes one, so no caller can
+ * contract, four protocols, gRPC's codes, and causes of refusal. Nothing that a caller sends becomes one, so no caller can
  * grow the list, and no name, token or address gets into it.
  */
 import { getHeapStatistics } from "node:v8";
@@ -25,7 +25,7 @@ export interface Gauge {
 export interface EndedCall {
   /** Not set: the path is none of ours. */
   method: DescMethod | undefined;
-  /** "grpc", "grpc-web" or "connect", once that is known. */
+  /** "grpc", "grpc-web", "connect" or "rest", once that is known. */
   protocol: string | undefined;
   /** Not set: it went well. */
   code: Code | undefined;

@@ -20,7 +20,7 @@ import {
 
 /** What is known of a call only when it has ended. */
 export interface TraceEnd {
-  /** "grpc", "grpc-web" or "connect". */
+  /** "grpc", "grpc-web", "connect" or "rest". */
   protocol?: string;
   /** Kind of caller. Who it is stays out: user ids are personal data, and traces go to another system. */
   caller?: string;

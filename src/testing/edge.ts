@@ -48,6 +48,8 @@ export interface EdgeOptions {
   checkSession?: SessionCheck;
   /** Tells of sessions that end; nothing does unless told otherwise. */
   onSessionEnded?: StepsOf["authentication"]["onSessionEnded"];
+  /** What people may do; of a service without permissions nobody asks. */
+  rights?: StepsOf["authentication"]["rights"];
 }
 
 /** What the server did with a request's body. */
@@ -66,8 +68,8 @@ export interface Edge extends AsyncDisposable {
   readonly logLines: Record<string, unknown>[];
   readonly metrics: Metrics;
   connectionCount(): number;
-  /** The header of a person with a live session, good for five minutes. */
-  bearer(): HeaderLine;
+  /** The header of a person with a live session, good for five minutes, who may act in an organization. */
+  bearer(organizationId?: string): HeaderLine;
   /** The header of a service that may call, for one message. */
   serviceToken(procedure: string, digest: string | undefined): HeaderLine;
 }
@@ -128,7 +130,7 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
     seen,
     logLines,
     connectionCount: () => listener.connectionCount(),
-    bearer: () => ["authorization", `Bearer ${liveToken(keys, clock)}`],
+    bearer: (organizationId) => ["authorization", `Bearer ${liveToken(keys, clock, organizationId)}`],
     serviceToken: (procedure, digest) => ["service-token", signServiceToken(serviceKey, procedure, digest, clock)],
     metrics,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
@@ -146,6 +148,7 @@ function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clo
       keyRing,
       checkSession: options.checkSession ?? (() => Promise.resolve(true)),
       onSessionEnded: options.onSessionEnded,
+      rights: options.rights,
       verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
     },
     isStarted: options.isStarted ?? (() => true),
@@ -171,9 +174,10 @@ function createHandlers(
 }
 
 /** An access token of somebody new, good for five minutes. */
-function liveToken(keys: KeySet, clock: Clock): string {
+function liveToken(keys: KeySet, clock: Clock, organizationId: string | undefined): string {
   const seconds = Math.floor(clock.now() / 1000);
-  const claims = { userId: uuidv7(), sessionId: uuidv7(), generation: 0, authenticatedAt: seconds };
+  const person = { userId: uuidv7(), sessionId: uuidv7(), organizationId };
+  const claims = { ...person, generation: 0, authenticatedAt: seconds };
   return signAccessToken(createSigner(keys), { issuer: ISSUER, clock }, { ...claims, expiresAt: seconds + 300 });
 }
 

@@ -74,14 +74,14 @@ export async function mountService(definition: ServiceDefinition, options: Mount
       return feed.log;
     },
     get rights() {
-      if (!rights) throw new Error(`${definition.name} does not ask what people may do`);
+      if (!rights.follow) throw new Error(`${definition.name} does not ask what people may do`);
       return rights.watch;
     },
     clients: clientsOf(definition, connections),
   });
   opened.defer(async () => parts.stop?.());
-  if (parts.loadRights) rights?.decideBy(parts.loadRights);
-  checkContract(definition, parts, rights !== undefined);
+  if (parts.loadRights) rights.decideBy(parts.loadRights);
+  checkContract(definition, parts, rights.isDecided);
   const users: Users =
     parts.users ?? usersOfAuth(definition, connections, { ...options, allowStale: platform.allowStale, log });
   const authentication = {
@@ -90,7 +90,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     keyRing: users.keyRing,
     checkSession: users.checkSession,
     onSessionEnded: users.onSessionEnded,
-    rights: rights?.watch,
+    rights: rights.watch,
     verifyServiceToken: createServiceTokenVerifier(definition.name, keysOf(config), clock),
   };
   const consumers = new Consumers({
@@ -98,7 +98,7 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     followers: parts.followers ?? [],
     watchers: parts.watchers ?? [],
     followSessions: users.followSessions,
-    followRights: rights && (() => rights.watch.follow()),
+    followRights: rights.follow,
     db: jobDb,
     feedOf: (source) =>
       source === definition.name ? ownFeed(feed!.log) : connections.get(source)!.client(FeedInternalService),

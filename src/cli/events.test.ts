@@ -96,7 +96,7 @@ describe("concierge events", () => {
   test("`tail` of some events of a service, by short and full names, from a position", async () => {
     const { stdout } = await here("events", "status", "--service", "access", "--json");
     const [{ head }] = (JSON.parse(stdout) as { feeds: [{ head: number }] }).feeds;
-    const types = ["--types", "RoleCreated", "concierge.access.v1.RoleAssigned"];
+    const types = ["--types", "RoleChanged", "concierge.access.v1.RoleAssigned"];
     await using some = tail("--service", "access", "--from", String(head), ...types);
     await createRole("gardener");
     await some.printed(/"gardener"/);
@@ -141,7 +141,7 @@ describe("concierge events", () => {
   });
 
   for (const [what, args, says] of [
-    ["a service that publishes nothing", ["--service", "greeter"], /"greeter" .*: auth, access, user, notification$/m],
+    ["a service that publishes nothing", ["--service", "greeter"], /"greeter" .*: auth, access, organization, user, notification$/m],
     ["an event that there is not", ["--types", "Nope"], /no event Nope; there are\n {2}concierge\.auth\.v1\./],
     [
       "another service's event",

@@ -130,7 +130,7 @@ test("keys: a caller cannot take the name of a service, of the operator or of an
   }
   assert.equal(await readFile(join(keys, "auth-signing.json"), "utf8"), signing);
   const { stderr } = await runHere(["keys", "add-caller", "billing", "--to", "greeter", "--keys", keys]);
-  assert.match(stderr, /"greeter" takes no internal calls; these do: auth, access, user, notification\n/);
+  assert.match(stderr, /"greeter" takes no internal calls; these do: auth, access, organization, user, notification\n/);
 });
 
 test("nothing is running: `token` and `call` say so, exit 69", async (t) => {
@@ -185,7 +185,7 @@ test("`call` before it signs: a message that is no JSON or does not fit, a calle
 test("`migrate` without its variables names them all; a database that is down is exit 69", async () => {
   const missing = await runHere(["migrate"]);
   assert.equal(missing.code, ExitCode.config);
-  assert.match(missing.stderr, /^concierge: configuration refused, 8 problems:\n/);
+  assert.match(missing.stderr, /^concierge: configuration refused, 12 problems:\n/);
   const port = await freePort();
   const url = (role: string) => `postgres://${role}:Qx7-Vw2-Zt9-Lk4-${role}@127.0.0.1:${port}/auth`;
   const env = { CONCIERGE_AUTH_DATABASE_URL: url("runtime"), CONCIERGE_AUTH_DATABASE_OWNER_URL: url("owner") };

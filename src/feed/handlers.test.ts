@@ -75,7 +75,7 @@ describe("who may read what", () => {
   });
 
   test("who may read nothing of a service is refused", async () => {
-    const read = feedOf("access", "user").read({ service: "access" });
+    const read = feedOf("user", "access").read({ service: "user" });
     assert.deepEqual(await refusalOf(read), [Code.PermissionDenied, "CALLER_NOT_ALLOWED"]);
   });
 

@@ -28,8 +28,8 @@ export interface Authentication {
   checkSession: SessionCheck;
   /** Calls back as soon as a session is known to have ended; not there where that is known of no session. */
   onSessionEnded?(sessionId: string, listener: () => void): () => void;
-  /** Who may do what; there for every service that has methods with a permission. */
-  rights?: RightsWatch;
+  /** Who may do what. */
+  rights: RightsWatch;
   verifyServiceToken: ServiceTokenVerifier;
 }
 
@@ -91,7 +91,7 @@ export async function requirePermission(
     throw fail(Code.PermissionDenied, "NO_ORGANIZATION", "choose an organization first: refresh with its id");
   }
   const question = { wanted: wantedRevisions(rawHeaders), whenStale };
-  const found = watch!.rightsOf({ userId, organizationId }, question);
+  const found = watch.rightsOf({ userId, organizationId }, question);
   const { rights } = found instanceof Promise ? await found.catch(nobody) : found;
   if (!rights || !holds(rights, permission)) throw permissionMissing();
 }

@@ -7,7 +7,10 @@ import { systemClock } from "../clock.ts";
 import { loadConfig } from "../config.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import type { Logger } from "../log.ts";
+import { NO_REVISIONS } from "../rights/revisions.ts";
+import { type Rights, setOf } from "../rights/rights.ts";
 import { type RunningServer, startServer } from "../server.ts";
+import { OWN_PERMISSIONS } from "../services/access/permissions.ts";
 import type { ServiceDefinition, ServiceParts } from "../service.ts";
 import { signAccessToken } from "../token/access-token.ts";
 import { createSigningKeys } from "../token/key-making.ts";
@@ -39,13 +42,19 @@ export interface PublicServer extends AsyncDisposable {
   accessToken(lifeSeconds: number): string;
 }
 
+/** Everybody may do everything, in every organization. */
+async function loadRights(): Promise<Rights> {
+  const permissions = setOf(Object.keys(OWN_PERMISSIONS));
+  return { standing: "active", roles: [], permissions, branches: new Map(), revisions: NO_REVISIONS };
+}
+
 /** Starts it on free ports of 127.0.0.1, unless the variables say otherwise, and waits until it answers. */
 export async function startPublicServer(options: PublicServerOptions): Promise<PublicServer> {
   const keys = options.keys ?? (await createSigningKeys("ES256"));
   const checkSession = options.checkSession ?? (() => Promise.resolve(true));
   const users = { keyRing: fixedKeyRing(keys), checkSession };
   const definitions = options.services.map(({ name, services }): ServiceDefinition => {
-    const start = () => ({ implementations: options.implement(name), users });
+    const start = () => ({ implementations: options.implement(name), users, loadRights });
     return {
       name,
       services,
@@ -85,7 +94,8 @@ export async function startPublicServer(options: PublicServerOptions): Promise<P
     publicUrl: server.publicUrl,
     accessToken(lifeSeconds) {
       const nowSeconds = Math.floor(systemClock.now() / 1000);
-      const claims = { userId: uuidv7(), sessionId: uuidv7(), generation: 0, authenticatedAt: nowSeconds };
+      const who = { userId: uuidv7(), sessionId: uuidv7(), organizationId: uuidv7() };
+      const claims = { ...who, generation: 0, authenticatedAt: nowSeconds };
       const signer = createSigner(keys);
       return signAccessToken(
         signer,

@@ -244,7 +244,8 @@ describe("the audit log", () => {
       const { request_id, at, address, ...entry } = entries[index] as Entry & { at: Date };
       assert.deepEqual({ ...entry, ...expected, outcome: expected.outcome ?? "success" }, entry);
       assert.equal(address, "127.0.0.1");
-      assert.ok(Math.abs(at.getTime() - startedAt) < 30_000);
+      // The database's hour goes on while the test's stands still.
+      assert.ok(Math.abs(at.getTime() - startedAt) < 600_000);
       const logged = system.logLines.filter((line) => line.requestId === request_id);
       assert.ok(logged.length > 0, "the request's id leads to its log line");
     }

@@ -198,6 +198,9 @@ prove/rotation: $(INSTALLED) .proto-deps ## Rotate signing keys 20 times under l
 prove/feed: $(INSTALLED) .proto-deps ## Kill a feed's processes 100 times (4 minutes; FULL=1: 1,000); SEED=... repeats a run
 	@node src/prove/feed.ts
 
+prove/access: $(INSTALLED) .proto-deps ## Compare 10,000 random changes of roles and members with an oracle (20 minutes); SEED=... repeats a run
+	@node src/prove/access.ts
+
 certs: $(INSTALLED) ## Make certificates for TLS on this machine, where they are missing
 	@node src/main.ts certs
 

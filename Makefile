@@ -16,6 +16,11 @@ HTPASSWD ?= /usr/bin/htpasswd
 # The reference of bench/auth.
 PGBENCH ?= /usr/bin/pgbench
 
+# The clients of interop that have to be built.
+GO_CLIENT := .concierge/interop/go-client
+PYTHON := .concierge/interop/python
+PYTHON_CLIENT := $(PYTHON)/generated/auth_service_pb2.py
+
 # The version of Connect's conformance suite.
 CONFORMANCE := v1.0.5
 
@@ -76,8 +81,21 @@ $(HTPASSWD):
 	apt-get update
 	apt-get install --yes --no-install-recommends chromium
 
-interop: $(INSTALLED) .concierge/tools/grpcurl ## Call every method with grpcurl and buf curl, by reflection; needs Go
-	tsx --test "interop/*.test.ts"
+interop: $(INSTALLED) .concierge/tools/grpcurl $(GO_CLIENT) $(PYTHON_CLIENT) ## Call with grpcurl and buf curl, and from Python, Go and grpc-js; needs Go and Python 3
+	tsx --test --test-global-setup=src/testing/global-setup.ts "interop/*.test.ts"
+
+$(GO_CLIENT): $(wildcard interop/go/*.go interop/go/go.*) interop/legacy/auth_service.proto interop/buf.gen.yaml
+	@command -v go > /dev/null || { echo "Building the client in Go needs Go, which is not installed" >&2; exit 1; }
+	buf generate interop/legacy --template interop/buf.gen.yaml
+	go -C interop/go build -o "$(CURDIR)/$@" .
+
+$(PYTHON_CLIENT): interop/python/requirements.txt interop/legacy/auth_service.proto
+	@command -v python3 > /dev/null || { echo "The client in Python needs Python 3, which is not installed" >&2; exit 1; }
+	python3 -m venv --clear $(PYTHON)
+	$(PYTHON)/bin/pip install --quiet --requirement interop/python/requirements.txt
+	mkdir $(@D)
+	$(PYTHON)/bin/python -m grpc_tools.protoc -I interop/legacy --python_out=$(@D) --grpc_python_out=$(@D) \
+		interop/legacy/auth_service.proto
 
 .concierge/tools/grpcurl:
 	@command -v go > /dev/null || { echo "Building grpcurl needs Go, which is not installed" >&2; exit 1; }

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import {
   createFileRegistry,
+  type DescField,
   type DescMessage,
   type DescMethod,
   type FileRegistry,
@@ -55,14 +56,21 @@ const ANSWERS_OF_METHODS = [
 /** What it may say of a person's own doing: a token that was used, a password that is wrong, somebody who is no artist. */
 const REASONS_OF_METHODS = ["BAD_CREDENTIALS", "NOT_AN_ARTIST"];
 const USES_UP = "concierge.auth.v1.AuthService/RefreshToken";
-/** Called for somebody who does not exist: the demo account is needed for the others. */
-const ENDING = ["EndSession", "EndUserSessions", "DisableAccount", "DeleteAccount", "SendPasswordReset"];
+/** Called for somebody who does not exist, and in no organization: the demo account and its own are needed for the others. */
+const ENDING = [
+  ...["EndSession", "EndUserSessions", "DisableAccount", "DeleteAccount", "SendPasswordReset"],
+  ...["DeleteOrganization", "ReleaseUser"],
+];
+
+type Tokens = Record<"userId" | "sessionId" | "accessToken" | "refreshToken", string>;
 
 describe("foreign tools", () => {
   let folder: string;
   let dev: RunningCommand;
   let urls: Record<"public" | "internal", string>;
   let accessToken: string;
+  /** Of the same session, but it names no organization. */
+  let homelessToken: string;
   /** What to put into a field of this name, in any message. */
   let values: JsonObject;
 
@@ -75,13 +83,18 @@ describe("foreign tools", () => {
     const { publicUrl, internalUrl, demoAccount } = await readRunningNote(folder);
     urls = { public: publicUrl, internal: internalUrl };
     const session = await logIn(demoAccount);
-    accessToken = session.accessToken;
+    homelessToken = session.accessToken;
+    const organizationId = await createOrganization(homelessToken);
+    const refresh = { refreshToken: session.refreshToken, organizationId };
+    accessToken = (await ask<Tokens>("concierge.auth.v1.AuthService/RefreshToken", refresh)).accessToken;
     const text = `Hello ${crypto.randomUUID()}`;
     values = {
       ...demoAccount,
       ...{ userId: session.userId, userIds: [session.userId], sessionId: session.sessionId },
       ...{ refreshToken: (await logIn(demoAccount)).refreshToken },
-      ...{ name: "ann", count: 2, role: "ann", token: "my-phone", platform: "PLATFORM_ANDROID" },
+      ...{ name: "ann", count: 2, role: "ann", token: accessToken, accessToken },
+      ...{ organizationId, plan: "pro", permission: "branches:read" },
+      ...{ branchId: crypto.randomUUID(), invitationId: crypto.randomUUID() },
       ...{ title: "Hello", text, limit: 1, notificationId: crypto.randomUUID(), listServices: "" },
     };
   });
@@ -93,10 +106,21 @@ describe("foreign tools", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  async function logIn(account: object) {
-    const method = "concierge.auth.v1.AuthService/Login";
-    const { answer } = await tools[0]!.call({ url: urls.public, method, message: account, headers: [] });
-    return JSON.parse(answer) as Record<"userId" | "sessionId" | "accessToken" | "refreshToken", string>;
+  async function ask<Answer>(method: string, message: object, headers: string[] = []): Promise<Answer> {
+    const { answer, error } = await tools[0]!.call({ url: urls.public, method, message, headers });
+    assert.equal(error, undefined);
+    return JSON.parse(answer) as Answer;
+  }
+
+  function logIn(account: object): Promise<Tokens> {
+    return ask("concierge.auth.v1.AuthService/Login", account);
+  }
+
+  async function createOrganization(token: string): Promise<string> {
+    const method = "concierge.organization.v1.OrganizationService/CreateOrganization";
+    const message = { name: "Bakery", slug: "bakery" };
+    type Made = { organization: { organizationId: string } };
+    return (await ask<Made>(method, message, [`authorization: Bearer ${token}`])).organization.organizationId;
   }
 
   /** What the server's log says of calls that failed by its own fault. */
@@ -117,10 +141,12 @@ describe("foreign tools", () => {
     return names.flatMap((name) => registry.getService(name)!.methods);
   }
 
-  /** A message with a value in each field whose name has one. */
+  /** A message with a value in each field whose name has one, and in each that has a list of them. */
   function messageFor({ fields, file }: DescMessage, values: JsonObject): JsonObject {
-    const known = fields.filter(({ jsonName }) => jsonName in values);
-    const message = Object.fromEntries(known.map(({ jsonName }) => [jsonName, values[jsonName]!]));
+    const known = fields.filter(({ fieldKind, jsonName }) => fieldKind === "enum" || jsonName in values);
+    const chosen = (field: DescField) =>
+      field.fieldKind === "enum" ? field.enum.values[1]!.name : values[field.jsonName]!;
+    const message = Object.fromEntries(known.map((field) => [field.jsonName, chosen(field)]));
     return file.name === FeedInternalService.file.name ? { ...message, service: FEED } : message;
   }
 
@@ -130,7 +156,8 @@ describe("foreign tools", () => {
     method: DescMethod,
     message: JsonObject,
   ): Promise<string[]> {
-    if (side === "public") return [`authorization: Bearer ${accessToken}`];
+    if (side === "public")
+      return [`authorization: Bearer ${ENDING.includes(method.name) ? homelessToken : accessToken}`];
     const rule = hasOption(method, access) ? getOption(method, access).who : undefined;
     if (rule?.case !== "callers") return [];
     const name = nameOf(method);
@@ -227,5 +254,6 @@ function isAnswered({ answer, error }: Outcome, name: string): boolean {
 function isAnswerOfMethod({ error }: Outcome, name: string): boolean {
   if (error?.reason === undefined || error.reason === "MALFORMED_MESSAGE") return false;
   if (name === USES_UP && error.code === Code.Unauthenticated) return true;
+  if (name.endsWith("/DeleteOrganization") && error.reason === "NO_ORGANIZATION") return true;
   return REASONS_OF_METHODS.includes(error.reason) || ANSWERS_OF_METHODS.includes(error.code);
 }

@@ -291,7 +291,7 @@ describe("the process", () => {
     const again = await runCommand(["migrate", "auth"], env);
     assert.equal(
       again.stdout,
-      "auth: applied auth/0000_init.sql, auth/0001_ended_sessions.sql, auth/0002_accounts.sql, auth/0003_mail_requests.sql\n",
+      "auth: applied auth/0000_init.sql, auth/0001_ended_sessions.sql, auth/0002_accounts.sql, auth/0003_organizations.sql\n",
     );
     assert.ok((await tables()) > before);
   });

@@ -10,6 +10,7 @@ import { UserService } from "../gen/concierge/user/v1/user_service_pb.ts";
 import { Health, HealthCheckResponse_ServingStatus as Status } from "../gen/grpc/health/v1/health_pb.ts";
 import { configurationOf } from "./cli/configuration.ts";
 import { systemClock } from "./clock.ts";
+import type { ServiceKey } from "./config.ts";
 import { MIGRATIONS_FOLDER } from "./db/migrations.ts";
 import { runJourney } from "./dev/journey.ts";
 import { identityOf, startPushStandIn } from "./dev/push-stand-in.ts";

@@ -10,7 +10,7 @@ import { type Database, type Db, openDatabase } from "./db/database.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
 import { Consumers } from "./feed/consumers.ts";
-import type { ServedFeed } from "./feed/handlers.ts";
+import { ownFeed, type ServedFeed } from "./feed/handlers.ts";
 import { FeedLog } from "./feed/log.ts";
 import { type EventReaders, eventReaders } from "./feed/readers.ts";
 import { trimFeed } from "./feed/retention.ts";
@@ -100,7 +100,8 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     followSessions: users.followSessions,
     followRights: rights && (() => rights.watch.follow()),
     db: jobDb,
-    feedOf: (source) => connections.get(source)!.client(FeedInternalService),
+    feedOf: (source) =>
+      source === definition.name ? ownFeed(feed!.log) : connections.get(source)!.client(FeedInternalService),
     clock,
     log,
   });

@@ -11,17 +11,18 @@ import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
 import { Code, ExitCode, fail, StartupError } from "./errors.ts";
 import { feedHandlers } from "./feed/handlers.ts";
-import { type Listener, listen, type NodeRequest, type RequestHandler, type TakeStream } from "./listener/listener.ts";
+import type { Listener, NodeRequest } from "./listener/listener.ts";
+import { openListeners, openRestListener } from "./listeners.ts";
 import type { Logger } from "./log.ts";
 import { type MountedService, mountService } from "./mount.ts";
 import { missingKeys } from "./peers.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
-import { withCors } from "./rpc/cors.ts";
 import { createRequestHandlers, type RequestHandlers } from "./rpc/handler.ts";
 import { createHealth, type HealthStatus } from "./rpc/health.ts";
 import { createRateLimit } from "./rpc/overload.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { reflectionOf } from "./rpc/reflection.ts";
+import { createRestHandler } from "./rpc/rest.ts";
 import { createRoutes, limitsOf, type Routes, type Served } from "./rpc/routes.ts";
 import { implement, type ServiceDefinition, type ServiceValues } from "./service.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -44,6 +45,8 @@ export interface ServerOptions {
 export interface RunningServer extends AsyncDisposable {
   publicUrl: string;
   internalUrl: string;
+  /** Of the plain HTTP that a service has beside its RPCs. */
+  restUrl: string | undefined;
   /** Resolves when every service answers; rejects with a StartupError when one never will. */
   ready: Promise<void>;
 }
@@ -61,8 +64,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const mounts = await mountAll(options, telemetry.metrics, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
   const stopping = new AbortController();
-  const running: Running = { ...options, ...telemetry, mounts, health, listeners, stopping: stopping.signal };
+  const { platform } = options;
+  const routes = {
+    public: routesOf("public", { mounts, health, platform }),
+    internal: routesOf("internal", { mounts, health, platform }),
+  };
+  const running: Running = { ...options, ...telemetry, mounts, health, listeners, routes, stopping: stopping.signal };
   for (const side of SIDES) handlers[side] = createHandlers(side, running);
+  running.rest = await openRest(running, opened);
   showGauges(running);
   const ready = begin(running);
   // Whoever waits for it sees the failure; nobody has to.
@@ -72,6 +81,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return {
     publicUrl: listeners.public.url,
     internalUrl: listeners.internal.url,
+    restUrl: running.rest?.url,
     ready,
     [Symbol.asyncDispose]() {
       stopped ??= stop(running, resources, stopping);
@@ -85,6 +95,8 @@ interface Running extends ServerOptions, Telemetry {
   mounts: MountedService[];
   health: HealthStatus;
   listeners: Record<Side, Listener>;
+  routes: Record<Side, Routes>;
+  rest?: Listener;
   /** Aborts when the process begins to stop. */
   stopping: AbortSignal;
 }
@@ -102,36 +114,6 @@ async function openTelemetry(
   const serviceName = definitions.length === 1 ? `concierge-${definitions[0]!.name}` : "concierge";
   const { tracesUrl: url, tracesRatio: ratio } = platform;
   return { metrics, tracing: opened.use(await createTracing({ url, ratio, serviceName, clock, log })) };
-}
-
-async function openListeners(
-  { definitions, platform, clock, log }: ServerOptions,
-  handlers: Record<Side, RequestHandlers>,
-  opened: AsyncDisposableStack,
-): Promise<Record<Side, Listener>> {
-  const ports = portsOf(definitions, platform);
-  const open = async (side: Side) => {
-    const answer: RequestHandler = (request, response, peer) => handlers[side].answer(request, response, peer);
-    const handler = side === "public" ? withCors(platform.allowedOrigins, answer) : answer;
-    const takeStream: TakeStream = (stream, headers, rawHeaders, peer) =>
-      handlers[side].takeStream?.(stream, headers, rawHeaders, peer) ?? false;
-    const listener = await listen({
-      host: platform.host,
-      port: ports[side],
-      handler,
-      takeStream,
-      tls: { certificatePath: platform.tlsCertificatePath, keyPath: platform.tlsKeyPath },
-      cleartext: platform.cleartext,
-      onCertificateProblem: (error) =>
-        log.error({ error }, "the changed certificate cannot be used; the old one stays"),
-      onFlood: (address) => log.warn({ address }, "an address floods the listener and is shut out for a while"),
-      trustedProxies: platform.trustedProxies,
-      limits: { connectionsPerAddress: platform.connectionsPerAddress },
-      clock,
-    });
-    return opened.use(listener);
-  };
-  return { public: await open("public"), internal: await open("internal") };
 }
 
 async function mountAll(
@@ -173,7 +155,7 @@ function createHandlers(side: Side, running: Running): RequestHandlers {
     return reasons.filter((reason) => reason !== undefined);
   };
   return createRequestHandlers({
-    routes: routesOf(side, running),
+    routes: running.routes[side],
     plain: new Map([
       ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
       ...(side === "internal" ? mounts.flatMap(({ parts }) => Object.entries(parts.internalPlain ?? {})) : []),
@@ -192,11 +174,23 @@ function createHandlers(side: Side, running: Running): RequestHandlers {
   });
 }
 
+async function openRest(running: Running, opened: AsyncDisposableStack): Promise<Listener | undefined> {
+  const rest = running.mounts.find(({ parts }) => parts.rest)?.parts.rest;
+  if (!rest) return undefined;
+  const handler = createRestHandler({
+    ...running,
+    routes: running.routes.internal,
+    rest: rest.routes,
+    trustsTraces: true,
+  });
+  return opened.use(await openRestListener(running, rest.port, handler));
+}
+
 /** What /metrics shows of the process's parts. */
-function showGauges({ metrics, listeners, mounts }: Running): void {
-  for (const side of SIDES) {
-    const read = () => listeners[side].connectionCount();
-    metrics.gauge({ name: "listener_connections", help: "Open connections", labels: { listener: side }, read });
+function showGauges({ metrics, listeners, rest, mounts }: Running): void {
+  for (const [name, listener] of Object.entries({ ...listeners, ...(rest && { rest }) })) {
+    const read = () => listener.connectionCount();
+    metrics.gauge({ name: "listener_connections", help: "Open connections", labels: { listener: name }, read });
   }
   for (const gauge of mounts.flatMap((mount) => mount.gauges())) metrics.gauge(gauge);
 }
@@ -210,7 +204,7 @@ async function begin({ mounts, health, stopping }: Running): Promise<void> {
 }
 
 async function stop(
-  { mounts, health, listeners, platform, clock, log }: Running,
+  { mounts, health, listeners, rest, platform, clock, log }: Running,
   resources: AsyncDisposable,
   stopping: AbortController,
 ): Promise<void> {
@@ -225,7 +219,7 @@ async function stop(
   await listeners.public.drain(leftOf(drainMs / 2));
   // Before the internal listener: a job may have to tell a service of this very process what it has done.
   await settledWithin(leftOf(drainMs), Promise.all(mounts.map((mount) => mount.stopJobs())));
-  await listeners.internal.drain(leftOf(drainMs / 2));
+  await Promise.all([listeners.internal, rest].map((listener) => listener?.drain(leftOf(drainMs / 2))));
   const isClosed = await settledWithin(leftOf(drainMs), resources[Symbol.asyncDispose]());
   if (isClosed) log.info("stopped");
   else log.warn("stopped before everything had ended");
@@ -238,17 +232,7 @@ async function settledWithin(limitMs: number, work: PromiseLike<unknown>): Promi
   return Promise.race([Promise.resolve(work).then(() => true), isLate]).finally(() => timer.abort());
 }
 
-/** Set ports win; else a service alone takes its own, and several together take the platform's. */
-function portsOf(definitions: ServiceDefinition[], platform: PlatformConfig): Record<Side, number> {
-  const own = definitions.length === 1 ? definitions[0]!.ports : { public: 8080, internal: 50051 };
-  const ports = { public: platform.publicPort ?? own.public, internal: platform.internalPort ?? own.internal };
-  if (ports.public === ports.internal && ports.public !== 0) {
-    throw new StartupError("the public and the internal listener must not share a port");
-  }
-  return ports;
-}
-
-function routesOf(side: Side, { mounts, health, platform }: Running): Routes {
+function routesOf(side: Side, { mounts, health, platform }: Pick<Running, "mounts" | "health" | "platform">): Routes {
   const visible = mounts.flatMap(({ definition }) => definition.services.filter((desc) => sideOf(desc) === side));
   const feeds = side === "internal" ? feedsOf(mounts) : [];
   const described = [...visible, ...feeds.flatMap(({ implementations }) => implementations.map(({ desc }) => desc))];

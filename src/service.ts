@@ -16,9 +16,9 @@ import type { RequestHandler } from "./listener/listener.ts";
 import type { Logger } from "./log.ts";
 import type { LoadRights } from "./rights/rights-cache.ts";
 import type { RightsWatch } from "./rights/rights-watch.ts";
+import type { RestRoute } from "./rpc/rest.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
-import type { KeyRing } from "./token/key-ring.ts";
-import type { SessionCheck } from "./token/session-check.ts";
+import type { Users } from "./users.ts";
 
 /** The variables of a service that stores something. */
 export const databaseConfig = {
@@ -103,10 +103,12 @@ export interface ServiceParts {
   plain?: Record<string, RequestHandler>;
   /** The same, served on the internal listener only, to whoever reaches it. */
   internalPlain?: Record<string, RequestHandler>;
+  /** Plain HTTP in front of some of its internal methods, on a port of its own; not set: the usual one. */
+  rest?: { port: number | undefined; routes: RestRoute[] };
   /** What /metrics shows of it beside what it shows of every service. */
   gauges?: Gauge[];
   /** How user tokens are checked, where it is not by asking auth: auth's own way. */
-  users?: { keyRing: KeyRing; checkSession: SessionCheck };
+  users?: Users;
   /** How rights are decided, where it is not by asking access: access's own way. */
   loadRights?: LoadRights;
   /** Stops what the parts started, after the jobs have ended. */

@@ -18,8 +18,9 @@ export interface RecordedPerson {
 }
 
 export interface AuthStatements {
-  /** Transactions. */
+  /** A transaction. */
   register: SentStatement[];
+  /** Two statements without one. */
   refresh: SentStatement[];
   /** What finds a credential by its address at a login. */
   credential: SentStatement;
@@ -36,18 +37,21 @@ export async function recordAuth(): Promise<{ statements: AuthStatements; person
   using recorded = recordStatements();
   const { userId, sessionId, email, refreshToken, accessToken } = await system.newUser();
   const client = system.asUser(AuthService, accessToken);
-  await client.refreshToken({ refreshToken, idempotencyKey: crypto.randomUUID() });
+  const refresh = { refreshToken, idempotencyKey: crypto.randomUUID() };
+  await client.refreshToken(refresh);
+  // The one that is repeated locks before it decides.
+  await client.refreshToken(refresh);
   await client.listSessions({});
   await system.asService(AuthInternalService, "backend", "auth").getAccount({ userId });
   await system.asUser(UserService, accessToken).getMe({});
-  const lock = /^select "sessions"\."id" as "sessionId".*for no key update/;
+  const presented = /^select "sessions"\."id" as "sessionId"/;
   return {
     person: { userId, sessionId, email, tokenHash: hashOf(refreshToken) },
     statements: {
       register: recorded.transactionOf(/^insert into "accounts"/),
-      refresh: recorded.transactionOf(lock),
+      refresh: [recorded.find(new RegExp(`${presented.source}.*\\$\\d+$`)), recorded.find(/^with usable as/)],
       credential: recorded.find(/^select .*"password_hash".*"accounts"\."email_key" = /),
-      lock: recorded.find(lock),
+      lock: recorded.find(new RegExp(`${presented.source}.*for no key update`)),
       account: recorded.find(/^select "id".* from "accounts" where "accounts"\."id" = \$1$/),
       sessions: recorded.find(/^select "id".* from "sessions" where \("sessions"\."account_id" = /),
       profile: recorded.find(/^select .* from "profiles" left join "artists"/),

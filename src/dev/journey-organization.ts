@@ -29,8 +29,9 @@ export async function foundOrganization(
   const organizations = people.client(OrganizationService, "organization", accessToken);
   const access = people.client(AccessService, "access", accessToken);
   await step("open a branch", async () => {
-    const { branch } = await organizations.createBranch({ name: "Main street" });
-    const { rights } = await access.getMyPermissions({});
+    const { branch, consistencyToken } = await organizations.createBranch({ name: "Main street" });
+    const headers = { "consistency-token": consistencyToken };
+    const { rights } = await access.getMyPermissions({}, { headers });
     const mine = rights?.branches.map(({ branchId }) => branchId) ?? [];
     expect(mine.includes(branch!.branchId), "its owner may not act in it");
     return { result: `${branch?.name}, one of my ${mine.length}` };

@@ -76,7 +76,8 @@ export async function startProcesses(options: ProcessesOptions): Promise<Service
 function ownVariables(name: string, { variables, definitions }: ProcessesOptions): Record<string, string> {
   const names = definitions.map((definition) => definition.name);
   const own = Object.entries(variables).filter(([variable]) => [name, PLATFORM].includes(serviceOf(variable, names)));
-  return { CONCIERGE_MODE: "development", ...Object.fromEntries(own) };
+  const free: Record<string, string> = name === "auth" ? { CONCIERGE_AUTH_REST_PORT: "0" } : {};
+  return { CONCIERGE_MODE: "development", ...free, ...Object.fromEntries(own) };
 }
 
 function portVariables(ports: Ports): Record<string, string> {

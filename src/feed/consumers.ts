@@ -4,15 +4,14 @@
  */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { Client } from "@connectrpc/connect";
 import { count, eq } from "drizzle-orm";
-import type { FeedInternalService, FollowingSchema } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
+import type { FollowingSchema } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/database.ts";
 import type { Logger } from "../log.ts";
 import type { Gauge } from "../telemetry/metrics.ts";
 import { type Follower, type RunningFollower, startFollower } from "./follower.ts";
-import { startLiveFollower, type Watcher } from "./live-follower.ts";
+import { type FeedReader, startLiveFollower, type Watcher } from "./live-follower.ts";
 import { feedCursor, feedParked } from "./schema.ts";
 
 export interface ConsumersOptions {
@@ -26,7 +25,7 @@ export interface ConsumersOptions {
   /** The service's database; touched only if there are followers. */
   db: Db | undefined;
   /** The feed of a peer. */
-  feedOf(source: string): Client<typeof FeedInternalService>;
+  feedOf(source: string): FeedReader;
   clock: Clock;
   log: Logger;
 }

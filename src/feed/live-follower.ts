@@ -20,7 +20,7 @@ import type { Logger } from "../log.ts";
 
 /** What a service watches in memory: nothing is stored, every process watches for itself. */
 export interface Watcher {
-  /** Name of the watched service, one of the service's peers. */
+  /** Name of the watched service: one of the service's peers, or the service itself. */
   source: string;
   /** The events to hand over. */
   types: DescMessage[];

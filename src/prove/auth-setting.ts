@@ -2,8 +2,9 @@
 import type { Sql } from "postgres";
 import type { ServiceKey } from "../config.ts";
 import { connect, databaseOf, withDatabase } from "../db/connection.ts";
+import { auth } from "../services/auth/service.ts";
 import { CLUSTER_VARIABLE, startTestCluster, testDatabase } from "../testing/cluster.ts";
-import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
+import { createServiceKey, createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import type { KeySet } from "../token/signing-keys.ts";
 import { ISSUER } from "./auth-sessions.ts";
 import type { Replica } from "./replica.ts";
@@ -38,6 +39,8 @@ export async function openAuthSetting(
   process.env[CLUSTER_VARIABLE] = adminUrl;
   const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "auth"]));
   const keys = await createSigningKeys("ES256");
+  // They are not there, and auth does not wait for them.
+  const peerKeys = Object.keys(auth.peers).map((peer) => createServiceKey("auth", peer, "service"));
   const variables = {
     CONCIERGE_ISSUER: ISSUER,
     CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
@@ -45,7 +48,7 @@ export async function openAuthSetting(
     CONCIERGE_AUTH_SIGNING_KEYS: JSON.stringify({ keys: [...keys.keys, ...moreKeys.keys] }),
     CONCIERGE_AUTH_TOKEN_KEYS: JSON.stringify(createTokenKeys()),
     CONCIERGE_AUTH_REQUIRE_EMAIL_VERIFICATION: "false",
-    CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: serviceKeys }),
+    CONCIERGE_AUTH_SERVICE_KEYS: JSON.stringify({ keys: [...serviceKeys, ...peerKeys] }),
     ...changes,
   };
   const sql = connect(ownerUrl, { applicationName: "concierge-prove" });
@@ -62,5 +65,9 @@ export async function openAuthSetting(
 function portsOf(replica: Replica | undefined): Record<string, string> {
   if (!replica) return {};
   const { publicUrl, internalUrl } = replica;
-  return { CONCIERGE_PUBLIC_PORT: new URL(publicUrl).port, CONCIERGE_INTERNAL_PORT: new URL(internalUrl).port };
+  return {
+    CONCIERGE_PUBLIC_PORT: new URL(publicUrl).port,
+    CONCIERGE_INTERNAL_PORT: new URL(internalUrl).port,
+    CONCIERGE_AUTH_REST_PORT: "0",
+  };
 }

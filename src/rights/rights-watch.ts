@@ -4,7 +4,7 @@
  * for the one person; when that fails too, the method's rule decides. No answer is never "no": it is UNAVAILABLE / AUTH_STALE.
  */
 import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
 import {
   PermissionCreatedSchema,
   PermissionGrantedSchema,
@@ -21,6 +21,7 @@ import {
   OrganizationChangedSchema,
 } from "../../gen/concierge/organization/v1/organization_events_pb.ts";
 import type { Clock } from "../clock.ts";
+import { Code, fail, reasonOf } from "../errors.ts";
 import type { Consumer } from "../feed/consumers.ts";
 import { type FeedReader, type LiveFollower, startLiveFollower } from "../feed/live-follower.ts";
 import type { Logger } from "../log.ts";
@@ -148,7 +149,7 @@ class Watch implements RightsWatch {
       if (!fresh) throw new Error("the answer came too late");
       return fresh;
     } catch (error) {
-      if (ConnectError.from(error).code === Code.NotFound) throw error;
+      if (ConnectError.from(error).code === Code.NotFound) throw notFound(error);
       // A change that came meanwhile has made what was known wrong.
       const isKnown = known !== undefined && this.#cache.get(subject, wanted) === known;
       if (!isKnown || whenStale === "closed" || !this.#options.allowStale) throw authStale(error);
@@ -165,6 +166,12 @@ class Watch implements RightsWatch {
       this.#cache.change({ ...read(payload), service, version });
     }
   }
+}
+
+/** What another service has answered may not leave as it is: it would count as a fault of ours. */
+function notFound(cause: unknown): ConnectError {
+  const reason = reasonOf(cause) ?? "NOT_FOUND";
+  return fail(Code.NotFound, reason, "there is no such organization or user", { cause });
 }
 
 function reading<Desc extends DescMessage>(desc: Desc, concern: (fact: MessageShape<Desc>) => Concern): Reading {

@@ -41,7 +41,21 @@ export function compareDigest(call: Call, message: Uint8Array): void {
   }
 }
 
-async function readAll(source: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer> {
+/**
+ * The chunks of a request's body. Whoever stops reading must not end the request by it, as leaving the loop over a stream
+ * of Node's does: the answer is still to be written.
+ */
+export function chunksOf(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  return {
+    [Symbol.asyncIterator]() {
+      const chunks = body[Symbol.asyncIterator]();
+      return { next: () => chunks.next() };
+    },
+  };
+}
+
+/** All of a body, unless it is surely too long. */
+export async function readAll(source: AsyncIterable<Uint8Array>, maxBytes: number): Promise<Buffer> {
   const pieces = new Pieces();
   for await (const piece of source) {
     pieces.add(piece);

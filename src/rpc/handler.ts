@@ -5,14 +5,14 @@
  */
 import type { ServerResponse } from "node:http";
 import { type ConnectError, createContextValues } from "@connectrpc/connect";
-import type { UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, errorToJsonBytes } from "@connectrpc/connect/protocol-connect";
 import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import { universalRequestFromNodeRequest, universalResponseToNodeResponse } from "@connectrpc/connect-node";
 import { Code, fail } from "../errors.ts";
 import type { NodeRequest, NodeResponse, Peer, RequestHandler, TakeStream } from "../listener/listener.ts";
 import { type Accounting, closeCall, noteFailure, openCall } from "./accounting.ts";
-import { guardedBody } from "./body.ts";
+import { chunksOf, guardedBody } from "./body.ts";
 import { type Call, callKey } from "./call.ts";
 import { applyDeadline, isGrpcContentType } from "./deadline.ts";
 import { answerAtOnce, closeAfterAnswer, onceClosed } from "./early-answer.ts";
@@ -96,7 +96,7 @@ async function answerCall(
   applyDeadline(request.headers, isUnary ? limits : { defaultMs: limits.streamMs, maximumMs: limits.streamMs });
   const values = createContextValues().set(callKey, call);
   const universal = universalRequestFromNodeRequest(request, response as ServerResponse, undefined, values);
-  const body = bodyOf(universal);
+  const body = chunksOf(universal.body as AsyncIterable<Uint8Array>);
   if (isUnary) {
     universal.body = guardedBody(body, call, request.headers["content-encoding"], limits.messageBytes);
   } else {
@@ -124,20 +124,6 @@ async function readAll(body: UniversalServerResponse["body"]): Promise<Buffer | 
   const chunks: Uint8Array[] = [];
   for await (const chunk of body) chunks.push(chunk);
   return Buffer.concat(chunks);
-}
-
-/**
- * The chunks of a request's body. Whoever stops reading must not end the request by it, as leaving the loop over a stream
- * of Node's does: the answer is still to be written.
- */
-function bodyOf({ body }: UniversalServerRequest): AsyncIterable<Uint8Array> {
-  const source = body as AsyncIterable<Uint8Array>;
-  return {
-    [Symbol.asyncIterator]() {
-      const chunks = source[Symbol.asyncIterator]();
-      return { next: () => chunks.next() };
-    },
-  };
 }
 
 /** A request must name the host that it is for, in a form that can be part of a URL. */

@@ -28,6 +28,7 @@ import { createPasswords } from "../services/auth/passwords.ts";
 import { REFRESH_TOKENS } from "../services/auth/refresh-tokens.ts";
 import type { AuthContext } from "../services/auth/service.ts";
 import { createSessionQuery, logout } from "../services/auth/sessions.ts";
+import { TokenVerifications } from "../services/auth/token-verifications.ts";
 import { createAccessTokenVerifier } from "../token/access-token.ts";
 import { createSigningKeys, createTokenKeys } from "../token/key-making.ts";
 import { fixedKeyRing } from "../token/key-ring.ts";
@@ -65,11 +66,17 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
   opened.defer(() => admin.end());
   const keys = await createSigningKeys("ES256");
   const tokenKeys = createTokenKeys();
-  const auth: AuthContext = {
-    ...{ db, feed: feedLog, issuer: ISSUER, clock, accessTokenSeconds, sessionSeconds },
-    passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
+  const own = {
+    ...{ db, feed: feedLog, issuer: ISSUER, clock },
     ownKeys: new OwnKeys(keys, db),
     isLive: createSessionQuery(db, sessionSeconds),
+    rights: { rightsOf: () => Promise.reject(new Error("nobody can be asked")), follow: () => [] },
+  };
+  const auth: AuthContext = {
+    ...{ ...own, accessTokenSeconds, sessionSeconds },
+    clients: {} as AuthContext["clients"],
+    verifications: new TokenVerifications({ ...own, log, callerAudiences: [] }),
+    passwords: opened.use(await createPasswords({ minLength: 8, minScore: 0, blockedWords: [], queueLength: 64, log })),
     refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
     mailing: {
       isOn: false,
@@ -82,8 +89,6 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     sessionsPerUser: 1_000,
     audiences: [],
     attempts: attemptLimits(tokenKeys, { perAccount: 10, perAddress: 0 }),
-    // Nobody is deleted here.
-    clients: {} as AuthContext["clients"],
   };
   const origin = { requestId: "", address: "127.0.0.1", userAgent: "" };
   const scope = { caller: { kind: "anonymous" }, origin, signal: AbortSignal.timeout(60_000) } as unknown as CallScope;
@@ -101,6 +106,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
         password: PASSWORD,
         audience: "",
         deviceToken: "",
+        organizationId: "",
       });
       const verified = verify(accessToken);
       if (!verified.ok) throw new Error(verified.why);

@@ -42,6 +42,8 @@ export interface TestSystemOptions {
   signingKeys?: KeySet;
   /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
   extraKeys?: ServiceKey[];
+  /** Stands still unless told otherwise; one that runs is for clients with clocks of their own. */
+  clock?: TestClock;
 }
 
 export interface TestUser {
@@ -68,10 +70,9 @@ export interface TestSystem extends AsyncDisposable {
   database(service: string): TestDatabase;
   /** A client of the public listener, with an access token or without. */
   asUser<Desc extends DescService>(desc: Desc, accessToken?: string): Client<Desc>;
-  /**
-   * A client of the public listener, or that of a replica, for a person who acts in an organization: the token names it, as after a
-   * refresh that chose it.
-   */
+  /** An access token that names an organization, as after a refresh that chose it. */
+  memberToken(user: TestUser, organizationId: string): string;
+  /** A client of the public listener, or that of a replica, for a person who acts in an organization. */
   asMember<Desc extends DescService>(
     desc: Desc,
     user: TestUser,
@@ -112,7 +113,7 @@ export function startTestService(definition: ServiceDefinition, options: TestSys
 /** Every service in one process, ready for calls. */
 export async function startTestSystem(options: TestSystemOptions = {}): Promise<TestSystem> {
   const definitions = options.definitions ?? allServices;
-  const clock = createTestClock();
+  const clock = options.clock ?? createTestClock();
   await using opened = new AsyncDisposableStack();
   const push = await openPush(opened);
   const databases = await openDatabases(definitions, opened);
@@ -141,6 +142,12 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   // A service alone never gets ready while those it waits for are missing; its test decides what to wait for.
   if (definitions.length > 1) await server.ready;
   const clients = opened.use(new ClientSet(server, clock, serviceKeys));
+  const memberToken = (user: TestUser, organizationId: string) => {
+    const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
+    const times = { authenticatedAt: auth_time, expiresAt: exp! };
+    const claims = { ...user, organizationId, generation: gen, ...times };
+    return signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims);
+  };
   const resources = opened.move();
   return {
     publicUrl: server.publicUrl,
@@ -148,12 +155,9 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
     ...{ server, clock, serviceKeys, signingKeys, startReplica, logLines, pushCredentials: push.credentials },
     ...databaseAccess(databases, clock),
     ...callers(clients, serviceKeys),
+    memberToken,
     asMember: (desc, user, organizationId, replica = server) => {
-      const { iss: issuer, gen, auth_time, exp } = decodeJwt<{ gen: number; auth_time: number }>(user.accessToken);
-      const times = { authenticatedAt: auth_time, expiresAt: exp! };
-      const claims = { ...user, organizationId, generation: gen, ...times };
-      const token = signAccessToken(createSigner(signingKeys), { issuer: issuer!, clock }, claims);
-      return createClient(desc, userTransport(replica.publicUrl, token));
+      return createClient(desc, userTransport(replica.publicUrl, memberToken(user, organizationId)));
     },
     pushes: () => readLedger(push.ledgerFile),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),

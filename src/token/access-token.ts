@@ -41,6 +41,11 @@ export interface AccessTokenOptions {
   clock: Clock;
 }
 
+export interface VerifierOptions extends AccessTokenOptions {
+  /** Whose tokens are accepted; those for Concierge's own services unless told otherwise. */
+  audiences?: readonly string[];
+}
+
 /** Signs a token for a live session. `expiresAt` in seconds since 1970. */
 export function signAccessToken(
   signer: Signer,
@@ -74,7 +79,7 @@ export type AccessTokenVerifier = (token: string) => Verified<AccessClaims>;
  */
 export function createAccessTokenVerifier(
   keyRing: KeyRing,
-  { issuer, clock }: AccessTokenOptions,
+  { issuer, clock, audiences = [AUDIENCE] }: VerifierOptions,
 ): AccessTokenVerifier {
   const remembered = new LRUCache<string, { claims: AccessClaims; ringGeneration: number }>({ max: REMEMBERED_TOKENS });
   return (token) => {
@@ -85,13 +90,20 @@ export function createAccessTokenVerifier(
     if (known && known.ringGeneration === keyRing.generation) {
       return isExpired(known.claims, nowSeconds) ? { ok: false, why: "expired" } : { ok: true, claims: known.claims };
     }
-    const verified = verifyOnce(token, keyRing, issuer, nowSeconds);
+    const verified = verifyOnce(token, keyRing, { issuer, audiences, nowSeconds });
     if (verified.ok) remembered.set(name, { claims: verified.claims, ringGeneration: keyRing.generation });
     return verified;
   };
 }
 
-function verifyOnce(token: string, keyRing: KeyRing, issuer: string, nowSeconds: number): Verified<AccessClaims> {
+interface Expected {
+  issuer: string;
+  audiences: readonly string[];
+  nowSeconds: number;
+}
+
+function verifyOnce(token: string, keyRing: KeyRing, expected: Expected): Verified<AccessClaims> {
+  const { issuer, audiences, nowSeconds } = expected;
   const parsed = parseCompact(token, MAX_LENGTH);
   if (typeof parsed === "string") return { ok: false, why: parsed };
   if (parsed.header.typ !== TYPE) return { ok: false, why: "bad_typ" };
@@ -100,7 +112,7 @@ function verifyOnce(token: string, keyRing: KeyRing, issuer: string, nowSeconds:
   if (key.alg !== parsed.header.alg) return { ok: false, why: "bad_alg" };
   const { iss, aud, iat, nbf, exp } = parsed.claims;
   if (iss !== issuer) return { ok: false, why: "bad_iss" };
-  if (aud !== AUDIENCE) return { ok: false, why: "bad_aud" };
+  if (typeof aud !== "string" || !audiences.includes(aud)) return { ok: false, why: "bad_aud" };
   const claims = readClaims(parsed.claims);
   if (!claims || !isTime(iat) || !isTime(exp)) return { ok: false, why: "bad_claims" };
   if (iat > nowSeconds + TOLERANCE_SECONDS) return { ok: false, why: "not_yet_valid" };
@@ -125,6 +137,7 @@ function readClaims(claims: Record<string, unknown>): AccessClaims | undefined {
     userId: sub as string,
     ...(org !== undefined && { organizationId: org as string }),
     sessionId: sid as string,
+    ...(org === undefined ? {} : { organizationId: org as string }),
     generation: gen,
     authenticatedAt: auth_time,
     expiresAt: exp,

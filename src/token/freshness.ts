@@ -5,13 +5,12 @@
  */
 import { fromBinary } from "@bufbuild/protobuf";
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
-import type { Client } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
 import { SessionEndedSchema, SigningKeyRemovedSchema } from "../../gen/concierge/auth/v1/auth_events_pb.ts";
-import type { AuthInternalService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
-import type { Event, FeedInternalService } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
+import type { CheckSessionResponse, ListEndedSessionsResponse } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
+import type { Event } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
-import { type Beginning, type LiveFollower, startLiveFollower } from "../feed/live-follower.ts";
+import { type Beginning, type FeedReader, type LiveFollower, startLiveFollower } from "../feed/live-follower.ts";
 import type { Logger } from "../log.ts";
 import type { AccessClaims } from "./access-token.ts";
 import { EndedSessions } from "./ended-sessions.ts";
@@ -23,10 +22,22 @@ const PAGE_TIMEOUT_MS = 5_000;
 /** Sessions that auth was asked about lately. */
 const REMEMBERED_ANSWERS = 10_000;
 
+/** What is asked of auth: by calls, and by auth itself without. */
+export interface SessionSource {
+  checkSession(
+    request: { sessionId: string; generation: number },
+    options: { signal: AbortSignal },
+  ): Promise<CheckSessionResponse>;
+  listEndedSessions(
+    request: { pageToken: string },
+    options: { signal: AbortSignal; timeoutMs: number },
+  ): Promise<ListEndedSessionsResponse>;
+}
+
 export interface FollowSessionsOptions {
   /** auth's feed. */
-  feed: Client<typeof FeedInternalService>;
-  auth: Client<typeof AuthInternalService>;
+  feed: FeedReader;
+  auth: SessionSource;
   clock: Clock;
   log: Logger;
   /** Whether methods that say so go on while nobody can tell whether a session lives. */

@@ -1,15 +1,15 @@
 /** Accounts: who there is. One e-mail address belongs to one account, whatever its spelling in upper and lower case. */
-import { eq, sql } from "drizzle-orm";
+import { and, eq, ne, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
 import type { Db, Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
 import { emailKeyOf } from "../../emails.ts";
 import { Code, fail } from "../../errors.ts";
-import { emit } from "../../feed/emit.ts";
+import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { takeAnonymousCall } from "./attempts.ts";
 import { type AuditScope, audit } from "./audit.ts";
-import { accountRegistered } from "./events.ts";
+import { accountNamesChanged, accountRegistered } from "./events.ts";
 import { type Mailing, writeMail } from "./mails.ts";
 import { accounts, credentials } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
@@ -126,6 +126,19 @@ export async function lockActiveAccount(tx: Tx, userId: string): Promise<LockedA
     where ${accounts.id} = ${userId} and ${accounts.status} = 'active'
     for no key update of ${accounts} for no key update of ${credentials}`);
   return account;
+}
+
+/** What user says that a person is called now. */
+export async function storeNames(
+  tx: Tx,
+  { userId, firstName, lastName }: Pick<Account, "firstName" | "lastName"> & { userId: string },
+): Promise<OutboxEvent[]> {
+  const renamed = await tx
+    .update(accounts)
+    .set({ firstName, lastName })
+    .where(and(eq(accounts.id, userId), ne(accounts.status, "deleted")))
+    .returning({ userId: accounts.id });
+  return renamed.map(accountNamesChanged);
 }
 
 /** The account with this id. */

@@ -6,9 +6,10 @@ import type { Sql } from "postgres";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { mailsTo, mailTo, tokenIn } from "../../testing/mails.ts";
-import { startTestService, type TestSystem } from "../../testing/system.ts";
+import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { createSigningKeys } from "../../token/key-making.ts";
+import { organization } from "../organization/service.ts";
 import { AUDIT_ACTIONS, type AuditAction } from "./audit.ts";
 import { auth } from "./service.ts";
 
@@ -45,8 +46,10 @@ describe("the audit log", () => {
   before(async () => {
     const [first, second] = await Promise.all([createSigningKeys("ES256"), createSigningKeys("ES256")]);
     // The last one can be removed.
-    system = await startTestService(auth, { signingKeys: { keys: [...first.keys, ...second.keys] } });
-    await system.server.ready;
+    system = await startTestSystem({
+      definitions: [auth, organization],
+      signingKeys: { keys: [...first.keys, ...second.keys] },
+    });
     owner = connect(system.database("auth").ownerUrl, { applicationName: "owner" });
     await owner.unsafe(`
       create function refuse() returns trigger language plpgsql as $$ begin raise exception 'refused'; end $$`);

@@ -1,15 +1,21 @@
 /** Every variable of auth. */
 import { z } from "zod";
 import { linkUrl, list, peerUrl, secret, setting } from "../../config.ts";
-import { databaseConfig, serviceKeysConfig } from "../../service.ts";
+import { databaseConfig, rightsPeersConfig, serviceKeysConfig } from "../../service.ts";
 
 const limitless = { problem: "must not be 0: anybody could try passwords without end", allowedInDemo: true };
+const PAIR = /^[^=\s]+=[^=\s]+$/;
 const seconds = z.coerce.number().int().min(1);
 
 export const config = {
   ...databaseConfig,
   ...serviceKeysConfig,
-  organizationUrl: peerUrl("URL of organization's internal listener", { default: "http://127.0.0.1:50053" }),
+  ...rightsPeersConfig,
+  userUrl: peerUrl("URL of user's internal listener", { default: "http://127.0.0.1:50054" }),
+  restPort: setting(
+    z.coerce.number().int().min(0).max(65535).optional(),
+    "Port of the REST listener; 0 picks a free one. Not set: 8001, or a free one where the public listener takes one",
+  ),
   signingKeys: secret.jwks("Private keys of access tokens, a JSON Web Key Set whose first key signs"),
   tokenKeys: secret.keys("Keys that refresh tokens and mailed tokens are derived with; the first one makes new ones"),
   accessTokenSeconds: setting(seconds.max(3600).default(300), "Life of an access token, in seconds"),
@@ -25,6 +31,12 @@ export const config = {
   audiences: setting(
     list.default([]),
     "Audiences of access tokens beside Concierge's own services: one for each API that takes them",
+  ),
+  callerAudiences: setting(
+    list
+      .refine((pairs) => pairs.every((pair) => PAIR.test(pair)), "must be pairs such as billing=billing-api")
+      .default([]),
+    "Audiences of access tokens that callers of VerifyToken may ask about beside Concierge's own, as caller=audience",
   ),
   loginAttempts: setting(
     z.coerce.number().int().min(1).max(100).default(10),

@@ -7,8 +7,9 @@ import { AccountDeletedSchema } from "../../../gen/concierge/auth/v1/auth_events
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
-import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
+import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
+import { organization } from "../organization/service.ts";
 import { auth } from "./service.ts";
 
 const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
@@ -18,8 +19,7 @@ describe("deleting an account", () => {
   let owner: Sql;
 
   before(async () => {
-    system = await startTestService(auth);
-    await system.server.ready;
+    system = await startTestSystem({ definitions: [auth, organization] });
     owner = connect(system.database("auth").ownerUrl, { applicationName: "owner" });
   });
 

@@ -76,7 +76,7 @@ async function bury(
   await tx.delete(mailRequests).where(eq(mailRequests.emailKey, emailKey));
   await tx.delete(mails).where(or(eq(mails.accountId, userId), eq(mails.recipientKey, emailKey)));
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
-  const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "" };
+  const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "", lastOrganizationId: null };
   // No address is like this: nobody can log in by it, or register it.
   const tombstone = { ...nothing, status: "deleted", emailKey: userId, emailVerifiedAt: null } as const;
   await tx.update(accounts).set(tombstone).where(eq(accounts.id, userId));

@@ -4,6 +4,7 @@ import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
   AccountDeletedSchema,
   AccountEmailChangedSchema,
+  AccountNamesChangedSchema,
   AccountRegisteredSchema,
   SessionEndedSchema,
   SessionStartedSchema,
@@ -37,6 +38,10 @@ export function accountKind({ kind }: Account): AccountKind {
 /** `email`: the new address. */
 export function accountEmailChanged(change: { userId: string; email: string }): OutboxEvent {
   return event(AccountEmailChangedSchema, `account/${change.userId}`, change);
+}
+
+export function accountNamesChanged({ userId }: { userId: string }): OutboxEvent {
+  return event(AccountNamesChangedSchema, `account/${userId}`, { userId });
 }
 
 export function sessionStarted(session: { sessionId: string; userId: string }): OutboxEvent {

@@ -13,8 +13,10 @@ const MOST = 3_000;
 /** The JSON document of ExportMyData. */
 export async function exportAccount({ db }: AuthContext, scope: CallScope, { userId }: Person): Promise<string> {
   const read = during(db, scope.signal);
-  const { email, kind, status, firstName, lastName, locale, stageName, createdAt } = await getAccount(read, userId);
-  const account = { userId, email, kind, status, firstName, lastName, locale, stageName, createdAt };
+  const { email, kind, status, firstName, lastName, locale, stageName, createdAt, lastOrganizationId } =
+    await getAccount(read, userId);
+  const names = { email, kind, status, firstName, lastName, locale, stageName };
+  const account = { userId, ...names, createdAt, lastOrganizationId };
   const foundSessions = await read
     .select()
     .from(sessions)

@@ -1,5 +1,5 @@
 /** auth's RPCs: unpack, call one domain function, pack. */
-import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { timestampDate, timestampFromDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
 import {
   AccountStatus,
@@ -9,6 +9,8 @@ import {
   SecurityEventActor,
 } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { during } from "../../db/database.ts";
+import { toConsistencyToken } from "../../rights/revisions.ts";
+import { packRights } from "../../rights/rights.ts";
 import { scopeOf, userOf } from "../../rpc/call.ts";
 import { requireRecentLogin } from "../../rpc/recent-login.ts";
 import { implement } from "../../service.ts";
@@ -22,14 +24,17 @@ import { listEndedSessions } from "./ended-sessions.ts";
 import { accountKind } from "./events.ts";
 import { exportAccount } from "./exports.ts";
 import { type ImportOutcome, importUsers } from "./imports.ts";
+import { legacyHandlers } from "./legacy-handlers.ts";
 import { login } from "./logins.ts";
 import { requestPasswordReset, resendVerification } from "./mail-requests.ts";
 import { removeSigningKey } from "./own-keys.ts";
+import { packEndedSessions } from "./own-sessions.ts";
 import { changePassword } from "./password-changes.ts";
 import { resetPassword, sendPasswordReset } from "./password-resets.ts";
 import { refresh } from "./refreshes.ts";
 import type { AuthContext } from "./service.ts";
 import { endOtherSessions, endSession, listSessions, logout, type Tokens } from "./sessions.ts";
+import { requireToken, type VerifiedToken } from "./token-verifications.ts";
 
 const SECURITY_EVENT_ACTORS = {
   anybody: SecurityEventActor.ANYBODY,
@@ -38,7 +43,7 @@ const SECURITY_EVENT_ACTORS = {
 };
 
 export function authHandlers(auth: AuthContext) {
-  return [publicHandlers(auth), internalHandlers(auth)];
+  return [publicHandlers(auth), internalHandlers(auth), legacyHandlers(auth)];
 }
 
 function publicHandlers(auth: AuthContext) {
@@ -124,16 +129,14 @@ function internalHandlers(auth: AuthContext) {
     async getAccount({ userId }, { signal }) {
       return { account: packAccount(await getAccount(during(db, signal), userId)) };
     },
+    async verifyToken({ accessToken }, context) {
+      return packVerifiedToken(await requireToken(auth, context, accessToken));
+    },
     async checkSession({ sessionId, generation }, { signal }) {
       return { live: await isLive(sessionId, generation, signal) };
     },
     async listEndedSessions(request, { signal }) {
-      const { sessions, ...page } = await listEndedSessions(auth, signal, request);
-      const packed = sessions.map(({ sessionId, tokensExpireAt }) => ({
-        sessionId,
-        tokensExpireAt: timestampFromDate(tokensExpireAt),
-      }));
-      return { sessions: packed, ...page };
+      return packEndedSessions(await listEndedSessions(auth, signal, request));
     },
     async endUserSessions({ userId }, context) {
       return { ended: await endUserSessions(db, scopeOf(context), userId) };
@@ -177,6 +180,18 @@ function internalHandlers(auth: AuthContext) {
 
 function packTokens({ accessTokenExpiresAt, ...tokens }: Tokens) {
   return { ...tokens, accessTokenExpiresAt: timestampFromDate(accessTokenExpiresAt) };
+}
+
+function packVerifiedToken({ claims, card, organizationId, rights, freshAt, revisions }: VerifiedToken) {
+  const { userId, sessionId, expiresAt } = claims;
+  const { email, firstName, lastName, status } = card;
+  return {
+    ...{ userId, sessionId, email, firstName, lastName, active: status === "active", organizationId },
+    rights: rights && packRights(rights),
+    expiresAt: timestampFromMs(expiresAt * 1_000),
+    freshAt: timestampFromDate(freshAt),
+    consistencyToken: toConsistencyToken(revisions),
+  };
 }
 
 const IMPORT_RESULTS = {

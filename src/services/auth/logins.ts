@@ -7,6 +7,7 @@ import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
 import { lockActiveAccount } from "./accounts.ts";
+import { chooseOrganization, rememberOrganization } from "./active-organizations.ts";
 import { badCredentials, checkPassword } from "./attempts.ts";
 import { audit } from "./audit.ts";
 import { isDeviceOfAccount, renewDevice } from "./devices.ts";
@@ -23,6 +24,7 @@ interface Credential {
   isUsable: boolean;
   /** Whoever logs in has shown a device token of the account. */
   isKnown: boolean;
+  lastOrganizationId: string | null;
 }
 
 export interface LoginInput {
@@ -31,6 +33,8 @@ export interface LoginInput {
   audience: string;
   /** Of an earlier login; empty for none. One that is unknown, or of another account, counts as none. */
   deviceToken: string;
+  /** UUID of the organization to act in; empty for the last one. */
+  organizationId: string;
 }
 
 /** How many of the account's last sessions are looked at to tell whether a login is from somewhere new. */
@@ -40,36 +44,38 @@ const KNOWN_SESSIONS = 100;
  * Starts a session from e-mail and password. An unknown account, a disabled one, one whose address has to be verified, a wrong
  * password, and a password that was changed while this one was being checked all get the same answer: whoever registers an address
  * and then logs in must not learn whether it was taken.
- * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts.
+ * RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as in attempts.ts; the refusals of chooseOrganization() behind a right password.
  */
 export async function login(
   auth: AuthContext,
   scope: CallScope,
-  { email, password, audience, deviceToken }: LoginInput,
+  { email, password, audience, deviceToken, organizationId: asked }: LoginInput,
 ): Promise<Tokens & { deviceToken: string }> {
   const { db, passwords } = auth;
   const { signal } = scope;
-  const asked = audienceOf(auth, audience);
+  const tokenAudience = audienceOf(auth, audience);
   const emailKey = emailKeyOf(email);
   const credential = await findCredential(auth, scope, emailKey, deviceToken);
   const attempt = { action: "login", accountId: credential?.userId } as const;
   const { isKnown = false, isUsable = false } = credential ?? {};
   const claim = { ...attempt, emailKey, isKnown, isUsable, credential };
   const found = await checkPassword(auth, scope, claim, password);
+  const { userId, lastOrganizationId: last } = found;
+  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
     async (tx) => {
-      const { userId } = found;
       // Whoever changes the password, disables the account or ends all of its sessions comes before this and is seen,
       // or after it and ends the new session, too.
       const account = await lockActiveAccount(tx, userId);
       if (account?.version !== found.version) return undefined;
       await noticeNewOrigin(tx, auth, scope, userId);
-      const session = { userId, generation: account.generation, audience: asked };
+      const session = { userId, generation: account.generation, audience: tokenAudience, organizationId };
       const { tokens, events } = await startSession(tx, auth, scope, session);
       await emit(tx, events);
       await audit(tx, scope, { action: "login", accountId: userId, sessionId: tokens.sessionId });
+      if (asked !== "") await rememberOrganization(tx, { userId, last }, organizationId);
       if (newHash) await replaceHash(tx, scope, found, newHash);
       return { ...tokens, deviceToken: await renewDevice(tx, userId, deviceToken) };
     },
@@ -93,6 +99,7 @@ async function findCredential(
       version: credentials.version,
       isUsable: sql<boolean>`${accounts.status} = 'active' and ${isVerified}`,
       isKnown: isDeviceOfAccount(deviceToken),
+      lastOrganizationId: accounts.lastOrganizationId,
     })
     .from(accounts)
     .innerJoin(credentials, eq(credentials.accountId, accounts.id))

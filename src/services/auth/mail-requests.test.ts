@@ -7,8 +7,10 @@ import type { Sql } from "postgres";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { mailsTo, mailTo } from "../../testing/mails.ts";
-import { startTestService, type TestSystem } from "../../testing/system.ts";
+import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
+import { access } from "../access/service.ts";
+import { organization } from "../organization/service.ts";
 import { auth } from "./service.ts";
 
 const RESET = "Choose a new password";
@@ -20,7 +22,8 @@ describe("requests for mails", () => {
   let sql: Sql;
 
   before(async () => {
-    system = await startTestService(auth);
+    // An account that is deleted leaves its organizations first.
+    system = await startTestSystem({ definitions: [auth, access, organization] });
     await system.server.ready;
     sql = connect(system.database("auth").ownerUrl, { applicationName: "test" });
     await sql.unsafe("create function refuse() returns trigger language plpgsql as $$ begin raise 'refused'; end $$");

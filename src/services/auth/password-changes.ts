@@ -4,6 +4,7 @@ import { emit } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import { AUDIENCE } from "../../token/access-token.ts";
 import { ownWordsOf } from "./accounts.ts";
+import { keepOrganization } from "./active-organizations.ts";
 import { audit } from "./audit.ts";
 import { checkCurrentPassword, withCheckedPassword } from "./current-passwords.ts";
 import { forgetDevices, renewDevice } from "./devices.ts";
@@ -20,16 +21,18 @@ import { endAllSessions, startSession, type Tokens } from "./sessions.ts";
 export async function changePassword(
   auth: AuthContext,
   scope: CallScope,
-  { userId }: Person,
+  { userId, organizationId: active }: Person,
   { currentPassword: password, newPassword }: { currentPassword: string; newPassword: string },
 ): Promise<Tokens & { deviceToken: string }> {
   const checked = await checkCurrentPassword(auth, scope, { userId, password, action: "password_changed" });
   const passwordHash = await auth.passwords.hash(newPassword, ownWordsOf(checked.account), scope.signal);
+  const organizationId = await keepOrganization(auth, userId, active);
   return withCheckedPassword(auth, scope, checked, async (tx) => {
     const changed = { passwordHash, version: checked.version + 1 };
     await tx.update(credentials).set(changed).where(eq(credentials.accountId, userId));
     const { generation, events } = await endAllSessions(tx, userId, "password_changed");
-    const started = await startSession(tx, auth, scope, { userId, generation, audience: AUDIENCE });
+    const session = { userId, generation, audience: AUDIENCE, organizationId };
+    const started = await startSession(tx, auth, scope, session);
     await emit(tx, [...events, ...started.events]);
     await writeMail(tx, auth.mailing, scope, { kind: "password_changed", accountId: userId });
     const { sessionId } = started.tokens;

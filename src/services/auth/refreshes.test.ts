@@ -7,6 +7,7 @@ import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
+import { until } from "../../testing/until.ts";
 import { auth } from "./service.ts";
 
 const DAY_MS = 86_400_000;
@@ -210,6 +211,28 @@ describe("refreshing", () => {
     await system.advance(40_001);
     assert.ok(await refresh(token));
   });
+
+  for (const [what, change] of Object.entries({
+    "the account is disabled": "update accounts set status = 'disabled' where id = (select account_id from session)",
+    "all of its sessions are ended": "update accounts set generation = 1 where id = (select account_id from session)",
+    "its session is ended": "update sessions set ended_at = concierge_now() where id = (select id from session)",
+  })) {
+    test(`S-REF-21 a refresh that finds its token live waits while ${what}, and is then refused`, async () => {
+      const user = await system.newUser();
+      let refreshed: Promise<string> | undefined;
+      await sql.begin(async (tx) => {
+        await tx.unsafe(`with session as (select * from sessions where id = '${user.sessionId}') ${change}`);
+        refreshed = refusalOf(refresh(user.refreshToken, randomUUID()));
+        await until("the wait", async () => {
+          const waiting = await tx`
+            select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`;
+          return waiting.length > 0;
+        });
+      });
+      assert.equal(await refreshed, UNAUTHENTICATED);
+      assert.deepEqual([...(await rowsOf(user))], [{ number: 1, used: false, key_id: null }]);
+    });
+  }
 
   test("S-REF-21 of a refresh and a logout at once never a live child of a dead family is left", async () => {
     for (let round = 0; round < 20; round++) {

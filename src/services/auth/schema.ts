@@ -30,6 +30,8 @@ export const accounts = pgTable("accounts", {
    * who raises it publishes that of every live session, in the same transaction.
    */
   generation: integer("generation").notNull().default(0),
+  /** The organization that a login or refresh asked for last; null for none. It gives no right. */
+  lastOrganizationId: uuid("last_organization_id"),
   createdAt: time("created_at").notNull().default(now),
 });
 

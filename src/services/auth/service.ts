@@ -2,10 +2,12 @@
  * auth: accounts, credentials and sessions. The only service that holds private signing keys, and the one that the others
  * ask whether a session is live.
  */
-import type { Client } from "@connectrpc/connect";
+import { AuthService as LegacyAuthService } from "../../../gen/auth/auth_service_pb.ts";
+import { AccessInternalService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { file_concierge_auth_v1_auth_events } from "../../../gen/concierge/auth/v1/auth_events_pb.ts";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { OrganizationInternalService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { UserInternalService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { Alarm, type Job } from "../../jobs.ts";
 import { answerJson } from "../../rpc/json.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
@@ -24,8 +26,10 @@ import { MAIL_TOKENS, type Mailing, sweepMails } from "./mails.ts";
 import { OwnKeys } from "./own-keys.ts";
 import { createPasswords, type Passwords } from "./passwords.ts";
 import { REFRESH_TOKENS } from "./refresh-tokens.ts";
+import { restRoutes } from "./rest.ts";
 import { sweepAuth } from "./retention.ts";
 import { createSessionQuery } from "./sessions.ts";
+import { TokenVerifications } from "./token-verifications.ts";
 
 /** For mails that nobody waits for, or that are to be tried again. */
 const LOOK_MS = 1_000;
@@ -34,8 +38,16 @@ const MIN_PASSWORD_LENGTH = { development: 8, demo: 15, production: 15 };
 /** Of zxcvbn's 0 to 4. */
 const MIN_PASSWORD_SCORE = { development: 2, demo: 3, production: 3 };
 
+const peers = {
+  access: AccessInternalService,
+  organization: OrganizationInternalService,
+  user: UserInternalService,
+};
+
 /** What auth's code works with. */
-export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issuer" | "clock"> {
+export interface AuthContext
+  extends Pick<ServiceContext<typeof config, typeof peers>, "db" | "feed" | "issuer" | "clock" | "rights" | "clients"> {
+  verifications: TokenVerifications;
   passwords: Passwords;
   ownKeys: OwnKeys;
   isLive: SessionQuestion;
@@ -50,17 +62,16 @@ export interface AuthContext extends Pick<ServiceContext, "db" | "feed" | "issue
   /** For which access tokens are made beside our own services. */
   audiences: string[];
   attempts: AttemptLimits;
-  clients: { organization: Client<typeof OrganizationInternalService> };
 }
 
 export const auth = defineService({
   name: "auth",
   ports: { public: 8081, internal: 50051 },
   config,
-  services: [AuthService, AuthInternalService],
+  services: [AuthService, AuthInternalService, LegacyAuthService],
   events: file_concierge_auth_v1_auth_events,
-  peers: { organization: OrganizationInternalService },
-  async start({ config, mode, issuer, clock, log, db, feed, clients }) {
+  peers,
+  async start({ config, mode, issuer, clock, log, db, feed, rights, clients }) {
     const { signingKeys, tokenKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const passwords = await createPasswords({
       minLength: config.passwordMinLength ?? MIN_PASSWORD_LENGTH[mode],
@@ -78,15 +89,14 @@ export const auth = defineService({
       alarm: new Alarm(),
       requestAlarm: new Alarm(),
     };
+    const own = { db, feed, issuer, clock, rights, ownKeys, isLive };
+    const verifications = new TokenVerifications({ ...own, log, callerAudiences: config.callerAudiences });
     return {
       implementations: authHandlers({
-        db,
-        feed,
-        issuer,
-        clock,
+        ...own,
+        clients,
         passwords,
-        ownKeys,
-        isLive,
+        verifications,
         refreshKeys: new DerivedKeys(tokenKeys, REFRESH_TOKENS),
         mailing,
         requireEmailVerification: delivery.requireEmailVerification,
@@ -95,7 +105,6 @@ export const auth = defineService({
         sessionIdleSeconds,
         sessionsPerUser: config.sessionsPerUser,
         audiences: config.audiences,
-        clients,
         attempts: attemptLimits(tokenKeys, {
           perAccount: config.loginAttempts,
           perAddress: config.attemptsPerAddress,
@@ -113,8 +122,14 @@ export const auth = defineService({
         sweepAuth(db),
         ...mailJobs({ db, mailing, log }, delivery),
       ],
+      watchers: [verifications.cards.watcher()],
+      rest: { port: config.restPort, routes: restRoutes },
       gauges: gaugesOf(passwords),
-      users: { keyRing: ownKeys, checkSession: createSessionCheck(isLive) },
+      users: {
+        keyRing: ownKeys,
+        checkSession: createSessionCheck(isLive),
+        followSessions: () => verifications.followSessions(),
+      },
       async stop() {
         await passwords[Symbol.asyncDispose]();
       },

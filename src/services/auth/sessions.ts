@@ -11,7 +11,7 @@ import { Code, fail } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
 import type { CallScope, Person } from "../../rpc/call.ts";
 import type { SessionQuestion } from "../../token/session-check.ts";
-import { issueAccessToken } from "./access-tokens.ts";
+import { type AccessToken, endOfToken, issueAccessToken } from "./access-tokens.ts";
 import { audit } from "./audit.ts";
 import { sessionEnded, sessionStarted } from "./events.ts";
 import { firstRefreshToken, hashOf } from "./refresh-tokens.ts";
@@ -21,11 +21,9 @@ import type { AuthContext } from "./service.ts";
 export type EndReason = (typeof END_REASONS)[number];
 
 /** A session with the tokens that its client has just got. */
-export interface Tokens {
+export interface Tokens extends AccessToken {
   userId: string;
   sessionId: string;
-  accessToken: string;
-  accessTokenExpiresAt: Date;
   refreshToken: string;
 }
 
@@ -34,8 +32,9 @@ export interface NewSession {
   userId: string;
   /** The account's, as the statement that locked it has read it. */
   generation: number;
-  /** Of the access token. */
+  /** Of the access token, as is the organization. */
   audience: string;
+  organizationId: string | undefined;
 }
 
 /**
@@ -46,7 +45,7 @@ export async function startSession(
   tx: Tx,
   auth: AuthContext,
   scope: CallScope,
-  { userId, generation, audience }: NewSession,
+  { userId, generation, audience, organizationId }: NewSession,
 ): Promise<{ tokens: Tokens; events: OutboxEvent[] }> {
   const { origin } = scope;
   const sessionId = uuidv7();
@@ -69,14 +68,10 @@ export async function startSession(
   // Those that have expired are among them, which only makes the second look.
   const excess = live < sessionsPerUser ? [] : await endExcess(tx, scope, userId, sessionsPerUser);
   const now = Math.floor(auth.clock.now() / 1_000);
-  const claims = { userId, sessionId, generation, authenticatedAt: now };
+  const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds });
+  const claims = { userId, sessionId, organizationId, generation, authenticatedAt: now, expiresAt };
   return {
-    tokens: {
-      userId,
-      sessionId,
-      refreshToken,
-      ...issueAccessToken(auth, claims, { audience, endSeconds, tokenSeconds }),
-    },
+    tokens: { userId, sessionId, refreshToken, ...issueAccessToken(auth, auth.ownKeys.signer, claims, audience) },
     events: [sessionStarted({ sessionId, userId }), ...excess],
   };
 }

@@ -20,7 +20,7 @@ import {
   getVisibleUser,
   type Profile,
   type User,
-  updateMe,
+  updateUser,
 } from "./profiles.ts";
 import type { UserContext } from "./service.ts";
 
@@ -34,8 +34,10 @@ export function userHandlers(user: UserContext) {
         return { user: packUser(await getVisibleUser(user, scopeOf(context), userOf(context), userId)) };
       },
       async updateUser(request, context) {
-        const changes = changesOf(UpdateUserRequestSchema, request);
-        return { user: packUser(await updateMe(user, scopeOf(context), userOf(context), changes)) };
+        const person = userOf(context);
+        const changes = changesOf(UpdateUserRequestSchema, request, ["user_id"]);
+        const userId = request.userId || person.userId;
+        return { user: packUser(await updateUser(user, scopeOf(context), person, userId, changes)) };
       },
       async getArtist({ userId }, context) {
         return { artist: packArtist(await getArtist(user, scopeOf(context), userId)) };

@@ -6,11 +6,14 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import { ConnectError } from "@connectrpc/connect";
 import { and, eq, inArray, isNull, sql } from "drizzle-orm";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
+import type { Permission } from "../../../gen/permissions.ts";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
+import { holds } from "../../rights/rights.ts";
 import { type CallScope, onward, type Person } from "../../rpc/call.ts";
 import type { Artist } from "./artists.ts";
 import { profileCreated, userDeleted, userUpdated } from "./events.ts";
@@ -61,15 +64,20 @@ export async function getUser(context: UserContext, scope: CallScope, userId: st
   return user;
 }
 
-/** A person by id, as `person` may see them: nobody but themselves. NOT_FOUND / USER_NOT_FOUND. */
+/**
+ * A person by id, as `person` may see them: themselves, or by the permission profiles:read a member of the organization that they act in.
+ * NOT_FOUND / USER_NOT_FOUND for everybody else, UNAVAILABLE / AUTH_STALE.
+ */
 export async function getVisibleUser(
   context: UserContext,
   scope: CallScope,
   person: Person,
   userId: string,
 ): Promise<User> {
-  if (userId.toLowerCase() !== person.userId) throw userNotFound();
-  return getMe(context, scope, person);
+  if (userId.toLowerCase() === person.userId) return getMe(context, scope, person);
+  const colleague = { userId: userId.toLowerCase(), permission: "profiles:read" } as const;
+  await requireColleague(context, scope, person, colleague);
+  return getUser(context, scope, userId);
 }
 
 /** The person who calls. UNAUTHENTICATED for one whose account was deleted a moment ago: the session has ended, too. */
@@ -85,15 +93,22 @@ export async function exportProfile(context: UserContext, scope: CallScope, pers
   return JSON.stringify({ profile, roles });
 }
 
-/** Changes names and language of the person who calls; tells of it if anything is different then. */
-export async function updateMe(
+/**
+ * Changes names and language of the person who calls, or by the permission profiles:update those of a member of the organization that they
+ * act in; tells of it if anything is different then. Errors as above.
+ */
+export async function updateUser(
   context: UserContext,
   scope: CallScope,
   person: Person,
+  id: string,
   changes: Partial<Pick<Profile, "firstName" | "lastName" | "locale">>,
 ): Promise<User> {
-  const user = await getMe(context, scope, person);
-  const isUser = eq(profiles.userId, person.userId);
+  const userId = id.toLowerCase();
+  const isSelf = userId === person.userId;
+  if (!isSelf) await requireColleague(context, scope, person, { userId, permission: "profiles:update" });
+  const user = await (isSelf ? getMe(context, scope, person) : getUser(context, scope, userId));
+  const isUser = eq(profiles.userId, userId);
   const profile = await transaction(
     context.db,
     async (tx) => {
@@ -111,6 +126,23 @@ export async function updateMe(
     { signal: scope.signal },
   );
   return { ...user, ...profile };
+}
+
+/** Refuses who lacks the permission in the organization that they act in, and people who are no members of it, as people who do not exist. */
+async function requireColleague(
+  { rights }: UserContext,
+  { wanted }: CallScope,
+  { userId: ownId, organizationId }: Person,
+  { userId, permission }: { userId: string; permission: Permission },
+): Promise<void> {
+  if (organizationId === undefined) throw userNotFound();
+  const rightsIn = async (id: string) => (await rights.rightsOf({ userId: id, organizationId }, { wanted })).rights;
+  try {
+    if (!holds(await rightsIn(ownId), permission)) throw userNotFound();
+    if ((await rightsIn(userId)).standing !== "active") throw userNotFound();
+  } catch (error) {
+    throw ConnectError.from(error).code === Code.NotFound ? userNotFound() : error;
+  }
 }
 
 /** A person's profile, made from the account if it is not there; undefined if there is no account. */

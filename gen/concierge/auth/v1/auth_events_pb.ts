@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/auth/v1/auth_events.proto.
  */
 export const file_concierge_auth_v1_auth_events: GenFile = /*@__PURE__*/
-  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiUwoOQWNjb3VudERlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCTowmrUYLAoGYWNjZXNzCgxub3RpZmljYXRpb24KDG9yZ2FuaXphdGlvbgoEdXNlchABIkEKE0FjY291bnRFbWFpbENoYW5nZWQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCToKmrUYBgoEdXNlciI7Cg5TZXNzaW9uU3RhcnRlZBISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAk6BJq1GAAipAEKDFNlc3Npb25FbmRlZBISCgpzZXNzaW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSNAoQdG9rZW5zX2V4cGlyZV9hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXA6OZq1GDUKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgxvcmdhbml6YXRpb24KBHVzZXIQASJeChFTaWduaW5nS2V5UmVtb3ZlZBIOCgZrZXlfaWQYASABKAk6OZq1GDUKBmFjY2VzcwoHZ3JlZXRlcgoMbm90aWZpY2F0aW9uCgxvcmdhbml6YXRpb24KBHVzZXIQAWIGcHJvdG8z", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
+  fileDesc("CiNjb25jaWVyZ2UvYXV0aC92MS9hdXRoX2V2ZW50cy5wcm90bxIRY29uY2llcmdlLmF1dGgudjEi8AEKEUFjY291bnRSZWdpc3RlcmVkEg8KB3VzZXJfaWQYASABKAkSDQoFZW1haWwYAiABKAkSEgoKZmlyc3RfbmFtZRgDIAEoCRIRCglsYXN0X25hbWUYBCABKAkSDgoGbG9jYWxlGAUgASgJEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKBGtpbmQYByABKA4yHi5jb25jaWVyZ2UuYXV0aC52MS5BY2NvdW50S2luZBISCgpzdGFnZV9uYW1lGAggASgJOhKatRgOCgZhY2Nlc3MKBHVzZXIiUwoOQWNjb3VudERlbGV0ZWQSDwoHdXNlcl9pZBgBIAEoCTowmrUYLAoGYWNjZXNzCgxub3RpZmljYXRpb24KDG9yZ2FuaXphdGlvbgoEdXNlchABIkEKE0FjY291bnRFbWFpbENoYW5nZWQSDwoHdXNlcl9pZBgBIAEoCRINCgVlbWFpbBgCIAEoCToKmrUYBgoEdXNlciIsChNBY2NvdW50TmFtZXNDaGFuZ2VkEg8KB3VzZXJfaWQYASABKAk6BJq1GAAiOwoOU2Vzc2lvblN0YXJ0ZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgSatRgAIqQBCgxTZXNzaW9uRW5kZWQSEgoKc2Vzc2lvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEjQKEHRva2Vuc19leHBpcmVfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wOjmatRg1CgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoMb3JnYW5pemF0aW9uCgR1c2VyEAEiXgoRU2lnbmluZ0tleVJlbW92ZWQSDgoGa2V5X2lkGAEgASgJOjmatRg1CgZhY2Nlc3MKB2dyZWV0ZXIKDG5vdGlmaWNhdGlvbgoMb3JnYW5pemF0aW9uCgR1c2VyEAFiBnByb3RvMw", [file_concierge_auth_v1_account_kind, file_concierge_options_v1_readers, file_google_protobuf_timestamp]);
 
 /**
  * An account was made. Subject: `account/<user_id>`.
@@ -140,6 +140,27 @@ export const AccountEmailChangedSchema: GenMessage<AccountEmailChanged> = /*@__P
   messageDesc(file_concierge_auth_v1_auth_events, 2);
 
 /**
+ * An account's owner is called otherwise: auth has heard of it from user. Subject: `account/<user_id>`.
+ *
+ * @generated from message concierge.auth.v1.AccountNamesChanged
+ */
+export type AccountNamesChanged = Message<"concierge.auth.v1.AccountNamesChanged"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.auth.v1.AccountNamesChanged.
+ * Use `create(AccountNamesChangedSchema)` to create a new message.
+ */
+export const AccountNamesChangedSchema: GenMessage<AccountNamesChanged> = /*@__PURE__*/
+  messageDesc(file_concierge_auth_v1_auth_events, 3);
+
+/**
  * Somebody logged in. Subject: `account/<user_id>`.
  *
  * @generated from message concierge.auth.v1.SessionStarted
@@ -165,7 +186,7 @@ export type SessionStarted = Message<"concierge.auth.v1.SessionStarted"> & {
  * Use `create(SessionStartedSchema)` to create a new message.
  */
 export const SessionStartedSchema: GenMessage<SessionStarted> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 3);
+  messageDesc(file_concierge_auth_v1_auth_events, 4);
 
 /**
  * A session may no longer be used. Subject: `account/<user_id>`.
@@ -200,7 +221,7 @@ export type SessionEnded = Message<"concierge.auth.v1.SessionEnded"> & {
  * Use `create(SessionEndedSchema)` to create a new message.
  */
 export const SessionEndedSchema: GenMessage<SessionEnded> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 4);
+  messageDesc(file_concierge_auth_v1_auth_events, 5);
 
 /**
  * A signing key was removed in an emergency: no token that it has signed counts any more. Subject: `key/<key_id>`.
@@ -221,5 +242,5 @@ export type SigningKeyRemoved = Message<"concierge.auth.v1.SigningKeyRemoved"> &
  * Use `create(SigningKeyRemovedSchema)` to create a new message.
  */
 export const SigningKeyRemovedSchema: GenMessage<SigningKeyRemoved> = /*@__PURE__*/
-  messageDesc(file_concierge_auth_v1_auth_events, 5);
+  messageDesc(file_concierge_auth_v1_auth_events, 6);
 

@@ -1,3 +1,5 @@
+DROP TABLE "mail_requests";
+--> statement-breakpoint
 DELETE FROM "mails" WHERE "account_id" IS NULL;
 --> statement-breakpoint
 DROP INDEX "mails_invited";
@@ -7,3 +9,5 @@ ALTER TABLE "mails" DROP COLUMN "organization_name";
 ALTER TABLE "mails" DROP COLUMN "recipient_key";
 --> statement-breakpoint
 ALTER TABLE "mails" ALTER COLUMN "account_id" SET NOT NULL;
+--> statement-breakpoint
+ALTER TABLE "accounts" DROP COLUMN "last_organization_id";

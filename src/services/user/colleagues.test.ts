@@ -1,0 +1,91 @@
+/** What members of an organization see and change of each other's profiles (C28). */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
+import {
+  OrganizationInternalService,
+  OrganizationService,
+} from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
+import { verifyAddress } from "../../testing/organizations.ts";
+import { refusalOf } from "../../testing/refusals.ts";
+import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
+import { until } from "../../testing/until.ts";
+
+const NOT_FOUND = "NotFound USER_NOT_FOUND";
+
+describe("profiles of colleagues", () => {
+  let system: TestSystem;
+  let organizationId: string;
+  let owner: TestUser;
+  let member: TestUser;
+  let stranger: TestUser;
+
+  before(async () => {
+    system = await startTestSystem();
+    [owner, member, stranger] = [await system.newUser(), await system.newUser(), await system.newUser()];
+    const organizations = system.asUser(OrganizationService, owner.accessToken);
+    const made = await organizations.createOrganization({ name: "Bakery", slug: `s-${crypto.randomUUID()}` });
+    organizationId = made.organization!.organizationId;
+    await verifyAddress(system, member.userId);
+    const owners = system.asMember(OrganizationService, owner, organizationId);
+    const { invitation } = await owners.inviteMember({ email: member.email, role: MemberRole.MEMBER });
+    const { invitationId } = invitation!;
+    await system.asUser(OrganizationService, member.accessToken).acceptInvitation({ invitationId });
+  });
+
+  after(() => system[Symbol.asyncDispose]());
+
+  const people = (user: TestUser) => system.asMember(UserService, user, organizationId);
+  const rename = (user: TestUser, userId: string, firstName = "Zoë") =>
+    people(user).updateUser({ userId, firstName, updateMask: { paths: ["first_name"] } });
+
+  test("C28 who holds profiles:read sees a member, and who holds profiles:update changes names and language", async () => {
+    const { user } = await people(owner).getUser({ userId: member.userId.toUpperCase() });
+    assert.deepEqual([user?.userId, user?.email], [member.userId, member.email]);
+    assert.equal((await rename(owner, member.userId)).user?.firstName, "Zoë");
+    assert.equal((await system.asUser(UserService, member.accessToken).getMe({})).user?.firstName, "Zoë");
+  });
+
+  test("C28 nobody else is there: without permission, for strangers, outside of the organization, and as anybody unknown", async () => {
+    const unknown = crypto.randomUUID();
+    const elsewhere = system.asUser(UserService, owner.accessToken);
+    const cases = {
+      "a member lacks the permission": [people(member), owner.userId],
+      "a stranger is no member of what the token names": [people(stranger), member.userId],
+      "the target is no member": [people(owner), stranger.userId],
+      "the target is nobody": [people(owner), unknown],
+      "the caller acts in no organization": [elsewhere, member.userId],
+    } as const;
+    for (const [name, [client, userId]] of Object.entries(cases)) {
+      assert.equal(await refusalOf(client.getUser({ userId })), NOT_FOUND, name);
+      const change = { userId, firstName: "Eve", updateMask: { paths: ["first_name"] } };
+      assert.equal(await refusalOf(client.updateUser(change)), NOT_FOUND, name);
+    }
+    assert.equal((await people(stranger).getMe({})).user?.firstName, "Ann");
+  });
+
+  test("S-TEN-07 whose profile it is cannot be changed", async () => {
+    const change = { userId: member.userId, firstName: "Eve", updateMask: { paths: ["first_name", "user_id"] } };
+    assert.equal(await refusalOf(people(owner).updateUser(change)), "InvalidArgument INVALID_FIELD_MASK");
+  });
+
+  test("C28 it ends with the suspension of the organization and with the membership", async () => {
+    const operator = system.asService(OrganizationInternalService, "operator", "organization");
+    const isHidden = () =>
+      people(owner)
+        .getUser({ userId: member.userId })
+        .then(
+          () => false,
+          () => true,
+        );
+    await operator.suspendOrganization({ organizationId });
+    await until("the suspension to be known", isHidden);
+    assert.equal(await refusalOf(rename(owner, member.userId)), NOT_FOUND);
+    await operator.resumeOrganization({ organizationId });
+    await until("its end to be known", async () => !(await isHidden()));
+    await system.asUser(OrganizationService, member.accessToken).leaveOrganization({ organizationId });
+    await until("the membership's end to be known", isHidden);
+    assert.equal(await refusalOf(rename(owner, member.userId)), NOT_FOUND);
+  });
+});

@@ -29,7 +29,7 @@ needs = $(if $($1),,$(error say which: $1=...))
 .DEFAULT_GOAL := help
 .PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance \
 	bench/rpc bench/feed bench/auth bench/access prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
-	prove/refresh prove/enumeration prove/rotation prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
+	prove/refresh prove/enumeration prove/rotation prove/feed prove/access check format gen proto/breaking db/generate migrate migrate/down keys \
 	certs clean drift
 
 help: ## Print this list

@@ -1858,10 +1858,9 @@ export const AccessService: GenService<{
   /**
    * Makes a role of the organization.
    *
-   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role or of one of the platform), INVALID_ARGUMENT /
-   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions), FAILED_PRECONDITION /
-   * TOO_MANY_ROLES (the organization has 200), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role or of one of the platform),
+   * INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions),
+   * FAILED_PRECONDITION / TOO_MANY_ROLES (the organization has 200), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.CreateRole
    */
@@ -1873,9 +1872,9 @@ export const AccessService: GenService<{
   /**
    * Changes description or permissions of a role of the organization.
    *
-   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / INVALID_FIELD_MASK, INVALID_ARGUMENT / ROLE_BUILT_IN, INVALID_ARGUMENT /
-   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions that it has or gets), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / INVALID_FIELD_MASK, INVALID_ARGUMENT / ROLE_BUILT_IN,
+   * INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions that it has or
+   * gets), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.UpdateRole
    */
@@ -1887,9 +1886,8 @@ export const AccessService: GenService<{
   /**
    * Deletes a role of the organization with all of its assignments.
    *
-   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one
-   * of its permissions), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of
+   * its permissions), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.DeleteRole
    */
@@ -1927,8 +1925,8 @@ export const AccessService: GenService<{
   /**
    * Takes a role from somebody. One that the person does not have is no error.
    *
-   * Errors: INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there),
+   * UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.UnassignRole
    */
@@ -1940,9 +1938,9 @@ export const AccessService: GenService<{
   /**
    * Gives a member one permission without a role, in the whole organization or in one branch. Giving it twice is no error.
    *
-   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED /
-   * PERMISSION_NOT_HELD (the caller lacks it there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the member has 200), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / UNKNOWN_PERMISSION,
+   * PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the member has 200),
+   * UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.GrantPermission
    */
@@ -1954,8 +1952,8 @@ export const AccessService: GenService<{
   /**
    * Takes a permission that was given without a role. One that was not given so is no error.
    *
-   * Errors: PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot
+   * be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.RevokePermission
    */

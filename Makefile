@@ -29,7 +29,7 @@ needs = $(if $($1),,$(error say which: $1=...))
 .DEFAULT_GOAL := help
 .PHONY: help install start demo demo/processes test test/browser test/engines test/import interop conformance \
 	bench/rpc bench/feed bench/auth bench/access prove/edge prove/fuzz prove/goaway prove/soak prove/overload prove/revocation \
-	prove/refresh prove/enumeration prove/rotation prove/feed check format gen proto/breaking db/generate migrate migrate/down keys \
+	prove/refresh prove/enumeration prove/rotation prove/feed prove/access check format gen proto/breaking db/generate migrate migrate/down keys \
 	certs clean drift
 
 help: ## Print this list
@@ -215,6 +215,9 @@ prove/rotation: $(INSTALLED) .proto-deps ## Rotate signing keys 20 times under l
 
 prove/feed: $(INSTALLED) .proto-deps ## Kill a feed's processes 100 times (4 minutes; FULL=1: 1,000); SEED=... repeats a run
 	@node src/prove/feed.ts
+
+prove/access: $(INSTALLED) .proto-deps ## Compare 10,000 random changes of roles and members with an oracle (20 minutes); SEED=... repeats a run
+	@node src/prove/access.ts
 
 certs: $(INSTALLED) ## Make certificates for TLS on this machine, where they are missing
 	@node src/main.ts certs

@@ -32,10 +32,11 @@ export async function raceFills(rounds: number): Promise<number> {
     while (!isAnswered) {
       for (const tell of told.splice(0)) tell();
       await Promise.resolve();
+      // At every moment, for whoever looks just then.
+      const kept = cache.get(subject);
+      if (kept) judge(kept);
     }
     judge(await asked);
-    const kept = cache.get(subject);
-    if (kept) judge(kept);
   }
   return wrong;
 }

@@ -94,10 +94,10 @@ export interface TestSystem extends AsyncDisposable {
   /** What the push stand-in accepted. */
   pushes(): Promise<LedgerEntry[]>;
   /**
-   * Another server of the same services over the same databases and keys, for its caller to dispose. Variables may be
-   * given beside or instead of the system's own; an empty one counts as not set.
+   * Another server of the same services, or some of them, over the same databases and keys, for its caller to dispose. Variables
+   * may be given beside or instead of the system's own; an empty one counts as not set.
    */
-  startReplica(variables?: Record<string, string>): Promise<RunningServer>;
+  startReplica(variables?: Record<string, string>, definitions?: ServiceDefinition[]): Promise<RunningServer>;
   /** Log lines so far of all replicas, parsed. */
   readonly logLines: Record<string, unknown>[];
 }
@@ -186,9 +186,9 @@ function replicasOf(definitions: ServiceDefinition[], clock: Clock, variables: R
     clock,
     destination: { write: (line) => void logLines.push(JSON.parse(line)) },
   });
-  const startReplica = (changes: Record<string, string> = {}) => {
-    const configuration = configurationOf({ ...variables, ...changes }, definitions);
-    return startServer({ ...configuration, definitions, migrationsFolder: MIGRATIONS_FOLDER, clock, log });
+  const startReplica = (changes: Record<string, string> = {}, some = definitions) => {
+    const configuration = configurationOf({ ...variables, ...changes }, some);
+    return startServer({ ...configuration, definitions: some, migrationsFolder: MIGRATIONS_FOLDER, clock, log });
   };
   return { startReplica, logLines };
 }

@@ -10,8 +10,9 @@ import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { until } from "../../testing/until.ts";
 import { formatCompact } from "../../token/compact.ts";
 import { createSigner } from "../../token/signing-keys.ts";
+import { organization } from "../organization/service.ts";
 import { newMember, newOwner } from "../organization/testing.ts";
-import { because, memberOf } from "./testing.ts";
+import { because } from "./testing.ts";
 
 describe("consistency", () => {
   let setting: AccessSetting;
@@ -24,12 +25,12 @@ describe("consistency", () => {
 
   const knowing = (consistencyToken: string) => ({ headers: { "consistency-token": consistencyToken } });
 
-  test("S-TEN-15 R-CON-01 a check with the token of a grant or a revocation is never stale, on any replica: 200 rounds", async () => {
+  test("S-TEN-15 R-CON-01 a check with the token of a grant or a revocation is never stale, on any replica: 100 rounds", async () => {
     const { access, replicas, organizationId, people } = setting;
     const { userId } = people[1]!;
     const permission = "things:do";
     await setting.join(people[1]!);
-    for (let round = 0; round < 200; round++) {
+    for (let round = 0; round < 100; round++) {
       const isGiven = round % 2 === 0;
       const call = isGiven ? access.grantPermission : access.revokePermission;
       const { consistencyToken } = await call({ userId, permission });
@@ -54,7 +55,7 @@ describe("consistency", () => {
     await until("the revocation is known", async () => !(await allowed()).some(Boolean));
   });
 
-  test("a token that cannot be read is refused, and one of a revision that does not exist is not waited for without end", async () => {
+  test("a token that cannot be read is refused", async () => {
     const { replicas, organizationId, people } = setting;
     const check = { userId: people[0]!.userId, organizationId, permission: "things:do" };
     for (const replica of replicas) {
@@ -97,15 +98,14 @@ describe("consistency", () => {
     const member = await newMember(system, owner);
     const { hostname: host, port } = new URL(system.internalUrl);
     await using edge = await startFaultProxy({ host, port: Number(port) });
-    await using replica = await system.startReplica({ CONCIERGE_ORGANIZATION_ACCESS_URL: edge.url });
+    const urls = { CONCIERGE_ORGANIZATION_ACCESS_URL: edge.url, CONCIERGE_ORGANIZATION_AUTH_URL: system.internalUrl };
+    await using replica = await system.startReplica(urls, [organization]);
     await replica.ready;
     const listed = (user: typeof member) => {
       return system.asMember(OrganizationService, user, user.organizationId, replica).listMembers({});
     };
     await listed(member);
     await listed(owner);
-    await memberOf(system, owner).grantPermission({ userId: member.userId, permission: "members:read" });
-    await until("the grant is known, and asked for again", () => listed(member).then(() => true));
     edge.cut();
     await owner.client.removeMember({ userId: member.userId });
     const refused = await until("the removal is known", async () => {

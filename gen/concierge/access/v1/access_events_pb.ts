@@ -122,7 +122,7 @@ export const RoleAssignedSchema: GenMessage<RoleAssigned> = /*@__PURE__*/
   messageDesc(file_concierge_access_v1_access_events, 2);
 
 /**
- * A role was taken from a user.
+ * A role was taken from a user, or has gone with the account (then also the built-in role `user`) or with the membership.
  *
  * @generated from message concierge.access.v1.RoleUnassigned
  */
@@ -206,7 +206,7 @@ export const PermissionGrantedSchema: GenMessage<PermissionGranted> = /*@__PURE_
   messageDesc(file_concierge_access_v1_access_events, 4);
 
 /**
- * A permission that was given without a role was taken from a user.
+ * A permission that was given without a role was taken from a user, or has gone with the account or the membership.
  *
  * @generated from message concierge.access.v1.PermissionRevoked
  */

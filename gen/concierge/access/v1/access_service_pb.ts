@@ -1626,7 +1626,7 @@ export type ListUsersWithPermissionRequest = Message<"concierge.access.v1.ListUs
   permission: string;
 
   /**
-   * UUID of a branch: those who hold it there count, too; empty for the whole organization.
+   * UUID of a branch; empty for the whole organization.
    *
    * @generated from field: string branch_id = 3;
    */
@@ -1661,7 +1661,7 @@ export const ListUsersWithPermissionRequestSchema: GenMessage<ListUsersWithPermi
  */
 export type ListUsersWithPermissionResponse = Message<"concierge.access.v1.ListUsersWithPermissionResponse"> & {
   /**
-   * UUIDs of accounts, in their order.
+   * UUIDs of accounts.
    *
    * @generated from field: repeated string user_ids = 1;
    */
@@ -1780,7 +1780,7 @@ export const PermissionDenial = {
   NO_BRANCH: 4,
 
   /**
-   * It is held in some branches, but not where it was asked for.
+   * It is held elsewhere: in another branch; or, by somebody who may not act in the branch that was asked for, in the organization.
    *
    * @generated from enum value: PERMISSION_DENIAL_OTHER_BRANCH = 5;
    */
@@ -1858,9 +1858,9 @@ export const AccessService: GenService<{
   /**
    * Makes a role of the organization.
    *
-   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role or of one of the platform), INVALID_ARGUMENT /
-   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions), FAILED_PRECONDITION /
-   * TOO_MANY_ROLES (the organization has 200).
+   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role or of one of the platform),
+   * INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions),
+   * FAILED_PRECONDITION / TOO_MANY_ROLES (the organization has 200), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.CreateRole
    */
@@ -1872,8 +1872,9 @@ export const AccessService: GenService<{
   /**
    * Changes description or permissions of a role of the organization.
    *
-   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / INVALID_FIELD_MASK, INVALID_ARGUMENT / ROLE_BUILT_IN, INVALID_ARGUMENT /
-   * UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions that it has or gets).
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / INVALID_FIELD_MASK, INVALID_ARGUMENT / ROLE_BUILT_IN,
+   * INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of the permissions that it has or
+   * gets), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.UpdateRole
    */
@@ -1885,8 +1886,8 @@ export const AccessService: GenService<{
   /**
    * Deletes a role of the organization with all of its assignments.
    *
-   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one
-   * of its permissions).
+   * Errors: NOT_FOUND / ROLE_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of
+   * its permissions), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.DeleteRole
    */
@@ -1924,7 +1925,8 @@ export const AccessService: GenService<{
   /**
    * Takes a role from somebody. One that the person does not have is no error.
    *
-   * Errors: INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there).
+   * Errors: INVALID_ARGUMENT / ROLE_BUILT_IN, PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there),
+   * UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.UnassignRole
    */
@@ -1936,9 +1938,9 @@ export const AccessService: GenService<{
   /**
    * Gives a member one permission without a role, in the whole organization or in one branch. Giving it twice is no error.
    *
-   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / UNKNOWN_PERMISSION, PERMISSION_DENIED /
-   * PERMISSION_NOT_HELD (the caller lacks it there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the member has 200), UNAVAILABLE /
-   * DEPENDENCY_UNAVAILABLE (organization cannot be asked).
+   * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / UNKNOWN_PERMISSION,
+   * PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS (the member has 200),
+   * UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.GrantPermission
    */
@@ -1950,7 +1952,8 @@ export const AccessService: GenService<{
   /**
    * Takes a permission that was given without a role. One that was not given so is no error.
    *
-   * Errors: PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there).
+   * Errors: PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks it there), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot
+   * be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.RevokePermission
    */
@@ -2057,7 +2060,8 @@ export const AccessInternalService: GenService<{
     output: typeof ExplainPermissionResponseSchema;
   },
   /**
-   * The members of an organization who hold a permission in it, or in one of its branches, by their ids.
+   * The members of an organization who hold a permission in it, or in one of its branches, as CheckPermission would tell. In an order
+   * that stays the same; a page may hold fewer than asked for.
    *
    * Errors: NOT_FOUND / ORGANIZATION_NOT_FOUND, INVALID_ARGUMENT / INVALID_PAGE_TOKEN, UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization
    * cannot be asked).
@@ -2070,9 +2074,9 @@ export const AccessInternalService: GenService<{
     output: typeof ListUsersWithPermissionResponseSchema;
   },
   /**
-   * Adds a permission of the product to those that roles can have. Owners and admins of every organization hold it at once.
+   * Adds a permission of the product to those that roles can have, for good. Owners and admins of every organization hold it at once.
    *
-   * Errors: ALREADY_EXISTS / PERMISSION_EXISTS, FAILED_PRECONDITION / TOO_MANY_PERMISSIONS (there are 1,000).
+   * Errors: ALREADY_EXISTS / PERMISSION_EXISTS, FAILED_PRECONDITION / TOO_MANY_PERMISSIONS (the product has 1,000).
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.CreatePermission
    */
@@ -2082,7 +2086,7 @@ export const AccessInternalService: GenService<{
     output: typeof CreatePermissionResponseSchema;
   },
   /**
-   * Every role of the platform, built-in ones first, then by name.
+   * Every role of the platform, built-in ones first, then by name. The built-in roles of members are told by AccessService.
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.ListRoles
    */

@@ -1,0 +1,54 @@
+/** The second line: whichever query forgets its organization, the policies of the tables show and change nothing of another one. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { usedPredicates, withoutPredicate } from "../../db/tenants.ts";
+import { startTestSystem } from "../../testing/system.ts";
+import { newOwner, type TestMember } from "../organization/testing.ts";
+import { asOwner, backendOf, memberOf } from "./testing.ts";
+
+const isOfAccess = (name: string) => /^(roles|assignments|removed-members)\./.test(name);
+
+test("S-TEN-17 with the predicate of any one query left out, nothing of another organization is seen or changed", async () => {
+  await using system = await startTestSystem();
+  const [own, foreign] = [await newOwner(system), await newOwner(system)];
+  const { branch } = await own.client.createBranch({ name: "Shop" });
+  /** Everything that can be done with roles, from beginning to end; what was seen. */
+  const liveThrough = async ({ organizationId, userId }: TestMember) => {
+    const access = memberOf(system, own);
+    const { branchId } = branch!;
+    await access.createRole({ name: "helper", permissions: ["roles:read"] });
+    await access.updateRole({ name: "helper", description: "Helps", updateMask: { paths: ["description"] } });
+    await access.assignRole({ userId, role: "helper" });
+    await access.grantPermission({ userId, permission: "roles:read", branchId });
+    const question = { userId, organizationId, permission: "roles:read" };
+    const seen = {
+      roles: (await access.listRoles({})).roles.map(({ name, description }) => [name, description]),
+      given: (await access.listAssignments({})).assignments.map(({ what }) => what.value),
+      sources: (await access.explainPermission(question)).sources.map(({ role }) => role),
+      holders: (await backendOf(system).listUsersWithPermission(question)).userIds,
+    };
+    await access.revokePermission({ userId, permission: "roles:read", branchId });
+    await access.unassignRole({ userId, role: "helper" });
+    await access.deleteRole({ name: "helper" });
+    return seen;
+  };
+  await memberOf(system, foreign).createRole({ name: "helper", description: "Foreign", permissions: ["roles:read"] });
+  await memberOf(system, foreign).createRole({ name: "foreign" });
+  await memberOf(system, foreign).assignRole({ userId: foreign.userId, role: "helper" });
+  await memberOf(system, foreign).grantPermission({ userId: foreign.userId, permission: "roles:read" });
+  const everything = () =>
+    asOwner(system, async (sql) => [
+      ...(await sql`select * from roles order by id`),
+      ...(await sql`select * from assignments order by id`),
+    ]);
+  const [before, seen] = [await everything(), await liveThrough(own)];
+  assert.deepEqual(seen.given, ["helper", "roles:read"]);
+
+  const names = usedPredicates().filter(isOfAccess);
+  assert.ok(names.length >= 12, names.join());
+  for (const name of names) {
+    using _ = withoutPredicate(name);
+    assert.deepEqual(await liveThrough(own), seen, name);
+    assert.deepEqual(await everything(), before, name);
+  }
+});

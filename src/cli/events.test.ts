@@ -12,7 +12,7 @@ import { until } from "../testing/until.ts";
 
 const ACCESS = "concierge.access.v1.AccessInternalService";
 const FEED = "concierge.feed.v1.FeedInternalService";
-const PUBLISHERS = ["auth", "access", "user", "notification"];
+const PUBLISHERS = ["auth", "access", "organization", "user", "notification"];
 
 interface Line {
   service: string;
@@ -141,7 +141,11 @@ describe("concierge events", () => {
   });
 
   for (const [what, args, says] of [
-    ["a service that publishes nothing", ["--service", "greeter"], /"greeter" .*: auth, access, organization, user, notification$/m],
+    [
+      "a service that publishes nothing",
+      ["--service", "greeter"],
+      /"greeter" .*: auth, access, organization, user, notification$/m,
+    ],
     ["an event that there is not", ["--types", "Nope"], /no event Nope; there are\n {2}concierge\.auth\.v1\./],
     [
       "another service's event",

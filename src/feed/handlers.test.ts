@@ -140,6 +140,8 @@ describe("reading over RPC", () => {
       [
         ["auth", 0n, true],
         ["auth", 0n, true],
+        ["access", 0n, true],
+        ["organization", 0n, true],
       ],
     );
     const refused = feedOf("user", "backend").getStatus({ service: "user" });

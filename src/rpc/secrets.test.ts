@@ -15,6 +15,7 @@ import {
   NotificationService,
   Platform,
 } from "../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { OrganizationService } from "../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
 import { connect, identifier } from "../db/connection.ts";
 import { services } from "../services.ts";
@@ -107,6 +108,7 @@ describe("a system that knows secrets", () => {
     await until("the push", async () => (await system.pushes()).length > 0);
     await inbox.markReceived({ notificationId }, options);
     await inbox.listMyNotifications({}, options);
+    await client(OrganizationService).createOrganization({ name: "Bakery", slug: "bakery" }, options);
     const roles = system.asService(AccessInternalService, "operator", "access");
     await roles.createRole({ name: "steward", description: "" });
     await roles.assignRole({ userId, role: "steward" });

@@ -9,6 +9,7 @@ import { type Clock, systemClock } from "../clock.ts";
 import { loadConfig, type ServiceKey } from "../config.ts";
 import { listen } from "../listener/listener.ts";
 import { createLogger } from "../log.ts";
+import type { RightsWatch } from "../rights/rights-watch.ts";
 import type { Side } from "../rpc/access.ts";
 import type { Accounting } from "../rpc/accounting.ts";
 import { withCors } from "../rpc/cors.ts";
@@ -49,7 +50,7 @@ export interface EdgeOptions {
   /** Tells of sessions that end; nothing does unless told otherwise. */
   onSessionEnded?: StepsOf["authentication"]["onSessionEnded"];
   /** What people may do; of a service without permissions nobody asks. */
-  rights?: StepsOf["authentication"]["rights"];
+  rights?: RightsWatch;
 }
 
 /** What the server did with a request's body. */
@@ -138,6 +139,11 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
 }
 
 /** The steps of a request as in production, over these keys; every session lives, and spent tokens are kept in memory. */
+const nobodysRights: RightsWatch = {
+  rightsOf: () => Promise.reject(new Error("nobody was asked to decide here")),
+  follow: () => [],
+};
+
 function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clock: Clock): StepsOf {
   const keyRing = fixedKeyRing(keys);
   const spent = new Set<string>();
@@ -148,7 +154,7 @@ function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clo
       keyRing,
       checkSession: options.checkSession ?? (() => Promise.resolve(true)),
       onSessionEnded: options.onSessionEnded,
-      rights: options.rights,
+      rights: options.rights ?? nobodysRights,
       verifyServiceToken: createServiceTokenVerifier("callee", [serviceKey], clock),
     },
     isStarted: options.isStarted ?? (() => true),

@@ -27,14 +27,18 @@ describe("profiles of colleagues", () => {
     const organizations = system.asUser(OrganizationService, owner.accessToken);
     const made = await organizations.createOrganization({ name: "Bakery", slug: `s-${crypto.randomUUID()}` });
     organizationId = made.organization!.organizationId;
-    await verifyAddress(system, member.userId);
-    const owners = system.asMember(OrganizationService, owner, organizationId);
-    const { invitation } = await owners.inviteMember({ email: member.email, role: MemberRole.MEMBER });
-    const { invitationId } = invitation!;
-    await system.asUser(OrganizationService, member.accessToken).acceptInvitation({ invitationId });
+    await join(member);
   });
 
   after(() => system[Symbol.asyncDispose]());
+
+  async function join(person: TestUser): Promise<void> {
+    await verifyAddress(system, person.userId);
+    const owners = system.asMember(OrganizationService, owner, organizationId);
+    const { invitation } = await owners.inviteMember({ email: person.email, role: MemberRole.MEMBER });
+    const { invitationId } = invitation!;
+    await system.asUser(OrganizationService, person.accessToken).acceptInvitation({ invitationId });
+  }
 
   const people = (user: TestUser) => system.asMember(UserService, user, organizationId);
   const rename = (user: TestUser, userId: string, firstName = "Zoë") =>
@@ -71,21 +75,23 @@ describe("profiles of colleagues", () => {
   });
 
   test("C28 it ends with the suspension of the organization and with the membership", async () => {
+    const leaver = await system.newUser();
+    await join(leaver);
     const operator = system.asService(OrganizationInternalService, "operator", "organization");
     const isHidden = () =>
       people(owner)
-        .getUser({ userId: member.userId })
+        .getUser({ userId: leaver.userId })
         .then(
           () => false,
           () => true,
         );
     await operator.suspendOrganization({ organizationId });
     await until("the suspension to be known", isHidden);
-    assert.equal(await refusalOf(rename(owner, member.userId)), NOT_FOUND);
+    assert.equal(await refusalOf(rename(owner, leaver.userId)), NOT_FOUND);
     await operator.resumeOrganization({ organizationId });
     await until("its end to be known", async () => !(await isHidden()));
-    await system.asUser(OrganizationService, member.accessToken).leaveOrganization({ organizationId });
+    await system.asUser(OrganizationService, leaver.accessToken).leaveOrganization({ organizationId });
     await until("the membership's end to be known", isHidden);
-    assert.equal(await refusalOf(rename(owner, member.userId)), NOT_FOUND);
+    assert.equal(await refusalOf(rename(owner, leaver.userId)), NOT_FOUND);
   });
 });

@@ -143,6 +143,7 @@ check: $(INSTALLED) .proto-deps drift ## Check format, lint, types, contracts, g
 drift: $(INSTALLED) .proto-deps ## Generate everything again, elsewhere, and compare
 	@mkdir -p .concierge && rm -rf .concierge/drift && mkdir .concierge/drift
 	buf generate -o .concierge/drift
+	node src/main.ts permissions > .concierge/drift/gen/permissions.ts
 	diff -r gen .concierge/drift/gen
 	node src/main.ts config | diff .env.example -
 	@for service in $(WITH_SCHEMA); do \
@@ -159,7 +160,7 @@ format: $(INSTALLED) ## Format code and contracts
 
 gen: $(INSTALLED) .proto-deps ## Generate code from proto/, and .env.example from the services' variables
 	buf generate
-	node src/dev/permission-names.ts
+	node src/main.ts permissions > gen/permissions.ts
 	node src/main.ts config > .env.example
 
 .proto-deps: $(INSTALLED) src/dev/proto-deps.ts

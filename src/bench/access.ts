@@ -51,8 +51,9 @@ async function main(): Promise<number> {
   const members = LARGE_ORGANIZATIONS * 100;
   for (const [name, tookMs] of Object.entries(large)) {
     const [before, after] = [quantile(small[name]!, 0.99), quantile(tookMs, 0.99)];
-    const raw = `p99 ${before.toFixed(2)} ms with 1,000 members, ${after.toFixed(2)} with ${members}; p50 ${median(small[name]!).toFixed(2)} and ${median(tookMs).toFixed(2)}`;
-    goals.ratioAtMost(`P9 ${name}, cold, with ${members} members/with 1,000`, after / before, 1.5, raw);
+    const p99 = `p99 ${before.toFixed(2)} ms with 1,000 members, ${after.toFixed(2)} with ${members}`;
+    const p50 = `p50 ${median(small[name]!).toFixed(2)} and ${median(tookMs).toFixed(2)}`;
+    goals.ratioAtMost(`P9 ${name}, cold, with ${members} members/with 1,000`, after / before, 1.5, `${p99}; ${p50}`);
   }
   goals.info(`at the end: ${machineLine()}`);
   return goals.missed === 0 ? 0 : 1;

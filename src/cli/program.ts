@@ -240,10 +240,14 @@ function addAudit(program: Command, host: Host): void {
     .action(async (settings) => (await import("./audit.ts")).verifyAudit(host, settings));
 }
 
-/** Variables. */
+/** Variables, and names in contracts. */
 function addConfig(program: Command, host: Host): void {
   program
     .command("config")
     .description("print every variable with its default, as .env.example")
     .action(async () => (await import("./configuration.ts")).printVariables(host));
+  program
+    .command("permissions")
+    .description("print the names of all permissions that methods ask for, as a TypeScript union")
+    .action(async () => (await import("./permissions.ts")).printPermissions(host));
 }

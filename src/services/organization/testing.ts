@@ -43,8 +43,6 @@ export async function openTestDatabase() {
   };
 }
 
-export type OrganizationDatabase = Awaited<ReturnType<typeof openTestDatabase>>;
-
 export function newSlug(): string {
   return `s-${crypto.randomUUID()}`;
 }

@@ -2270,8 +2270,8 @@ export const AuthService: GenService<{
    * their token and for all others; and of an address. A success gives its attempt back. After 100 failures of an account in a
    * row only a success from the other sort of device or a new password by mail lets these devices in again.
    *
-   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown
-   * account, a wrong password, and an account whose address has to be verified first), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (the same for an unknown account; RetryInfo says when), RESOURCE_EXHAUSTED /
+   * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the same for an unknown account, a wrong password, and an account whose address has to be
+   * verified first), RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (the same for an unknown account; RetryInfo says when), RESOURCE_EXHAUSTED /
    * TOO_MANY_HASHES (retry later), INVALID_ARGUMENT / UNKNOWN_AUDIENCE, PERMISSION_DENIED / NO_ORGANIZATION (the person is no member of
    * the organization that was asked for, or it is suspended), UNAVAILABLE / AUTH_STALE (nobody can tell that now).
    *

@@ -29,6 +29,8 @@ const MAX_PAUSE_MS = 5_000;
 /** After an empty answer that came at once, as from a source that is about to stop: it would be asked again and again. */
 const QUICK_ANSWER_MS = 50;
 const MAX_FAILURES = 5;
+/** Some three seconds. */
+const FAILURES_OF_A_START = 5;
 /** A cursor that only passes events of others is written no more often than this. */
 const PASSING_WRITE_MS = 1_000;
 const RETRY_PARKED_MS = 60_000;
@@ -302,8 +304,12 @@ class Following implements RunningFollower {
   /** Logs once in an outage. */
   async #waitAfter(error: unknown, failures: number): Promise<void> {
     const missing = this.#standing ? this.source : "its database";
-    if (this.#waitsFor !== missing) this.#log.warn({ error: withoutData(error) }, `follower waits for ${missing}`);
-    this.#waitsFor = missing;
+    // Services that start together wait for each other in any case.
+    const isStart = this.freshAt === undefined && failures < FAILURES_OF_A_START;
+    if (this.#waitsFor !== missing && !isStart) {
+      this.#log.warn({ error: withoutData(error) }, `follower waits for ${missing}`);
+      this.#waitsFor = missing;
+    }
     await this.#pause(failures).catch(() => {});
   }
 

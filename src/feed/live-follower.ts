@@ -65,6 +65,8 @@ const MAX_WAIT_MS = 1_000;
 const READ_TIMEOUT_MS = 3_000;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 1_000;
+/** Some three seconds. */
+const FAILURES_OF_A_START = 6;
 
 /** Starts reading. Disposing aborts the Read under way and waits for it. */
 export function startLiveFollower(options: LiveFollowerOptions): LiveFollower {
@@ -84,6 +86,8 @@ class MemoryFollower implements LiveFollower {
   #from: From | undefined;
   #settledPosition = 0n;
   #failures = 0;
+  /** Whether somebody who reads the log knows of the outage. */
+  #isTold = false;
 
   constructor(options: LiveFollowerOptions) {
     this.#options = options;
@@ -145,15 +149,17 @@ class MemoryFollower implements LiveFollower {
   }
 
   #noteSuccess(): void {
-    if (this.#failures > 0) this.#options.log.info(`follows ${this.source} again`);
+    if (this.#isTold) this.#options.log.info(`follows ${this.source} again`);
+    this.#isTold = false;
     this.#failures = 0;
   }
 
   #noteFailure(error: unknown): void {
     const isLost = reasonOf(error) === "CURSOR_LOST";
     if (isLost) this.#from = undefined;
-    // Once per outage: a second line would only say that it lasts.
-    if (this.#failures === 0) {
+    // Once per outage: a second line would only say that it lasts. Services that start together wait for each other in any case.
+    if (this.#failures === (this.freshAt === undefined ? FAILURES_OF_A_START : 0)) {
+      this.#isTold = true;
       this.#options.log.warn(
         { error },
         isLost ? `begins anew with ${this.source}` : `waits for the feed of ${this.source}`,

@@ -50,6 +50,18 @@ describe("auth", () => {
     assert.deepEqual(await refusal(again), EMAIL_TAKEN);
   });
 
+  test("S-PWD-07 nothing but the password is hashed: behind the longest address and names every other one is wrong", async () => {
+    const [label, name] = ["a".repeat(60), "n".repeat(100)];
+    const email = `${"l".repeat(60)}@${[label, label, label].join(".")}.com`;
+    const password = `pass-${crypto.randomUUID()}`;
+    await system.newUser({ email, password, firstName: name, lastName: name });
+    for (const other of [`${password}!`, password.slice(0, -1), "a"]) {
+      const { reason } = await refusal(system.asUser(AuthService).login({ email, password: other }));
+      assert.equal(reason, "BAD_CREDENTIALS", other);
+    }
+    await system.asUser(AuthService).login({ email, password });
+  });
+
   test("S-LOG-04 of 20 registrations of one address at once exactly one makes an account, and the rest are EMAIL_TAKEN", async () => {
     const before = [await countRows("accounts"), await countRows("credentials"), await countRows("feed_outbox")];
     const results = await Promise.allSettled(

@@ -1,6 +1,7 @@
 /**
- * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and a bound on the
- * unary calls that a listener works on at once. Whoever is refused is told at once and when to try again.
+ * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and bounds on the
+ * unary calls that a listener works on at once and on the bytes of their bodies. Whoever is refused is told at once and when
+ * to try again.
  */
 import type { ConnectError } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
@@ -11,6 +12,7 @@ import { addressGroup } from "../listener/address.ts";
 /** Addresses that are remembered; a forgotten one starts anew, so an attacker gains one burst by 100,000 addresses. */
 const REMEMBERED_ADDRESSES = 100_000;
 const BURST_SECONDS = 2;
+const SMALL_BODY_BYTES = 64 * 1_024;
 
 /** Answers whether one more call of this address is one too many. */
 export type RateLimit = (address: string) => ConnectError | undefined;
@@ -80,6 +82,43 @@ export class Load {
     if (calls === 1) this.#callsOf.delete(group);
     else this.#callsOf.set(group, calls - 1);
     this.#calls--;
+  }
+}
+
+/** What a call holds of a BodyMemory. */
+export interface HeldBody {
+  heldBytes: number;
+  /** Nothing would be given back any more. */
+  isOver?: boolean;
+}
+
+/**
+ * The memory that a listener has for the bodies of unary calls, which may be as large as 50 MiB and need not ever end. Small ones
+ * are not counted: the number of calls bounds them.
+ */
+export class BodyMemory {
+  #leftBytes: number;
+
+  constructor(mostBytes: number) {
+    this.#leftBytes = mostBytes;
+  }
+
+  /** Notes how long a body has become. Returns RESOURCE_EXHAUSTED / OVERLOADED if that is too much, until others are over. */
+  hold(call: HeldBody, bodyBytes: number): ConnectError | undefined {
+    if (bodyBytes <= SMALL_BODY_BYTES || call.isOver) return undefined;
+    const moreBytes = bodyBytes - call.heldBytes;
+    if (moreBytes > this.#leftBytes) {
+      const message = "the server has too many large messages to read";
+      return fail(Code.ResourceExhausted, "OVERLOADED", message, { retryAfterMs: 1_000 });
+    }
+    this.#leftBytes -= moreBytes;
+    call.heldBytes = bodyBytes;
+    return undefined;
+  }
+
+  giveBack(call: HeldBody): void {
+    this.#leftBytes += call.heldBytes;
+    call.heldBytes = 0;
   }
 }
 

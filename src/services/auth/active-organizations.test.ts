@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { decodeJwt } from "jose";
-import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
+import { sendHttp } from "../../testing/http.ts";
+import { mailTo } from "../../testing/mails.ts";
 import { addMember, makeOrganization, removeMember, resume, suspend } from "../../testing/memberships.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
@@ -24,8 +26,12 @@ function refresh(system: TestSystem, refreshToken: string, organizationId = "", 
   return system.asUser(AuthService).refreshToken({ refreshToken, organizationId, idempotencyKey });
 }
 
-function login(system: TestSystem, { email, password }: TestUser, organizationId = "") {
-  return system.asUser(AuthService).login({ email, password, organizationId });
+function login(system: TestSystem, user: TestUser, organizationId = "") {
+  return system.asUser(AuthService).login({ ...credentialsOf(user), organizationId });
+}
+
+function credentialsOf({ email, password }: TestUser) {
+  return { email, password };
 }
 
 describe("the active organization", () => {
@@ -79,6 +85,32 @@ describe("the active organization", () => {
       assert.equal(await refusalOf(refresh(system, stranger.refreshToken, id)), NO_ORGANIZATION);
     }
     assert.equal(organizationOf(await refresh(system, stranger.refreshToken)), "");
+  });
+
+  test("S-PWD-13 a right password that gets no session for its organization is written down and told by mail", async () => {
+    const user = await system.newUser();
+    await login(system, user);
+    const loginFrom = async (userAgent: string) => {
+      const answer = await sendHttp("1.1", system.publicUrl, {
+        httpMethod: "POST",
+        path: `/${AuthService.typeName}/Login`,
+        headers: [
+          ["content-type", "application/json"],
+          ["user-agent", userAgent],
+        ],
+        body: Buffer.from(JSON.stringify({ ...credentialsOf(user), organizationId: bakery })),
+      });
+      assert.equal(answer.status, 403);
+    };
+    await loginFrom("Thief");
+    await mailTo(system, user.email, "A new sign-in to your account");
+    const operator = system.asService(AuthInternalService, "operator", "auth");
+    const { entries } = await operator.listAuditEntries({ userId: user.userId, action: "login" });
+    const refused = entries.filter(({ succeeded }) => !succeeded);
+    assert.deepEqual(
+      refused.map(({ reason, userAgent }) => [reason, userAgent]),
+      [["no_organization", "Thief"]],
+    );
   });
 
   test("only who has the password, or a token of a live session, learns where somebody is a member", async () => {

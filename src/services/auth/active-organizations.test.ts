@@ -14,6 +14,7 @@ import { auth } from "./service.ts";
 
 const NO_ORGANIZATION = "PermissionDenied NO_ORGANIZATION";
 const AUTH_STALE = "Unavailable AUTH_STALE";
+const RATE_LIMITED = "ResourceExhausted RATE_LIMITED";
 const UNAUTHENTICATED = "Unauthenticated UNAUTHENTICATED";
 
 /** The organization of an answer: what it says, which is what its token says. */
@@ -85,6 +86,26 @@ describe("the active organization", () => {
       assert.equal(await refusalOf(refresh(system, stranger.refreshToken, id)), NO_ORGANIZATION);
     }
     assert.equal(organizationOf(await refresh(system, stranger.refreshToken)), "");
+  });
+
+  test("S-REF-18 organizations that are refused are asked for 60 times a minute and session at most", async () => {
+    const user = await system.newUser();
+    const ask = () => refusalOf(refresh(system, user.refreshToken, bakery));
+    for (let count = 0; count < 60; count++) assert.equal(await ask(), NO_ORGANIZATION);
+    assert.equal(await ask(), RATE_LIMITED);
+    await system.advance(1_000);
+    assert.equal(await ask(), NO_ORGANIZATION);
+    assert.equal(await ask(), RATE_LIMITED);
+    assert.equal(organizationOf(await refresh(system, user.refreshToken)), "", "others go on");
+  });
+
+  test("a refresh that is refused leaves the remembered organization as it is", async () => {
+    const user = await system.newUser();
+    const own = await makeOrganization(system, user);
+    let { refreshToken } = user;
+    for (let count = 0; count < 60; count++) ({ refreshToken } = await refresh(system, refreshToken));
+    assert.equal(await refusalOf(refresh(system, refreshToken, own)), RATE_LIMITED);
+    assert.equal(organizationOf(await login(system, user)), "");
   });
 
   test("S-PWD-13 a right password that gets no session for its organization is written down and told by mail", async () => {

@@ -10,6 +10,7 @@ import { addMember, makeOrganization, removeMember, resume, suspend } from "../.
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
+import { keepOrganization } from "./active-organizations.ts";
 import { auth } from "./service.ts";
 
 const NO_ORGANIZATION = "PermissionDenied NO_ORGANIZATION";
@@ -210,6 +211,14 @@ describe("the active organization", () => {
     assert.equal(await remembered(), null);
     await sql.end();
   });
+});
+
+test("the remembered organization is named again, at once, while nobody answers what is right", {
+  timeout: 1_000,
+}, async () => {
+  const rights = { rightsOf: () => new Promise<never>(() => {}), follow: () => [] };
+  const last = crypto.randomUUID();
+  assert.equal(await keepOrganization({ rights }, crypto.randomUUID(), last), last);
 });
 
 test("while access and organization are away people get in: with what they had, but with nothing new", async () => {

@@ -149,7 +149,7 @@ describe("concierge dev", () => {
     const refused = await here("call", `${ACCESS}/AssignRole`, message);
     assert.equal(refused.code, ExitCode.failure);
     assert.equal(refused.stdout, "");
-    assert.match(refused.stderr, /^concierge: NotFound ROLE_NOT_FOUND: .+\n$/);
+    assert.match(refused.stderr, /^concierge: NotFound USER_NOT_FOUND: .+\n$/);
     const invalid = await here("call", `${ACCESS}/AssignRole`, "{}");
     assert.match(invalid.stderr, /^concierge: InvalidArgument INVALID_REQUEST: .*user_id/);
   });

@@ -30,6 +30,7 @@ const goodVariables = (mode: string) => ({
   CONCIERGE_AUTH_TOKEN_KEYS: strongSecret("keys"),
   CONCIERGE_AUTH_DATABASE_URL: strongSecret("databaseUrl"),
   CONCIERGE_ACCESS_DATABASE_URL: strongSecret("databaseUrl"),
+  CONCIERGE_ACCESS_DATABASE_JOB_URL: strongSecret("databaseUrl"),
   CONCIERGE_USER_DATABASE_URL: strongSecret("databaseUrl"),
 });
 

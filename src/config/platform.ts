@@ -9,6 +9,7 @@ import { type Risk, setting, type ValuesOf, type Variable } from "./variable.ts"
 const port = z.coerce.number().int().min(0).max(65535);
 const count = (maximum: number) => z.coerce.number().int().min(1).max(maximum);
 const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
 
 const settings = {
   mode: setting(
@@ -85,6 +86,14 @@ const settings = {
   internalMessageBytes: setting(
     count(64 * MIB).default(4 * MIB),
     "Largest message on the internal listener, unless the method's contract says otherwise",
+  ),
+  publicBodyMemoryBytes: setting(
+    count(64 * GIB).default(64 * MIB),
+    "Most bytes of bodies over 64 KiB that the public listener holds; more are refused as RESOURCE_EXHAUSTED / OVERLOADED",
+  ),
+  internalBodyMemoryBytes: setting(
+    count(64 * GIB).default(256 * MIB),
+    "Most bytes of bodies over 64 KiB that the internal listener holds; more are refused in the same way",
   ),
   defaultDeadlineSeconds: setting(count(3600).default(10), "Deadline of a unary call that names none"),
   maximumDeadlineSeconds: setting(count(3600).default(60), "Longest deadline of a unary call"),

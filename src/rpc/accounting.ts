@@ -51,6 +51,7 @@ export function openCall(arrival: Arrival, { clock, metrics, tracing, trustsTrac
     method,
     caller: { kind: "anonymous" },
     trace: tracing.begin(method, headers, { isTrusted: trustsTraces }),
+    heldBytes: 0,
     outcome: {},
   };
 }
@@ -72,6 +73,7 @@ export function noteFailure(call: Call, error: Error & { code: Code; cause?: unk
 export function closeCall(call: Call, isDelivered: boolean, { log, clock, metrics }: Accounting): void {
   call.isOver = true;
   call.load?.leave(call.peer.address);
+  call.bodyMemory?.giveBack(call);
   if (!isDelivered) call.outcome = { code: Code.Canceled, reason: "CANCELED", ...call.outcome };
   const { method, protocol, caller, trace, outcome } = call;
   const { code, reason, refusal, fault } = outcome;

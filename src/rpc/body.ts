@@ -21,7 +21,7 @@ export async function* guardedBody(
   maxBytes: number,
 ): AsyncIterable<Uint8Array> {
   if (!call.signal) throw new Error("the body was read before the call was authenticated");
-  const chunks = largerPieces(untilAborted(source, call.signal), FRAME_HEADER_BYTES);
+  const chunks = largerPieces(counted(untilAborted(source, call.signal), call), FRAME_HEADER_BYTES);
   if (call.expectedDigest === undefined) {
     yield* chunks;
     return;
@@ -52,6 +52,17 @@ export function chunksOf(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
       return { next: () => chunks.next() };
     },
   };
+}
+
+/** The same chunks, as long as there is memory for the body that they make up. */
+export async function* counted(source: AsyncIterable<Uint8Array>, call: Call): AsyncIterable<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of source) {
+    bytes += chunk.byteLength;
+    const refusal = call.bodyMemory?.hold(call, bytes);
+    if (refusal) throw refusal;
+    yield chunk;
+  }
 }
 
 /** All of a body, unless it is surely too long. */

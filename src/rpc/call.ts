@@ -19,7 +19,7 @@ import type { AccessClaims } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
 import type { AccessRule } from "./access.ts";
 import type { Authentication } from "./authenticate.ts";
-import type { Load } from "./overload.ts";
+import type { BodyMemory, Load } from "./overload.ts";
 
 /** Who calls, once that is proven. */
 export type Caller =
@@ -61,6 +61,10 @@ export interface Call {
   protocol?: string;
   /** Where the call has taken a place, to be given back when it is over. */
   load?: Load;
+  /** Where its body counts, given back when the call is over. */
+  bodyMemory?: BodyMemory;
+  /** What counts of it. */
+  heldBytes: number;
   /** Its answer is over, or nobody waits for it any more: nothing may begin for it. */
   isOver?: boolean;
   /** How it ended, for the log. */

@@ -164,10 +164,10 @@ class FastCall implements HandlerContext {
   }
 
   async #run(): Promise<void> {
-    const { service, rule, load, limits, method, implementation } = this.#route;
+    const { service, limits, method, implementation } = this.#route;
     const refusal = this.#options.rateLimit(this.#call.peer.address);
     if (refusal) throw refusal;
-    if (service) await admit(service, rule, this.#call, load);
+    if (service) await admit(service, this.#route, this.#call);
     const message = await readMessage(this.#stream, this.#call, method.input, limits.messageBytes);
     await prepare(service, this.#call, message);
     if (this.#ended) return;

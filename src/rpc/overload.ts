@@ -1,6 +1,7 @@
 /**
- * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and a bound on the
- * unary calls that a listener works on at once. Whoever is refused is told at once and when to try again.
+ * What keeps a process from taking on more than it can do: a bound on the calls of one address in a time, and bounds on the
+ * unary calls that a listener works on at once and on the bytes of their bodies. Whoever is refused is told at once and when
+ * to try again.
  */
 import type { ConnectError } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
@@ -8,32 +9,42 @@ import type { Clock } from "../clock.ts";
 import { Code, fail } from "../errors.ts";
 import { addressGroup } from "../listener/address.ts";
 
-/** Addresses that are remembered; a forgotten one starts anew, so an attacker gains one burst by 100,000 addresses. */
-const REMEMBERED_ADDRESSES = 100_000;
+/** Callers that are remembered; a forgotten one starts anew, so an attacker gains one burst by 100,000 addresses. */
+const MOST_REMEMBERED = 100_000;
 const BURST_SECONDS = 2;
+const SMALL_BODY_BYTES = 64 * 1_024;
 
 /** Answers whether one more call of this address is one too many. */
 export type RateLimit = (address: string) => ConnectError | undefined;
 
 /**
- * Makes a limit of `perSecond` calls for each address (IPv6: each /64), with bursts of twice as many; 0 is no limit. It keeps
- * one number per address: the time at which its calls so far would be paid off (the generic cell rate algorithm).
+ * Makes a limit of `perSecond` calls for each address (IPv6: each /64), with bursts of twice as many; 0 is no limit.
  */
 export function createRateLimit(perSecond: number, clock: Clock): RateLimit {
   if (perSecond === 0) return () => undefined;
-  const paidOffAt = new LRUCache<string, number>({ max: REMEMBERED_ADDRESSES });
-  const costMs = 1_000 / perSecond;
-  const burstMs = BURST_SECONDS * 1_000;
+  const pace = createPace({ costMs: 1_000 / perSecond, burstMs: BURST_SECONDS * 1_000 }, clock);
   return (address) => {
-    const group = addressGroup(address);
+    const retryAfterMs = pace(addressGroup(address));
+    if (retryAfterMs === 0) return undefined;
+    return fail(Code.ResourceExhausted, "RATE_LIMITED", "too many calls from this address", { retryAfterMs });
+  };
+}
+
+/** Milliseconds that somebody has to wait until one more call is not one too many; 0 if it is none, and then it counts. */
+export type Pace = (who: string) => number;
+
+/**
+ * Makes the pace of one call in `costMs`, and of as many at once as `burstMs` pays for. It keeps one number for each: the time at which
+ * the calls so far would be paid off (the generic cell rate algorithm).
+ */
+export function createPace({ costMs, burstMs }: { costMs: number; burstMs: number }, clock: Clock): Pace {
+  const paidOffAt = new LRUCache<string, number>({ max: MOST_REMEMBERED });
+  return (who) => {
     const now = clock.monotonic();
-    const next = Math.max(paidOffAt.get(group) ?? now, now) + costMs;
-    if (next - now > burstMs) {
-      const retryAfterMs = Math.ceil(next - now - burstMs);
-      return fail(Code.ResourceExhausted, "RATE_LIMITED", "too many calls from this address", { retryAfterMs });
-    }
-    paidOffAt.set(group, next);
-    return undefined;
+    const next = Math.max(paidOffAt.get(who) ?? now, now) + costMs;
+    if (next - now > burstMs) return Math.ceil(next - now - burstMs);
+    paidOffAt.set(who, next);
+    return 0;
   };
 }
 
@@ -80,6 +91,43 @@ export class Load {
     if (calls === 1) this.#callsOf.delete(group);
     else this.#callsOf.set(group, calls - 1);
     this.#calls--;
+  }
+}
+
+/** What a call holds of a BodyMemory. */
+export interface HeldBody {
+  heldBytes: number;
+  /** Nothing would be given back any more. */
+  isOver?: boolean;
+}
+
+/**
+ * The memory that a listener has for the bodies of unary calls, which may be as large as 50 MiB and need not ever end. Small ones
+ * are not counted: the number of calls bounds them.
+ */
+export class BodyMemory {
+  #leftBytes: number;
+
+  constructor(mostBytes: number) {
+    this.#leftBytes = mostBytes;
+  }
+
+  /** Notes how long a body has become. Returns RESOURCE_EXHAUSTED / OVERLOADED if that is too much, until others are over. */
+  hold(call: HeldBody, bodyBytes: number): ConnectError | undefined {
+    if (bodyBytes <= SMALL_BODY_BYTES || call.isOver) return undefined;
+    const moreBytes = bodyBytes - call.heldBytes;
+    if (moreBytes > this.#leftBytes) {
+      const message = "the server has too many large messages to read";
+      return fail(Code.ResourceExhausted, "OVERLOADED", message, { retryAfterMs: 1_000 });
+    }
+    this.#leftBytes -= moreBytes;
+    call.heldBytes = bodyBytes;
+    return undefined;
+  }
+
+  giveBack(call: HeldBody): void {
+    this.#leftBytes += call.heldBytes;
+    call.heldBytes = 0;
   }
 }
 

@@ -11,7 +11,7 @@ import { codeToHttpStatus, codeToString } from "@connectrpc/connect/protocol-con
 import { Code, fail, reasonOf } from "../errors.ts";
 import type { NodeRequest, NodeResponse, RequestHandler } from "../listener/listener.ts";
 import { type Accounting, closeCall, noteFailure, openCall } from "./accounting.ts";
-import { chunksOf, compareDigest, readAll } from "./body.ts";
+import { chunksOf, compareDigest, counted, readAll } from "./body.ts";
 import { type Call, callKey } from "./call.ts";
 import { answerAtOnce, closeAfterAnswer, onceClosed } from "./early-answer.ts";
 import { canceled, malformed, publicError } from "./errors.ts";
@@ -89,7 +89,7 @@ function procedureOf({ parent, name }: DescMethodUnary): string {
 
 /** The JSON to answer with. */
 async function run(found: Found, route: Route, call: Call, request: NodeRequest, response: NodeResponse) {
-  const { service, rule, load, limits, method, implementation } = route;
+  const { service, limits, method, implementation } = route;
   const gone = new AbortController();
   onceClosed(response, () => gone.abort(canceled()));
   const context = createHandlerContext({
@@ -101,7 +101,7 @@ async function run(found: Found, route: Route, call: Call, request: NodeRequest,
   const ended = whenAborted(context.signal);
   ended.catch(() => {});
   try {
-    await Promise.race([admit(service!, rule, call, load), ended]);
+    await Promise.race([admit(service!, route, call), ended]);
     const message = await readRequest(found, call, request, { ...limits, signal: context.signal });
     await prepare(service, call, message);
     const answer = await Promise.race([implementation(message, context as HandlerContext), ended]);
@@ -122,7 +122,7 @@ async function readRequest(
     compareDigest(call, Buffer.from(read.signed));
     return read.request;
   }
-  const body = await readAll(untilAborted(chunksOf(request), signal), messageBytes);
+  const body = await readAll(counted(untilAborted(chunksOf(request), signal), call), messageBytes);
   compareDigest(call, body);
   try {
     return fromJsonString(rest.method.input, STRICT_UTF8.decode(body));

@@ -12,7 +12,7 @@ import type { Implementation } from "../service.ts";
 import { type AccessRule, accessRule, type Side } from "./access.ts";
 import type { DeadlineLimits } from "./deadline.ts";
 import { namePublic } from "./errors.ts";
-import { Load } from "./overload.ts";
+import { BodyMemory, Load } from "./overload.ts";
 import { admit, createStepsInterceptor, followContext, type StepsOf } from "./steps.ts";
 import { whenAborted } from "./until-aborted.ts";
 
@@ -25,6 +25,8 @@ export interface RpcLimits extends DeadlineLimits {
   callsInFlight: number;
   /** Most of these from one address. */
   callsPerAddress: number;
+  /** Most bytes of large bodies that are held at once. */
+  bodyMemoryBytes: number;
 }
 
 /** The limits of a listener, as the installation has set them. */
@@ -37,6 +39,7 @@ export function limitsOf(side: Side, platform: PlatformConfig): RpcLimits {
     callsInFlight: platform.callsInFlight,
     // Services share addresses, and are known.
     callsPerAddress: side === "public" ? platform.callsPerAddress : Number.POSITIVE_INFINITY,
+    bodyMemoryBytes: side === "public" ? platform.publicBodyMemoryBytes : platform.internalBodyMemoryBytes,
   };
 }
 
@@ -49,6 +52,7 @@ export interface Route {
   limits: RpcLimits;
   /** Where its calls take places; not those of streams and of methods that mostly wait, nor those that are open to everybody. */
   load: Load | undefined;
+  bodyMemory: BodyMemory;
   /** Through Connect, in any protocol. */
   handler: UniversalHandler;
   implementation: (input: Message, context: HandlerContext) => unknown;
@@ -91,6 +95,7 @@ export interface Served {
 /** The routes of a listener. Throws a StartupError if a method has no access rule. */
 export function createRoutes(limits: RpcLimits, served: Served[], ruleOf = accessRule): Routes {
   const load = new Load(limits.callsInFlight, limits.callsPerAddress);
+  const bodyMemory = new BodyMemory(limits.bodyMemoryBytes);
   const routes: Routes = new Map();
   for (const { service, implementations } of served) {
     for (const { desc, implementation } of implementations) {
@@ -100,7 +105,8 @@ export function createRoutes(limits: RpcLimits, served: Served[], ruleOf = acces
         const own = { ...limits, messageBytes: messageBytesOf(method, limits) };
         const bound = run.bind(implementation);
         const taken = service && takesPlace(method) ? load : undefined;
-        const route = { method, rule: ruleOf(method), service, limits: own, load: taken, implementation: bound };
+        const rule = ruleOf(method);
+        const route = { method, rule, service, limits: own, load: taken, bodyMemory, implementation: bound };
         const handler = createHandler(route);
         routes.set(handler.requestPath, { ...route, handler });
       }
@@ -119,14 +125,8 @@ function messageBytesOf(method: DescMethod, { messageBytes }: RpcLimits): number
   return hasOption(method, max_request_bytes) ? getOption(method, max_request_bytes) : messageBytes;
 }
 
-function createHandler({
-  method,
-  rule,
-  service,
-  limits,
-  load,
-  implementation,
-}: Omit<Route, "handler">): UniversalHandler {
+function createHandler(route: Omit<Route, "handler">): UniversalHandler {
+  const { method, service, limits, implementation } = route;
   const { file } = method.parent;
   const registry = createRegistry(file, ...file.dependencies); // what an Any may hold
   const router = createConnectRouter({
@@ -136,7 +136,7 @@ function createHandler({
     requestGate: async (context) => {
       const call = followContext(context);
       // Connect does not end this step with the call, and it may wait for another service.
-      if (service) await Promise.race([admit(service, rule, call, load), whenAborted(context.signal)]);
+      if (service) await Promise.race([admit(service, route, call), whenAborted(context.signal)]);
     },
     interceptors: [createStepsInterceptor(service, { registry })],
   });

@@ -14,7 +14,7 @@
  *  7. access rule          still before the body
  *  8. readable query       of a GET, which Connect would answer as a fault of ours; only for callers who are known
  *  9. load                 after the rule, so that only those who may call take places; before the body, which takes memory
- * 10. body, digest         compared on the raw bytes, before they are parsed (body.ts)
+ * 10. body, digest         no more than there is memory for; compared on the raw bytes, before they are parsed (body.ts)
  * 11. errors               around everything that follows, so that whatever is thrown becomes public in one place
  * 12. spend the token      before anything happens because of the call; after the digest, so that a forged body spends nothing
  * 13. message              text that cannot be stored, then the contract's rules; each message of a stream (messages.ts)
@@ -25,13 +25,12 @@ import { type JsonWriteOptions, type Message, toBinary, toJsonString } from "@bu
 import type { HandlerContext, Interceptor, StreamRequest, StreamResponse, UnaryRequest } from "@connectrpc/connect";
 import { ConnectError } from "@connectrpc/connect";
 import { Code, fail } from "../errors.ts";
-import type { AccessRule } from "./access.ts";
 import { noteFailure } from "./accounting.ts";
 import { type Authentication, authenticate, unauthenticated } from "./authenticate.ts";
 import { type Call, callOf, queryOf } from "./call.ts";
 import { canceled, malformed, namePublic, publicError } from "./errors.ts";
 import { checkMessage, checkMessages } from "./messages.ts";
-import type { Load } from "./overload.ts";
+import type { Route } from "./routes.ts";
 import { untilAborted, whenAborted } from "./until-aborted.ts";
 
 /** What the steps need of the service that a method belongs to. */
@@ -43,17 +42,21 @@ export interface StepsOf {
   spendToken(tokenId: string, expiresAt: number): Promise<boolean>;
 }
 
+/** What a call must pass before its body is read, and what it takes from then on. */
+export type Gate = Pick<Route, "rule" | "load" | "bodyMemory">;
+
 /** Either alphabet, padded or not; never one character alone in the last group of four. */
 const BASE64 = /^(?:[\w+/-]{4})*(?:[\w+/-]{2}(?:==)?|[\w+/-]{3}=?)?$/;
 
 /** Steps 5 to 9. */
-export async function admit(service: StepsOf, rule: AccessRule, call: Call, load: Load | undefined): Promise<void> {
+export async function admit(service: StepsOf, { rule, load, bodyMemory }: Gate, call: Call): Promise<void> {
   if (!service.isStarted()) throw starting();
   await authenticate(service.authentication, rule, call);
   // Whoever has left meanwhile would never give back what is taken from here on.
   if (call.isOver) throw canceled();
   refuseUnreadableQuery(call);
   call.onAdmitted?.(rule, service.authentication);
+  call.bodyMemory = bodyMemory;
   if (!load) return;
   load.enter(call.peer.address);
   call.load = load;

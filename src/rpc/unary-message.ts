@@ -39,9 +39,10 @@ function readBody(stream: http2.ServerHttp2Stream, call: Call, maxBytes: number)
     const pieces = new Pieces();
     stream.on("data", (piece: Buffer) => {
       pieces.add(piece);
-      if (!isTooLong(pieces.all, maxBytes, call)) return;
+      const tooMuch = isTooLong(pieces.all, maxBytes, call) ? tooLarge() : call.bodyMemory?.hold(call, pieces.length);
+      if (!tooMuch) return;
       stream.removeAllListeners("data").pause();
-      reject(tooLarge());
+      reject(tooMuch);
     });
     stream.once("end", () => resolve(pieces.all));
   });

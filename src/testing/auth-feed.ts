@@ -89,6 +89,7 @@ export async function openAuth({ accessTokenSeconds = 300, sessionSeconds = 86_4
     sessionsPerUser: 1_000,
     audiences: [],
     attempts: attemptLimits(tokenKeys, { perAccount: 10, perAddress: 0 }),
+    choicePace: () => 0,
   };
   const origin = { requestId: "", address: "127.0.0.1", userAgent: "" };
   const scope = { caller: { kind: "anonymous" }, origin, signal: AbortSignal.timeout(60_000) } as unknown as CallScope;

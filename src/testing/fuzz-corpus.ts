@@ -17,7 +17,7 @@ import {
   toJsonString,
 } from "@bufbuild/protobuf";
 import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
-import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { MethodOptions_IdempotencyLevel, ValueSchema } from "@bufbuild/protobuf/wkt";
 import type { HeaderLine, HttpRequest, HttpVersion } from "./http.ts";
 import { allWires, frameMessage, httpRequestOf, type Wire, wireName } from "./wire.ts";
 
@@ -37,6 +37,12 @@ const TEXTS: Record<string, string> = {
   locale: "en-GB",
   idempotency_key: UUID,
   links: "https://example.com/",
+  // Of roles and organizations, by which they are named elsewhere.
+  name: "porter",
+  role: "porter",
+  slug: "porter",
+  permission: "products:read",
+  permissions: "products:read",
   // Of a field mask, whose JSON holds nothing but names.
   paths: "field",
 };
@@ -106,6 +112,8 @@ function encode({ encoding }: Wire, desc: DescMessage): Buffer {
 
 /** A message with every field set, to something that its rules are likely to take. */
 function fill(desc: DescMessage): ReflectMessage {
+  // It may hold itself, at any depth.
+  if (desc.typeName === ValueSchema.typeName) return reflect(ValueSchema, textValue());
   const message = reflect(desc, create(desc));
   for (const field of desc.fields) {
     switch (field.fieldKind) {
@@ -150,6 +158,10 @@ function scalar(type: ScalarType, name: string) {
     default:
       return 1;
   }
+}
+
+function textValue() {
+  return create(ValueSchema, { kind: { case: "stringValue", value: "text" } });
 }
 
 function text(name: string): string {

@@ -80,8 +80,13 @@ async function sendHttp2(baseUrl: string, request: HttpRequest): Promise<HttpAns
 
 /** An HTTP/2 connection that sends header lines as they are given, repeated and oversized ones, too. */
 export function openHttp2(baseUrl: string): http2.ClientHttp2Session {
-  // The first option lets one name be sent twice; the types do not know it yet.
-  const options = { strictSingleValueFields: false, maxSendHeaderBlockLength: 4 * 1024 * 1024 };
+  // The first option lets one name be sent twice; the types do not know it yet. The last, in megabytes, is for a large body that is
+  // answered while it is being sent.
+  const options = {
+    strictSingleValueFields: false,
+    maxSendHeaderBlockLength: 4 * 1024 * 1024,
+    maxSessionMemory: 256,
+  };
   // Whoever needs to know of an error listens, too; nobody has to.
   return http2.connect(baseUrl, options as http2.ClientSessionOptions).on("error", () => {});
 }

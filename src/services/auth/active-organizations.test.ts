@@ -2,16 +2,20 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { decodeJwt } from "jose";
-import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
+import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
+import { sendHttp } from "../../testing/http.ts";
+import { mailTo } from "../../testing/mails.ts";
 import { addMember, makeOrganization, removeMember, resume, suspend } from "../../testing/memberships.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
+import { keepOrganization } from "./active-organizations.ts";
 import { auth } from "./service.ts";
 
 const NO_ORGANIZATION = "PermissionDenied NO_ORGANIZATION";
 const AUTH_STALE = "Unavailable AUTH_STALE";
+const RATE_LIMITED = "ResourceExhausted RATE_LIMITED";
 const UNAUTHENTICATED = "Unauthenticated UNAUTHENTICATED";
 
 /** The organization of an answer: what it says, which is what its token says. */
@@ -24,8 +28,12 @@ function refresh(system: TestSystem, refreshToken: string, organizationId = "", 
   return system.asUser(AuthService).refreshToken({ refreshToken, organizationId, idempotencyKey });
 }
 
-function login(system: TestSystem, { email, password }: TestUser, organizationId = "") {
-  return system.asUser(AuthService).login({ email, password, organizationId });
+function login(system: TestSystem, user: TestUser, organizationId = "") {
+  return system.asUser(AuthService).login({ ...credentialsOf(user), organizationId });
+}
+
+function credentialsOf({ email, password }: TestUser) {
+  return { email, password };
 }
 
 describe("the active organization", () => {
@@ -79,6 +87,52 @@ describe("the active organization", () => {
       assert.equal(await refusalOf(refresh(system, stranger.refreshToken, id)), NO_ORGANIZATION);
     }
     assert.equal(organizationOf(await refresh(system, stranger.refreshToken)), "");
+  });
+
+  test("S-REF-18 organizations that are refused are asked for 60 times a minute and session at most", async () => {
+    const user = await system.newUser();
+    const ask = () => refusalOf(refresh(system, user.refreshToken, bakery));
+    for (let count = 0; count < 60; count++) assert.equal(await ask(), NO_ORGANIZATION);
+    assert.equal(await ask(), RATE_LIMITED);
+    await system.advance(1_000);
+    assert.equal(await ask(), NO_ORGANIZATION);
+    assert.equal(await ask(), RATE_LIMITED);
+    assert.equal(organizationOf(await refresh(system, user.refreshToken)), "", "others go on");
+  });
+
+  test("a refresh that is refused leaves the remembered organization as it is", async () => {
+    const user = await system.newUser();
+    const own = await makeOrganization(system, user);
+    let { refreshToken } = user;
+    for (let count = 0; count < 60; count++) ({ refreshToken } = await refresh(system, refreshToken));
+    assert.equal(await refusalOf(refresh(system, refreshToken, own)), RATE_LIMITED);
+    assert.equal(organizationOf(await login(system, user)), "");
+  });
+
+  test("S-PWD-13 a right password that gets no session for its organization is written down and told by mail", async () => {
+    const user = await system.newUser();
+    await login(system, user);
+    const loginFrom = async (userAgent: string) => {
+      const answer = await sendHttp("1.1", system.publicUrl, {
+        httpMethod: "POST",
+        path: `/${AuthService.typeName}/Login`,
+        headers: [
+          ["content-type", "application/json"],
+          ["user-agent", userAgent],
+        ],
+        body: Buffer.from(JSON.stringify({ ...credentialsOf(user), organizationId: bakery })),
+      });
+      assert.equal(answer.status, 403);
+    };
+    await loginFrom("Thief");
+    await mailTo(system, user.email, "A new sign-in to your account");
+    const operator = system.asService(AuthInternalService, "operator", "auth");
+    const { entries } = await operator.listAuditEntries({ userId: user.userId, action: "login" });
+    const refused = entries.filter(({ succeeded }) => !succeeded);
+    assert.deepEqual(
+      refused.map(({ reason, userAgent }) => [reason, userAgent]),
+      [["no_organization", "Thief"]],
+    );
   });
 
   test("only who has the password, or a token of a live session, learns where somebody is a member", async () => {
@@ -157,6 +211,14 @@ describe("the active organization", () => {
     assert.equal(await remembered(), null);
     await sql.end();
   });
+});
+
+test("the remembered organization is named again, at once, while nobody answers what is right", {
+  timeout: 1_000,
+}, async () => {
+  const rights = { rightsOf: () => new Promise<never>(() => {}), follow: () => [] };
+  const last = crypto.randomUUID();
+  assert.equal(await keepOrganization({ rights }, crypto.randomUUID(), last), last);
 });
 
 test("while access and organization are away people get in: with what they had, but with nothing new", async () => {

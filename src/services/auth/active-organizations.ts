@@ -13,6 +13,9 @@ import type { CallScope } from "../../rpc/call.ts";
 import { accounts } from "./schema.ts";
 import type { AuthContext } from "./service.ts";
 
+/** For whether a person may still act in the organization that is remembered. */
+const MOST_WAIT_MS = 250;
+
 /** What decides about it. */
 export interface OrganizationChoice {
   userId: string;
@@ -44,9 +47,14 @@ export async function keepOrganization(
   last: string | null | undefined,
 ): Promise<string | undefined> {
   if (!last) return undefined;
-  // Whoever decides by the token asks for the rights again: while nobody can tell, the person gets in all the same.
-  const isMember = rightsIn(auth, { userId, organizationId: last }).then(isActive, () => true);
-  return (await isMember) ? last : undefined;
+  // Whoever decides by the token asks for the rights again: while nobody can tell, the person gets in all the same, and soon.
+  return new Promise((resolve) => {
+    const late = setTimeout(resolve, MOST_WAIT_MS, last);
+    rightsIn(auth, { userId, organizationId: last })
+      .then((found) => resolve(isActive(found) ? last : undefined))
+      .catch(() => resolve(last))
+      .finally(() => clearTimeout(late));
+  });
 }
 
 function isActive(found: FreshRights | undefined): boolean {

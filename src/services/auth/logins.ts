@@ -3,6 +3,7 @@ import { and, eq, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
 import { during, transaction } from "../../db/database.ts";
 import { emailKeyOf } from "../../emails.ts";
+import { reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { audienceOf } from "./access-tokens.ts";
@@ -61,7 +62,8 @@ export async function login(
   const claim = { ...attempt, emailKey, isKnown, isUsable, credential };
   const found = await checkPassword(auth, scope, claim, password);
   const { userId, lastOrganizationId: last } = found;
-  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
+  const choice = chooseOrganization(auth, scope, { userId, asked, last });
+  const organizationId = await choice.catch((error: unknown) => refuseLogin(auth, scope, userId, error));
   const newHash = passwords.isOutdated(found.passwordHash) ? await passwords.rehash(password, signal) : undefined;
   const tokens = await transaction(
     db,
@@ -105,6 +107,20 @@ async function findCredential(
     .innerJoin(credentials, eq(credentials.accountId, accounts.id))
     .where(eq(accounts.emailKey, emailKey));
   return found;
+}
+
+/** Throws the refusal of a right password, once it is written down and told: it tells that the password is right. */
+async function refuseLogin(auth: AuthContext, scope: CallScope, accountId: string, error: unknown): Promise<never> {
+  const reason = reasonOf(error)?.toLowerCase();
+  await transaction(
+    auth.db,
+    async (tx) => {
+      await noticeNewOrigin(tx, auth, scope, accountId);
+      await audit(tx, scope, { action: "login", outcome: "refused", reason, accountId });
+    },
+    { signal: scope.signal },
+  );
+  throw error;
 }
 
 /** Mails a notice of a login from where no session of the account has been lately, unless it is the first login after a registration. */

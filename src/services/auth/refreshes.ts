@@ -74,21 +74,23 @@ export async function refresh(auth: AuthContext, scope: CallScope, input: Refres
   const fresh = presented.isUsed ? undefined : await useUp(auth, scope, input, presented);
   const refreshToken = judged ?? fresh ?? (await judgeUsed(auth, scope, input));
   if (refreshToken === undefined) throw unauthenticated();
+  if (input.organizationId !== "") await rememberOrganization(during(auth.db, scope.signal), presented, organizationId);
   const expiresAt = endOfToken(auth, { endSeconds, tokenSeconds: tokenSecondsOf(auth) });
   const claims = { userId, sessionId, generation, authenticatedAt, expiresAt, organizationId };
   return { userId, sessionId, refreshToken, ...issueAccessToken(auth, signer, claims, audience) };
 }
 
-/** The organization that the new token names; one that was asked for is remembered. */
-async function choose(
+/** The organization that the new token names, of a session that does not come too often: a refusal uses nothing up. */
+function choose(
   auth: AuthContext,
   scope: CallScope,
   { organizationId: asked }: RefreshInput,
-  { userId, last }: Presented,
+  { userId, sessionId, last, isUsed, waitMs }: Presented,
 ): Promise<string | undefined> {
-  const organizationId = await chooseOrganization(auth, scope, { userId, asked, last });
-  if (asked !== "") await rememberOrganization(during(auth.db, scope.signal), { userId, last }, organizationId);
-  return organizationId;
+  if (!isUsed && waitMs > 0) throw tooOften(waitMs);
+  const choiceWaitMs = asked === "" ? 0 : auth.choicePace(sessionId);
+  if (choiceWaitMs > 0) throw tooOften(choiceWaitMs);
+  return chooseOrganization(auth, scope, { userId, asked, last });
 }
 
 /**
@@ -101,8 +103,7 @@ async function useUp(
   input: RefreshInput,
   presented: Presented,
 ): Promise<string | undefined> {
-  const { number, waitMs } = presented;
-  if (waitMs > 0) throw tooOften(waitMs);
+  const { number } = presented;
   const keyId = auth.refreshKeys.newest;
   const next = nextTokenOf(auth, input, presented, keyId);
   const used = await during(auth.db, signal).execute(sql`

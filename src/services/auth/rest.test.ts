@@ -179,3 +179,17 @@ test("C21 while access and organization are away REST says so", async () => {
   const { status, answer } = await call(system, { httpMethod: "GET", path, tenant, procedure: LOCALS });
   assert.deepEqual([status, answer.code, answer.reason], [503, "unavailable", "AUTH_STALE"]);
 });
+
+test("a body that there is no memory for is refused as too much for now", async () => {
+  const variables = { CONCIERGE_INTERNAL_BODY_MEMORY_BYTES: "100000" };
+  await using system = await startTestService(auth, { variables });
+  await system.server.ready;
+  for (const [bytes, status, reason] of [
+    [100_001, 429, "OVERLOADED"],
+    [100_000, 400, "MALFORMED_MESSAGE"],
+  ] as const) {
+    const body = "x".repeat(bytes);
+    const refused = await call(system, { path: "/auth/verify", procedure: VERIFY, body });
+    assert.deepEqual([refused.status, refused.answer.reason], [status, reason]);
+  }
+});

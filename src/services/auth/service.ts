@@ -10,6 +10,7 @@ import { OrganizationInternalService } from "../../../gen/concierge/organization
 import { UserInternalService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { Alarm, type Job } from "../../jobs.ts";
 import { answerJson } from "../../rpc/json.ts";
+import { createPace, type Pace } from "../../rpc/overload.ts";
 import { defineService, type ServiceContext } from "../../service.ts";
 import type { Gauge } from "../../telemetry/metrics.ts";
 import { createSessionCheck, type SessionQuestion } from "../../token/session-check.ts";
@@ -62,6 +63,8 @@ export interface AuthContext
   /** For which access tokens are made beside our own services. */
   audiences: string[];
   attempts: AttemptLimits;
+  /** In which a session may ask for organizations. */
+  choicePace: Pace;
 }
 
 export const auth = defineService({
@@ -109,6 +112,7 @@ export const auth = defineService({
           perAccount: config.loginAttempts,
           perAddress: config.attemptsPerAddress,
         }),
+        choicePace: createPace({ costMs: 1_000, burstMs: 60_000 }, clock),
       }),
       followers: followersOf(mailing),
       internalPlain: delivery.pages,

@@ -106,7 +106,7 @@ function settingsHandlers({ db, clock }: OrganizationContext) {
   } satisfies PublicHandlers;
 }
 
-function memberHandlers({ db }: OrganizationContext) {
+function memberHandlers({ db, clock }: OrganizationContext) {
   return {
     async listMembers(request, context) {
       const { organizationId } = memberOf(context);
@@ -114,14 +114,18 @@ function memberHandlers({ db }: OrganizationContext) {
     },
     async changeMemberRole({ userId, role }, context) {
       const change = { userId, role: requiredRole(role) };
-      return tokenOf(await changeMemberRole(db, scopeOf(context), memberOf(context), change));
+      const requireRecent = () => requireRecentLogin(context, clock);
+      return tokenOf(await changeMemberRole(db, scopeOf(context), memberOf(context), change, requireRecent));
     },
     async removeMember({ userId }, context) {
-      return tokenOf(await removeMember(db, scopeOf(context), memberOf(context), userId));
+      const requireRecent = () => requireRecentLogin(context, clock);
+      return tokenOf(await removeMember(db, scopeOf(context), memberOf(context), userId, requireRecent));
     },
     async inviteMember({ email, role }, context) {
       const asked = { email, role: requiredRole(role) };
-      return { invitation: packInvitation(await inviteMember(db, scopeOf(context), memberOf(context), asked)) };
+      const requireRecent = () => requireRecentLogin(context, clock);
+      const invitation = await inviteMember(db, scopeOf(context), memberOf(context), asked, requireRecent);
+      return { invitation: packInvitation(invitation) };
     },
     async listInvitations(request, context) {
       const { entries, nextPageToken } = await listInvitations(db, scopeOf(context), memberOf(context), request);

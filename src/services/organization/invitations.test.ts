@@ -170,7 +170,8 @@ test("old ones are deleted, with the addresses", async () => {
   const userId = crypto.randomUUID();
   const organizationId = await database.found(userId);
   const member = { kind: "user", sessionId: "", userId, organizationId } as const;
-  const make = async (email: string) => (await inviteMember(database.db, scope, member, { email, role: "member" })).id;
+  const make = async (email: string) =>
+    (await inviteMember(database.db, scope, member, { email, role: "member" }, () => {})).id;
   const [old, young] = [await make("old@example.com"), await make("young@example.com")];
   await database.sql`update invitations set created_at = concierge_now() - interval '15 days' where id = ${old}`;
   await sweepInvitations(database.jobDb).run(scope.signal);

@@ -14,7 +14,7 @@ import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-
 import type { CallScope, Member } from "../../rpc/call.ts";
 import { changeAsMember, roleOf } from "./changes.ts";
 import { memberInvited } from "./events.ts";
-import { type Membership, type Role, requireRank } from "./memberships.ts";
+import { type Membership, type RequireRecent, type Role, requireMayDeal } from "./memberships.ts";
 import { invitations } from "./schema.ts";
 
 export type Invitation = typeof invitations.$inferSelect;
@@ -32,17 +32,19 @@ export const isOpen = and(isNull(invitations.endedAt), gt(invitations.expiresAt,
 
 /**
  * Invites an address, in place of an older invitation. Says nothing of whether it belongs to somebody.
- * PERMISSION_DENIED / PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS.
+ * PERMISSION_DENIED / PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS, and for owners what
+ * `requireRecent` throws.
  */
 export async function inviteMember(
   db: Db,
   scope: Scope,
   member: Member,
   { email, role }: { email: string; role: Role },
+  requireRecent: RequireRecent,
 ): Promise<Invitation> {
   const emailKey = emailKeyOf(email);
   const stored = await changeAsMember(db, scope, member, async (tx, { organization, userId, role: own }) => {
-    requireRank(own, role);
+    requireMayDeal(own, [role], requireRecent);
     const { id: organizationId } = organization;
     await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
     await refuseTooMany(tx, organizationId);

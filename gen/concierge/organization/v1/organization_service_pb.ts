@@ -1720,7 +1720,8 @@ export const OrganizationService: GenService<{
    * owners. Open invitations that the member made for more than the member is then end.
    *
    * Errors: NOT_FOUND / MEMBER_NOT_FOUND, FAILED_PRECONDITION / LAST_OWNER, PERMISSION_DENIED / PERMISSION_MISSING (also if more is to be
-   * made or unmade than the caller is).
+   * made or unmade than the caller is), UNAUTHENTICATED / REAUTHENTICATE (an owner is made or unmade, and the last login is more than five
+   * minutes ago).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.ChangeMemberRole
    */
@@ -1733,7 +1734,7 @@ export const OrganizationService: GenService<{
    * Ends the membership of somebody, and open invitations that they made. Only owners remove owners, only owners and admins remove admins.
    *
    * Errors: NOT_FOUND / MEMBER_NOT_FOUND, FAILED_PRECONDITION / LAST_OWNER, PERMISSION_DENIED / PERMISSION_MISSING (also if the member is
-   * more than the caller).
+   * more than the caller), UNAUTHENTICATED / REAUTHENTICATE (the member is an owner, and the last login is more than five minutes ago).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.RemoveMember
    */
@@ -1749,7 +1750,8 @@ export const OrganizationService: GenService<{
    * mails a day, from all organizations together.
    *
    * Errors: PERMISSION_DENIED / PERMISSION_MISSING (also if the invited is to be more than the caller), RESOURCE_EXHAUSTED /
-   * TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day).
+   * TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day), UNAUTHENTICATED / REAUTHENTICATE (an owner is invited, and the last
+   * login is more than five minutes ago).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.InviteMember
    */

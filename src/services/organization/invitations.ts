@@ -15,6 +15,7 @@ import type { CallScope, Member } from "../../rpc/call.ts";
 import { changeAsMember, roleOf } from "./changes.ts";
 import { memberInvited } from "./events.ts";
 import { type Membership, type RequireRecent, type Role, requireMayDeal } from "./memberships.ts";
+import { countFor } from "./person-counters.ts";
 import { invitations } from "./schema.ts";
 
 export type Invitation = typeof invitations.$inferSelect;
@@ -48,6 +49,7 @@ export async function inviteMember(
     const { id: organizationId } = organization;
     await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
     await refuseTooMany(tx, organizationId);
+    if (!(await countFor(tx, userId, "invitations"))) throw tooManyInvitations();
     const values = { id: uuidv7(), organizationId, email, emailKey, role, invitedBy: userId };
     const expiresAt = sql`concierge_now() + make_interval(days => ${DAYS})`;
     const [invitation] = await tx
@@ -69,7 +71,11 @@ async function refuseTooMany(tx: Tx, organizationId: string): Promise<void> {
     .from(invitations)
     .where(ofOrganization("invitations.count", invitations.organizationId, organizationId));
   if (found!.open < MOST_OPEN && found!.made < MOST_PER_DAY) return;
-  throw fail(Code.ResourceExhausted, "TOO_MANY_INVITATIONS", "too many invitations are open, or were made today");
+  throw tooManyInvitations();
+}
+
+function tooManyInvitations() {
+  return fail(Code.ResourceExhausted, "TOO_MANY_INVITATIONS", "too many invitations are open, or were made today");
 }
 
 /** A page of the open invitations, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */

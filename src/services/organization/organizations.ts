@@ -20,6 +20,7 @@ import {
   type Stored,
 } from "./changes.ts";
 import { memberChanged, organizationChanged, organizationCreated } from "./events.ts";
+import { countFor } from "./person-counters.ts";
 import { branches, invitations, memberships, organizations } from "./schema.ts";
 
 type Scope = Pick<CallScope, "signal">;
@@ -28,7 +29,7 @@ const MOST_OWNED = 20;
 const MAX_SETTINGS_BYTES = 16 * 1024;
 
 /**
- * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION /
+ * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION or RESOURCE_EXHAUSTED /
  * TOO_MANY_ORGANIZATIONS, UNAUTHENTICATED for an account that was deleted a moment ago.
  */
 export async function createOrganization(
@@ -43,6 +44,9 @@ export async function createOrganization(
     if ((await countOwned(tx, userId)) >= MOST_OWNED) {
       const message = `nobody owns more than ${MOST_OWNED} organizations`;
       throw fail(Code.FailedPrecondition, "TOO_MANY_ORGANIZATIONS", message);
+    }
+    if (!(await countFor(tx, userId, "organizations"))) {
+      throw fail(Code.ResourceExhausted, "TOO_MANY_ORGANIZATIONS", "you have made too many organizations today");
     }
     const [organization] = await tx.insert(organizations).values({ id, name, slug }).onConflictDoNothing().returning();
     if (!organization) throw slugTaken();

@@ -1583,7 +1583,8 @@ export const OrganizationService: GenService<{
   /**
    * Makes an organization, of which the caller is the first owner. It becomes the active one with the next refresh that names it.
    *
-   * Errors: ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION / TOO_MANY_ORGANIZATIONS (the caller owns 20).
+   * Errors: ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION / TOO_MANY_ORGANIZATIONS (the caller owns 20), RESOURCE_EXHAUSTED /
+   * TOO_MANY_ORGANIZATIONS (the caller has made 20 today).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.CreateOrganization
    */
@@ -1750,8 +1751,8 @@ export const OrganizationService: GenService<{
    * mails a day, from all organizations together.
    *
    * Errors: PERMISSION_DENIED / PERMISSION_MISSING (also if the invited is to be more than the caller), RESOURCE_EXHAUSTED /
-   * TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day), UNAUTHENTICATED / REAUTHENTICATE (an owner is invited, and the last
-   * login is more than five minutes ago).
+   * TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day, or the caller has made 100 today in all organizations), UNAUTHENTICATED /
+   * REAUTHENTICATE (an owner is invited, and the last login is more than five minutes ago).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.InviteMember
    */

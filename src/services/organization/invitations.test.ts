@@ -144,6 +144,28 @@ describe("invitations", () => {
     assert.equal(await accept(bob, forMember), "INVITATION_NOT_FOUND");
   });
 
+  test("nobody takes back or replaces one for more than they are themselves", async () => {
+    const owner = await newOwner(system);
+    const admin = await newMember(system, owner, ADMIN);
+    const [ann, bob] = [await newVerifiedUser(system), await newVerifiedUser(system)];
+    const forOwner = await invite(owner, ann.email, OWNER);
+    const forAdmin = await invite(owner, bob.email, ADMIN);
+    const revoke = ({ client }: TestMember, invitationId: string) =>
+      answerOf(client.revokeInvitation({ invitationId }));
+    assert.equal(await revoke(admin, forOwner), "PERMISSION_MISSING");
+    const replaced = admin.client.inviteMember({ email: ann.email.toUpperCase(), role: MEMBER });
+    assert.equal(await answerOf(replaced), "PERMISSION_MISSING");
+    assert.deepEqual(await openOf(owner), [forAdmin, forOwner]);
+    const replacing = await invite(admin, bob.email);
+    assert.deepEqual(await openOf(owner), [replacing, forOwner]);
+    assert.equal(await revoke(admin, replacing), "done");
+    await inDatabase(system, "organization", (sql) => {
+      return sql`update invitations set expires_at = concierge_now() where id = ${forOwner}`;
+    });
+    const inPlaceOfOld = await invite(admin, ann.email);
+    assert.deepEqual(await openOf(owner), [inPlaceOfOld]);
+  });
+
   test("100 are open, or made within a day, and no more", async () => {
     const owner = await newOwner(system);
     const { organizationId, userId } = owner;

@@ -14,7 +14,7 @@ import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-
 import type { CallScope, Member } from "../../rpc/call.ts";
 import { changeAsMember, roleOf } from "./changes.ts";
 import { memberInvited } from "./events.ts";
-import { type Membership, type RequireRecent, type Role, requireMayDeal } from "./memberships.ts";
+import { type Membership, type RequireRecent, type Role, requireMayDeal, requireRank } from "./memberships.ts";
 import { countFor } from "./person-counters.ts";
 import { invitations } from "./schema.ts";
 
@@ -47,7 +47,9 @@ export async function inviteMember(
   const stored = await changeAsMember(db, scope, member, async (tx, { organization, userId, role: own }) => {
     requireMayDeal(own, [role], requireRecent);
     const { id: organizationId } = organization;
-    await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
+    const replaced = await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
+    const wereOpen = replaced.filter(({ expiresAt, endedAt }) => expiresAt > endedAt!);
+    requireRank(own, ...wereOpen.map((each) => each.role));
     await refuseTooMany(tx, organizationId);
     if (!(await countFor(tx, userId, "invitations"))) throw tooManyInvitations();
     const values = { id: uuidv7(), organizationId, email, emailKey, role, invitedBy: userId };
@@ -99,10 +101,11 @@ export async function listInvitations(
   return pageOf(list, page, await forOrganization(db, organizationId, find, scope), ({ id }) => [id]);
 }
 
-/** Takes an open invitation back. NOT_FOUND / INVITATION_NOT_FOUND. */
+/** Takes an open invitation back. NOT_FOUND / INVITATION_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING. */
 export async function revokeInvitation(db: Db, scope: Scope, member: Member, id: string): Promise<void> {
-  await changeAsMember(db, scope, member, async (tx, { organization }) => {
-    await endOne(tx, "invitations.revoke", organization.id, id);
+  await changeAsMember(db, scope, member, async (tx, { organization, role: own }) => {
+    const { role } = await endOne(tx, "invitations.revoke", organization.id, id);
+    requireRank(own, role);
     return { result: undefined, events: [] };
   });
 }

@@ -1750,9 +1750,9 @@ export const OrganizationService: GenService<{
    * The answer does not tell either whether the address is a member's; the invitation cannot be used then. Nobody gets more than three such
    * mails a day, from all organizations together.
    *
-   * Errors: PERMISSION_DENIED / PERMISSION_MISSING (also if the invited is to be more than the caller), RESOURCE_EXHAUSTED /
-   * TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day, or the caller has made 100 today in all organizations), UNAUTHENTICATED /
-   * REAUTHENTICATE (an owner is invited, and the last login is more than five minutes ago).
+   * Errors: PERMISSION_DENIED / PERMISSION_MISSING (also if the invited is to be more than the caller, or is so by the invitation that would
+   * be replaced), RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS (100 are open, or 100 were made within a day, or the caller has made 100 today
+   * in all organizations), UNAUTHENTICATED / REAUTHENTICATE (an owner is invited, and the last login is more than five minutes ago).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.InviteMember
    */
@@ -1776,7 +1776,8 @@ export const OrganizationService: GenService<{
   /**
    * Takes an open invitation back.
    *
-   * Errors: NOT_FOUND / INVITATION_NOT_FOUND (also if it is not open any more).
+   * Errors: NOT_FOUND / INVITATION_NOT_FOUND (also if it is not open any more), PERMISSION_DENIED / PERMISSION_MISSING (also if it is for
+   * more than the caller is).
    *
    * @generated from rpc concierge.organization.v1.OrganizationService.RevokeInvitation
    */

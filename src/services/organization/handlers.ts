@@ -37,6 +37,7 @@ import {
   updateOrganization,
 } from "./organizations.ts";
 import { acceptInvitation, declineInvitation, listOwnInvitations, type OwnInvitation } from "./own-invitations.ts";
+import { setOwner } from "./owners.ts";
 import type { OrganizationContext } from "./service.ts";
 
 export function organizationHandlers(context: OrganizationContext) {
@@ -157,7 +158,8 @@ function branchHandlers({ db }: OrganizationContext) {
   } satisfies PublicHandlers;
 }
 
-function internalHandlers({ db, jobDb }: OrganizationContext) {
+function internalHandlers(organization: OrganizationContext) {
+  const { db, jobDb } = organization;
   return implement(OrganizationInternalService, {
     async getOrganization({ organizationId }, context) {
       return { organization: packOrganization(await getOrganization(db, scopeOf(context), organizationId)) };
@@ -184,6 +186,9 @@ function internalHandlers({ db, jobDb }: OrganizationContext) {
     },
     async suspendOrganization({ organizationId }, context) {
       return tokenOf(await setStatus(db, scopeOf(context), { organizationId, status: "suspended" }));
+    },
+    async setOwner(request, context) {
+      return tokenOf(await setOwner(organization, scopeOf(context), request));
     },
     async resumeOrganization({ organizationId }, context) {
       return tokenOf(await setStatus(db, scopeOf(context), { organizationId, status: "active" }));

@@ -20,6 +20,7 @@ import {
   type Stored,
 } from "./changes.ts";
 import { memberChanged, organizationChanged, organizationCreated } from "./events.ts";
+import { requireOwner } from "./owners.ts";
 import { countFor } from "./person-counters.ts";
 import { branches, invitations, memberships, organizations } from "./schema.ts";
 
@@ -121,15 +122,19 @@ export function setPlan(
   });
 }
 
-/** Takes all permissions in an organization from everybody, or gives them back. NOT_FOUND / ORGANIZATION_NOT_FOUND. */
+/**
+ * Takes all permissions in an organization from everybody, or gives them back. NOT_FOUND / ORGANIZATION_NOT_FOUND,
+ * FAILED_PRECONDITION / NO_OWNER.
+ */
 export function setStatus(
   db: Db,
   scope: Scope,
   { organizationId, status }: { organizationId: string; status: "active" | "suspended" },
 ): Promise<Stored<void>> {
   return changeOrganization(db, scope, organizationId, async (tx, before) => {
-    const events = before.status === status ? [] : [organizationChanged(await store(tx, before, { status }))];
-    return { result: undefined, events };
+    if (before.status === status) return { result: undefined, events: [] };
+    if (status === "active") await requireOwner(tx, before);
+    return { result: undefined, events: [organizationChanged(await store(tx, before, { status }))] };
   });
 }
 

@@ -31,6 +31,8 @@ export async function deleteMyAccount(
 ): Promise<void> {
   const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
+  // Nothing brings memberships back: what would refuse the deletion is looked at right before they end.
+  await withCheckedPassword(auth, scope, checked, async () => {});
   await releaseUser(auth, scope, userId);
   await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, auth, scope, checked.account));
 }

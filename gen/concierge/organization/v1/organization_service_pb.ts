@@ -1942,7 +1942,9 @@ export const OrganizationInternalService: GenService<{
     output: typeof ListUserOrganizationsResponseSchema;
   },
   /**
-   * Ends all memberships of an account that is about to be deleted; an organization that has no other member is deleted.
+   * Ends all memberships of an account that is about to be deleted; an organization that has no other member is deleted. It comes before
+   * the deletion, because that must be refused to a last owner, and is not undone if the account stays after all: so auth checks
+   * everything else first. What the person joins or makes in between ends when the deletion is told of.
    *
    * Errors: FAILED_PRECONDITION / LAST_OWNER (of an organization that has other members; nothing has changed).
    *

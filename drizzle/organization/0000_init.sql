@@ -47,6 +47,14 @@ CREATE TABLE "organizations" (
 );
 --> statement-breakpoint
 ALTER TABLE "organizations" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
+CREATE TABLE "person_counters" (
+	"user_id" uuid NOT NULL,
+	"what" text NOT NULL,
+	"day" date NOT NULL,
+	"count" integer NOT NULL,
+	CONSTRAINT "person_counters_user_id_what_day_pk" PRIMARY KEY("user_id","what","day")
+);
+--> statement-breakpoint
 ALTER TABLE "branches" ADD CONSTRAINT "branches_organization_id_organizations_id_fk" FOREIGN KEY ("organization_id") REFERENCES "public"."organizations"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "invitations" ADD CONSTRAINT "invitations_organization_id_organizations_id_fk" FOREIGN KEY ("organization_id") REFERENCES "public"."organizations"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "memberships" ADD CONSTRAINT "memberships_organization_id_organizations_id_fk" FOREIGN KEY ("organization_id") REFERENCES "public"."organizations"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
@@ -58,6 +66,7 @@ CREATE INDEX "invitations_in_order" ON "invitations" USING btree ("organization_
 CREATE INDEX "invitations_made" ON "invitations" USING btree ("created_at");--> statement-breakpoint
 CREATE INDEX "memberships_in_order" ON "memberships" USING btree ("organization_id","since","user_id");--> statement-breakpoint
 CREATE INDEX "memberships_of_user" ON "memberships" USING btree ("user_id","since","organization_id");--> statement-breakpoint
+CREATE INDEX "person_counters_by_day" ON "person_counters" USING btree ("day");--> statement-breakpoint
 CREATE POLICY "tenant" ON "branches" AS PERMISSIVE FOR ALL TO public USING ("branches"."organization_id" = (select nullif(current_setting('concierge.organization', true), ''))::uuid);--> statement-breakpoint
 CREATE POLICY "tenant" ON "invitations" AS PERMISSIVE FOR ALL TO public USING ("invitations"."organization_id" = (select nullif(current_setting('concierge.organization', true), ''))::uuid);--> statement-breakpoint
 CREATE POLICY "addressee" ON "invitations" AS PERMISSIVE FOR SELECT TO public USING ("invitations"."email_key" = (select nullif(current_setting('concierge.email_key', true), '')));--> statement-breakpoint

@@ -179,6 +179,7 @@ concierge.organization.v1.OrganizationInternalService/ListMemberships        int
 concierge.organization.v1.OrganizationInternalService/ListUserOrganizations  internal  backends operators
 concierge.organization.v1.OrganizationInternalService/ReleaseUser            internal  auth
 concierge.organization.v1.OrganizationInternalService/ResumeOrganization     internal  backends operators
+concierge.organization.v1.OrganizationInternalService/SetOwner               internal  operators
 concierge.organization.v1.OrganizationInternalService/SetPlan                internal  backends operators
 concierge.organization.v1.OrganizationInternalService/SuspendOrganization    internal  backends operators
 concierge.organization.v1.OrganizationService/AcceptInvitation               public    a person with a live session

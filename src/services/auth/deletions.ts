@@ -3,8 +3,9 @@
  * kind, and times. The audit log keeps what happened until its own end. The other services hear of it from the feed,
  * and remove what they have.
  */
-import { eq, or } from "drizzle-orm";
+import { eq, inArray, or } from "drizzle-orm";
 import { type Tx, transaction } from "../../db/database.ts";
+import { emailKeyOf, inboxKeyOf } from "../../emails.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import { type CallScope, onward, type Person } from "../../rpc/call.ts";
@@ -30,6 +31,8 @@ export async function deleteMyAccount(
 ): Promise<void> {
   const asked = { userId, password: currentPassword, action: "account_deleted" } as const;
   const checked = await checkCurrentPassword(auth, scope, asked);
+  // Nothing brings memberships back: what would refuse the deletion is looked at right before they end.
+  await withCheckedPassword(auth, scope, checked, async () => {});
   await releaseUser(auth, scope, userId);
   await withCheckedPassword(auth, scope, checked, (tx) => bury(tx, auth, scope, checked.account));
 }
@@ -77,7 +80,7 @@ async function bury(
   await forgetDevices(tx, userId);
   await forgetAttempts(tx, auth, emailKey);
   await tx.delete(mailRequests).where(eq(mailRequests.emailKey, emailKey));
-  await tx.delete(mails).where(or(eq(mails.accountId, userId), eq(mails.recipientKey, emailKey)));
+  await deleteMails(tx, userId, emailKey);
   await tx.delete(credentials).where(eq(credentials.accountId, userId));
   const nothing = { email: "", firstName: "", lastName: "", locale: "", stageName: "", lastOrganizationId: null };
   // No address is like this: nobody can log in by it, or register it.
@@ -85,4 +88,14 @@ async function bury(
   await tx.update(accounts).set(tombstone).where(eq(accounts.id, userId));
   await emit(tx, [...events, accountDeleted(userId)]);
   await audit(tx, scope, { action: "account_deleted", accountId: userId });
+}
+
+/** Also invitations to the address, but not those to other addresses of the same inbox. */
+async function deleteMails(tx: Tx, userId: string, emailKey: string): Promise<void> {
+  const toInbox = await tx
+    .select({ id: mails.id, recipient: mails.recipient })
+    .from(mails)
+    .where(eq(mails.recipientKey, inboxKeyOf(emailKey)));
+  const invited = toInbox.filter(({ recipient }) => emailKeyOf(recipient) === emailKey).map(({ id }) => id);
+  await tx.delete(mails).where(or(eq(mails.accountId, userId), inArray(mails.id, invited)));
 }

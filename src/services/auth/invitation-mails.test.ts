@@ -1,12 +1,17 @@
 /** Mails that invite: to whom, how many, and what a stranger can put into them. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
 import { OrganizationService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { connect } from "../../db/connection.ts";
+import { openDatabase } from "../../db/database.ts";
+import { testDatabase } from "../../testing/cluster.ts";
 import { mailsTo, mailTo } from "../../testing/mails.ts";
 import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { textOf } from "./mail-texts.ts";
+import { takeMails } from "./mails.ts";
 
 const SUBJECT = "You are invited to an organization";
 
@@ -47,18 +52,57 @@ describe("mails of invitations", () => {
     const email = `${crypto.randomUUID()}@example.com`;
     for (let number = 0; number < 5; number++) {
       await inviters[number % 2]!(number % 2 ? email : email.toUpperCase());
+      await inviters[number % 2]!(email.replace("@", `+${number}@`));
     }
     // Its mail comes after those before it would have come.
     const last = `${crypto.randomUUID()}@example.com`;
     await inviters[0]!(last);
     await mailTo(system, last, SUBJECT);
-    const sent = async () => [...(await mailsTo(system, email)), ...(await mailsTo(system, email.toUpperCase()))];
+    const spellings = [email, email.toUpperCase(), ...[0, 1, 2, 3, 4].map((tag) => email.replace("@", `+${tag}@`))];
+    const sent = async () => (await Promise.all(spellings.map((to) => mailsTo(system, to)))).flat();
     assert.equal((await sent()).length, 3);
     await system.advance(86_400_000);
     const next = await newInviter("Three");
     await next(email);
     await until("another one, a day later", async () => (await sent()).length === 4);
   });
+});
+
+test("however many wait, mails of accounts are sent before them", async () => {
+  await using opened = new AsyncDisposableStack();
+  const { ownerUrl, runtimeUrl } = opened.use(await testDatabase(["platform", "auth"]));
+  const { db } = opened.use(openDatabase({ url: runtimeUrl, poolSize: 2, applicationName: "test" }));
+  const sql = connect(ownerUrl, { applicationName: "test" });
+  opened.defer(() => sql.end());
+  await sql`
+    insert into mails (id, kind, recipient, address, key_id, credential_version, next_attempt_at)
+    select gen_random_uuid(), case when n = 30 then 'verify_email' else 'organization_invitation' end, 'ann@example.com',
+      '', 'a', 0, concierge_now() - make_interval(mins => 31 - n) from generate_series(1, 30) n`;
+  const take = (limit: number) => takeMails(db, { limit, leaseSeconds: 60, giveUpSeconds: 86_400 });
+  assert.deepEqual(
+    (await take(1)).map(({ kind }) => kind),
+    ["verify_email"],
+  );
+  assert.equal((await take(30)).length, 29);
+});
+
+test("a deleted account takes its invitations along, and no others of the same inbox", async () => {
+  await using system = await startTestSystem();
+  const user = await system.newUser({ email: `ann+own-${crypto.randomUUID()}@example.com` });
+  const emails = [user.email.toUpperCase(), user.email.replace("own", "other")];
+  const sql = connect(system.database("auth").ownerUrl, { applicationName: "test" });
+  for (const email of emails) {
+    await sql`
+      insert into mails (id, kind, recipient, recipient_key, address, key_id, credential_version)
+      values (gen_random_uuid(), 'organization_invitation', ${email}, 'ann@example.com', '', 'a', 0)`;
+  }
+  await system.asUser(AuthService, user.accessToken).deleteMyAccount({ currentPassword: user.password });
+  const left = await sql`select recipient from mails where recipient_key is not null`;
+  await sql.end();
+  assert.deepEqual(
+    left.map(({ recipient }) => recipient),
+    [emails[1]],
+  );
 });
 
 test("a name of an organization can carry neither a link nor anything hidden", () => {

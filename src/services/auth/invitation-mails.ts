@@ -1,12 +1,12 @@
 /**
- * Mails that invite to an organization. They go to an address, whether it has an account or not, and nobody gets more
- * than a few of them a day, whoever invites. A mail has the id of its invitation: so there is one, however often its
+ * Mails that invite to an organization. They go to an address, whether it has an account or not, and no inbox gets more
+ * than a few of them a day, whoever invites and under whatever +tag. A mail has the id of its invitation: so there is one, however often its
  * event is read.
  */
 import { sql } from "drizzle-orm";
 import type { MemberInvited } from "../../../gen/concierge/organization/v1/organization_events_pb.ts";
 import type { Tx } from "../../db/database.ts";
-import { emailKeyOf } from "../../emails.ts";
+import { inboxKeyOf } from "../../emails.ts";
 import type { Mailing } from "./mails.ts";
 import { mails } from "./schema.ts";
 
@@ -22,7 +22,7 @@ export async function writeInvitationMail(
   createdAt: Date,
 ): Promise<void> {
   if (!isOn) return;
-  const key = emailKeyOf(email);
+  const key = inboxKeyOf(email);
   await tx.execute(sql`
     insert into ${mails} (id, kind, recipient, recipient_key, organization_name, address, key_id, credential_version)
     select ${invitationId}, 'organization_invitation', ${email}, ${key}, ${organizationName}, '', ${keys.newest}, 0

@@ -154,8 +154,8 @@ export interface TakenMail {
 }
 
 /**
- * Takes up to `limit` mails whose time has come, for `leaseSeconds`. What another process takes at this moment is
- * passed over.
+ * Takes up to `limit` mails whose time has come, for `leaseSeconds`; those that strangers cause, invitations, after all
+ * others. What another process takes at this moment is passed over.
  */
 export async function takeMails(
   db: Db,
@@ -164,7 +164,7 @@ export async function takeMails(
   const taken = await db.execute<Omit<TakenMail, "createdAt"> & { createdMs: number }>(sql`
     with due as (
       select id from ${mails} where sent_at is null and given_up_at is null and next_attempt_at <= (select concierge_now())
-      order by next_attempt_at limit ${limit} for update skip locked
+      order by kind = 'organization_invitation', next_attempt_at limit ${limit} for update skip locked
     )
     update ${mails} m set attempts = attempts + 1, last_attempt_at = concierge_now(),
       next_attempt_at = concierge_now() + make_interval(secs => ${leaseSeconds})

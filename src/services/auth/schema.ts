@@ -137,7 +137,7 @@ export const mails = pgTable(
     kind: text("kind", { enum: MAIL_KINDS }).notNull(),
     /** Address that it goes to; of a change, the new one. */
     recipient: text("recipient").notNull(),
-    /** The form of the recipient that is compared; of invitations only. */
+    /** The recipient's inbox, which has a limit (inboxKeyOf); of invitations only. */
     recipientKey: text("recipient_key"),
     /** Name of what somebody is invited to; of invitations only. */
     organizationName: text("organization_name").notNull().default(""),

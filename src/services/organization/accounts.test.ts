@@ -13,7 +13,17 @@ import { startTestSystem, type TestSystem, type TestUser } from "../../testing/s
 import { until } from "../../testing/until.ts";
 import { releaseUser, removeAccount } from "./accounts.ts";
 import { createOrganization } from "./organizations.ts";
-import { answerOf, newMember, newOwner, newSlug, newVerifiedUser, openTestDatabase, scope, toldOf } from "./testing.ts";
+import {
+  answerOf,
+  inDatabase,
+  newMember,
+  newOwner,
+  newSlug,
+  newVerifiedUser,
+  openTestDatabase,
+  scope,
+  toldOf,
+} from "./testing.ts";
 
 describe("deleting an account with organizations", () => {
   let system: TestSystem;
@@ -51,6 +61,25 @@ describe("deleting an account with organizations", () => {
     const { organizationId } = alone.organization!;
     assert.equal(await answerOf(operator().getOrganization({ organizationId })), "ORGANIZATION_NOT_FOUND");
     assert.equal(await answerOf(authOperator().deleteAccount({ userId })), "done", "once more");
+  });
+
+  test("a deletion that is refused, because the password was changed meanwhile, has ended no membership", async () => {
+    const owner = await newOwner(system);
+    const { organizationId, userId } = owner;
+    const deleted = await inDatabase(system, "auth", async (sql) => {
+      return sql.begin(async (tx) => {
+        await tx`update credentials set version = version + 1 where account_id = ${userId}`;
+        const deleted = deleteMe(owner);
+        await until("the deletion to wait for the lock", async () => {
+          const waiting = await tx`
+            select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`;
+          return waiting.length === 1;
+        });
+        return { answer: deleted };
+      });
+    });
+    assert.equal(await deleted.answer, "BAD_CREDENTIALS");
+    assert.equal((await operator().getMembership({ organizationId, userId })).role, MemberRole.OWNER);
   });
 
   test("who deleted their account is a member of nothing, and does not become one by what was open", async () => {

@@ -15,14 +15,18 @@ import { deletedAccounts, memberships } from "./schema.ts";
 
 /**
  * Lets a person join or make one organization at a time, and keeps their account from being deleted, until the
- * transaction ends; before an organization is locked. UNAUTHENTICATED if it was deleted: the call may have been let in
- * before the end of its session was known.
+ * transaction ends; before an organization is locked. UNAUTHENTICATED, or what `refusal` makes, if it was deleted: the
+ * call may have been let in before the end of its session was known.
  */
-export async function lockPerson(tx: Tx, userId: string): Promise<void> {
+export async function lockPerson(tx: Tx, userId: string, refusal: () => Error = unauthenticated): Promise<void> {
   await takeLock(tx, userId);
   // A statement of its own, which sees what the lock was waited for.
   const [deleted] = await tx.select().from(deletedAccounts).where(eq(deletedAccounts.userId, userId));
-  if (deleted) throw fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
+  if (deleted) throw refusal();
+}
+
+function unauthenticated() {
+  return fail(Code.Unauthenticated, "UNAUTHENTICATED", "unauthenticated");
 }
 
 /** There is no row of a living account to lock. */

@@ -37,6 +37,7 @@ import {
   updateOrganization,
 } from "./organizations.ts";
 import { acceptInvitation, declineInvitation, listOwnInvitations, type OwnInvitation } from "./own-invitations.ts";
+import { setOwner } from "./owners.ts";
 import type { OrganizationContext } from "./service.ts";
 
 export function organizationHandlers(context: OrganizationContext) {
@@ -106,7 +107,7 @@ function settingsHandlers({ db, clock }: OrganizationContext) {
   } satisfies PublicHandlers;
 }
 
-function memberHandlers({ db }: OrganizationContext) {
+function memberHandlers({ db, clock }: OrganizationContext) {
   return {
     async listMembers(request, context) {
       const { organizationId } = memberOf(context);
@@ -114,14 +115,18 @@ function memberHandlers({ db }: OrganizationContext) {
     },
     async changeMemberRole({ userId, role }, context) {
       const change = { userId, role: requiredRole(role) };
-      return tokenOf(await changeMemberRole(db, scopeOf(context), memberOf(context), change));
+      const requireRecent = () => requireRecentLogin(context, clock);
+      return tokenOf(await changeMemberRole(db, scopeOf(context), memberOf(context), change, requireRecent));
     },
     async removeMember({ userId }, context) {
-      return tokenOf(await removeMember(db, scopeOf(context), memberOf(context), userId));
+      const requireRecent = () => requireRecentLogin(context, clock);
+      return tokenOf(await removeMember(db, scopeOf(context), memberOf(context), userId, requireRecent));
     },
     async inviteMember({ email, role }, context) {
       const asked = { email, role: requiredRole(role) };
-      return { invitation: packInvitation(await inviteMember(db, scopeOf(context), memberOf(context), asked)) };
+      const requireRecent = () => requireRecentLogin(context, clock);
+      const invitation = await inviteMember(db, scopeOf(context), memberOf(context), asked, requireRecent);
+      return { invitation: packInvitation(invitation) };
     },
     async listInvitations(request, context) {
       const { entries, nextPageToken } = await listInvitations(db, scopeOf(context), memberOf(context), request);
@@ -153,7 +158,8 @@ function branchHandlers({ db }: OrganizationContext) {
   } satisfies PublicHandlers;
 }
 
-function internalHandlers({ db, jobDb }: OrganizationContext) {
+function internalHandlers(organization: OrganizationContext) {
+  const { db, jobDb } = organization;
   return implement(OrganizationInternalService, {
     async getOrganization({ organizationId }, context) {
       return { organization: packOrganization(await getOrganization(db, scopeOf(context), organizationId)) };
@@ -180,6 +186,9 @@ function internalHandlers({ db, jobDb }: OrganizationContext) {
     },
     async suspendOrganization({ organizationId }, context) {
       return tokenOf(await setStatus(db, scopeOf(context), { organizationId, status: "suspended" }));
+    },
+    async setOwner(request, context) {
+      return tokenOf(await setOwner(organization, scopeOf(context), request));
     },
     async resumeOrganization({ organizationId }, context) {
       return tokenOf(await setStatus(db, scopeOf(context), { organizationId, status: "active" }));

@@ -144,6 +144,28 @@ describe("invitations", () => {
     assert.equal(await accept(bob, forMember), "INVITATION_NOT_FOUND");
   });
 
+  test("nobody takes back or replaces one for more than they are themselves", async () => {
+    const owner = await newOwner(system);
+    const admin = await newMember(system, owner, ADMIN);
+    const [ann, bob] = [await newVerifiedUser(system), await newVerifiedUser(system)];
+    const forOwner = await invite(owner, ann.email, OWNER);
+    const forAdmin = await invite(owner, bob.email, ADMIN);
+    const revoke = ({ client }: TestMember, invitationId: string) =>
+      answerOf(client.revokeInvitation({ invitationId }));
+    assert.equal(await revoke(admin, forOwner), "PERMISSION_MISSING");
+    const replaced = admin.client.inviteMember({ email: ann.email.toUpperCase(), role: MEMBER });
+    assert.equal(await answerOf(replaced), "PERMISSION_MISSING");
+    assert.deepEqual(await openOf(owner), [forAdmin, forOwner]);
+    const replacing = await invite(admin, bob.email);
+    assert.deepEqual(await openOf(owner), [replacing, forOwner]);
+    assert.equal(await revoke(admin, replacing), "done");
+    await inDatabase(system, "organization", (sql) => {
+      return sql`update invitations set expires_at = concierge_now() where id = ${forOwner}`;
+    });
+    const inPlaceOfOld = await invite(admin, ann.email);
+    assert.deepEqual(await openOf(owner), [inPlaceOfOld]);
+  });
+
   test("100 are open, or made within a day, and no more", async () => {
     const owner = await newOwner(system);
     const { organizationId, userId } = owner;
@@ -170,7 +192,8 @@ test("old ones are deleted, with the addresses", async () => {
   const userId = crypto.randomUUID();
   const organizationId = await database.found(userId);
   const member = { kind: "user", sessionId: "", userId, organizationId } as const;
-  const make = async (email: string) => (await inviteMember(database.db, scope, member, { email, role: "member" })).id;
+  const make = async (email: string) =>
+    (await inviteMember(database.db, scope, member, { email, role: "member" }, () => {})).id;
   const [old, young] = [await make("old@example.com"), await make("young@example.com")];
   await database.sql`update invitations set created_at = concierge_now() - interval '15 days' where id = ${old}`;
   await sweepInvitations(database.jobDb).run(scope.signal);

@@ -14,7 +14,8 @@ import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-
 import type { CallScope, Member } from "../../rpc/call.ts";
 import { changeAsMember, roleOf } from "./changes.ts";
 import { memberInvited } from "./events.ts";
-import { type Membership, type Role, requireRank } from "./memberships.ts";
+import { type Membership, type RequireRecent, type Role, requireMayDeal, requireRank } from "./memberships.ts";
+import { countFor } from "./person-counters.ts";
 import { invitations } from "./schema.ts";
 
 export type Invitation = typeof invitations.$inferSelect;
@@ -32,20 +33,25 @@ export const isOpen = and(isNull(invitations.endedAt), gt(invitations.expiresAt,
 
 /**
  * Invites an address, in place of an older invitation. Says nothing of whether it belongs to somebody.
- * PERMISSION_DENIED / PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS.
+ * PERMISSION_DENIED / PERMISSION_MISSING, RESOURCE_EXHAUSTED / TOO_MANY_INVITATIONS, and for owners what
+ * `requireRecent` throws.
  */
 export async function inviteMember(
   db: Db,
   scope: Scope,
   member: Member,
   { email, role }: { email: string; role: Role },
+  requireRecent: RequireRecent,
 ): Promise<Invitation> {
   const emailKey = emailKeyOf(email);
   const stored = await changeAsMember(db, scope, member, async (tx, { organization, userId, role: own }) => {
-    requireRank(own, role);
+    requireMayDeal(own, [role], requireRecent);
     const { id: organizationId } = organization;
-    await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
+    const replaced = await end(tx, "invitations.replace", organizationId, eq(invitations.emailKey, emailKey));
+    const wereOpen = replaced.filter(({ expiresAt, endedAt }) => expiresAt > endedAt!);
+    requireRank(own, ...wereOpen.map((each) => each.role));
     await refuseTooMany(tx, organizationId);
+    if (!(await countFor(tx, userId, "invitations"))) throw tooManyInvitations();
     const values = { id: uuidv7(), organizationId, email, emailKey, role, invitedBy: userId };
     const expiresAt = sql`concierge_now() + make_interval(days => ${DAYS})`;
     const [invitation] = await tx
@@ -67,7 +73,11 @@ async function refuseTooMany(tx: Tx, organizationId: string): Promise<void> {
     .from(invitations)
     .where(ofOrganization("invitations.count", invitations.organizationId, organizationId));
   if (found!.open < MOST_OPEN && found!.made < MOST_PER_DAY) return;
-  throw fail(Code.ResourceExhausted, "TOO_MANY_INVITATIONS", "too many invitations are open, or were made today");
+  throw tooManyInvitations();
+}
+
+function tooManyInvitations() {
+  return fail(Code.ResourceExhausted, "TOO_MANY_INVITATIONS", "too many invitations are open, or were made today");
 }
 
 /** A page of the open invitations, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */
@@ -91,10 +101,11 @@ export async function listInvitations(
   return pageOf(list, page, await forOrganization(db, organizationId, find, scope), ({ id }) => [id]);
 }
 
-/** Takes an open invitation back. NOT_FOUND / INVITATION_NOT_FOUND. */
+/** Takes an open invitation back. NOT_FOUND / INVITATION_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING. */
 export async function revokeInvitation(db: Db, scope: Scope, member: Member, id: string): Promise<void> {
-  await changeAsMember(db, scope, member, async (tx, { organization }) => {
-    await endOne(tx, "invitations.revoke", organization.id, id);
+  await changeAsMember(db, scope, member, async (tx, { organization, role: own }) => {
+    const { role } = await endOne(tx, "invitations.revoke", organization.id, id);
+    requireRank(own, role);
     return { result: undefined, events: [] };
   });
 }

@@ -131,9 +131,9 @@ describe("two owners at once", () => {
     const { db, sql } = database;
     const ways = {
       remove: (by: string, userId: string, organizationId: string) =>
-        removeMember(db, scope, acting(by, organizationId), userId),
+        removeMember(db, scope, acting(by, organizationId), userId, () => {}),
       demote: (by: string, userId: string, organizationId: string) =>
-        changeMemberRole(db, scope, acting(by, organizationId), { userId, role: "member" }),
+        changeMemberRole(db, scope, acting(by, organizationId), { userId, role: "member" }, () => {}),
       leave: (_: string, userId: string, organizationId: string) =>
         leaveOrganization(db, scope, { userId }, organizationId),
       transfer: (by: string, userId: string, organizationId: string) =>
@@ -164,7 +164,7 @@ describe("two owners at once", () => {
     await using database = await openTestDatabase();
     const [ann, bob] = newPeople();
     const organizationId = await database.found(ann);
-    const remove = () => answerOf(removeMember(database.db, scope, acting(bob, organizationId), ann));
+    const remove = () => answerOf(removeMember(database.db, scope, acting(bob, organizationId), ann, () => {}));
     assert.equal(await remove(), "PERMISSION_MISSING", "no member");
     await database.put(organizationId, bob, "owner");
     await database.sql`update organizations set status = 'suspended' where id = ${organizationId}`;

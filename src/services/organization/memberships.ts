@@ -28,6 +28,9 @@ export type Role = Membership["role"];
 
 type Scope = Pick<CallScope, "signal">;
 
+/** Throws UNAUTHENTICATED / REAUTHENTICATE unless the caller has logged in a moment ago: what is done to owners takes it. */
+export type RequireRecent = () => void;
+
 /** What somebody is in an organization, and what the organization is, all of one moment. */
 export interface Standing {
   /** Null for somebody who is no member. */
@@ -63,26 +66,33 @@ export async function getStanding(
 
 /**
  * Changes what a member is. NOT_FOUND / MEMBER_NOT_FOUND, PERMISSION_DENIED / PERMISSION_MISSING, FAILED_PRECONDITION /
- * LAST_OWNER.
+ * LAST_OWNER, and for owners what `requireRecent` throws.
  */
 export function changeMemberRole(
   db: Db,
   scope: Scope,
   member: Member,
   { userId, role }: { userId: string; role: Role },
+  requireRecent: RequireRecent,
 ): Promise<Stored<void>> {
   return changeAsMember(db, scope, member, async (tx, acting) => {
     const target = await requireMember(tx, acting.organization, userId);
-    requireRank(acting.role, target.role, role);
+    requireMayDeal(acting.role, [target.role, role], requireRecent);
     return { result: undefined, events: await setRole(tx, target, role) };
   });
 }
 
 /** Ends the membership of somebody. Errors as above. */
-export function removeMember(db: Db, scope: Scope, member: Member, userId: string): Promise<Stored<void>> {
+export function removeMember(
+  db: Db,
+  scope: Scope,
+  member: Member,
+  userId: string,
+  requireRecent: RequireRecent,
+): Promise<Stored<void>> {
   return changeAsMember(db, scope, member, async (tx, acting) => {
     const target = await requireMember(tx, acting.organization, userId);
-    requireRank(acting.role, target.role);
+    requireMayDeal(acting.role, [target.role], requireRecent);
     await keepAnOwner(tx, target);
     return { result: undefined, events: [await endMembership(tx, target)] };
   });
@@ -155,6 +165,12 @@ export function lastOwner() {
 export function requireRank(own: Role, ...roles: Role[]): void {
   const rank = (role: Role) => MEMBER_ROLES.indexOf(role);
   if (roles.some((role) => rank(role) > rank(own))) throw permissionMissing();
+}
+
+/** The same, and whoever deals with owners must have logged in a moment ago. */
+export function requireMayDeal(own: Role, roles: Role[], requireRecent: RequireRecent): void {
+  requireRank(own, ...roles);
+  if (roles.includes("owner")) requireRecent();
 }
 
 async function requireMember(tx: Tx, { id: organizationId }: Organization, id: string): Promise<Membership> {

@@ -248,16 +248,30 @@ describe("organizations", () => {
     assert.ok(!left.some(({ organization_id: id }) => id === organizationId));
   });
 
-  test("deleting and giving away take a login of the last five minutes", async () => {
+  test("deleting, giving away, and all that owners are made or unmade by, take a login of the last five minutes", async () => {
     const owner = await newOwner(system);
-    const member = await newMember(system, owner);
+    const [member, second] = [await newMember(system, owner), await newMember(system, owner, MemberRole.OWNER)];
     await system.advance(4 * 60_000);
     const { accessToken } = await system.asUser(AuthService).refreshToken({ refreshToken: owner.refreshToken });
     await system.advance(2 * 60_000);
     const { client } = inOrganization(system, { ...owner, accessToken }, owner.organizationId);
-    assert.equal(await answerOf(client.getMyOrganization({})), "done");
-    assert.equal(await answerOf(client.deleteOrganization({})), "REAUTHENTICATE");
-    assert.equal(await answerOf(client.transferOwnership({ userId: member.userId })), "REAUTHENTICATE");
+    const [{ MEMBER, ADMIN, OWNER }, { userId }, email] = [MemberRole, member, `${crypto.randomUUID()}@example.com`];
+    const refused = {
+      deleted: () => client.deleteOrganization({}),
+      transferred: () => client.transferOwnership({ userId }),
+      made: () => client.changeMemberRole({ userId, role: OWNER }),
+      invited: () => client.inviteMember({ email, role: OWNER }),
+      unmade: () => client.changeMemberRole({ userId: second.userId, role: ADMIN }),
+      removed: () => client.removeMember({ userId: second.userId }),
+    };
+    for (const [name, call] of Object.entries(refused)) assert.equal(await answerOf(call()), "REAUTHENTICATE", name);
+    assert.equal((await client.listInvitations({})).invitations.length, 0);
+    assert.equal(await answerOf(client.inviteMember({ email, role: ADMIN })), "done");
+    assert.equal(await answerOf(client.changeMemberRole({ userId, role: MEMBER })), "done");
+    assert.equal(await answerOf(client.removeMember({ userId })), "done");
+    const login = await system.asUser(AuthService).login({ email: owner.email, password: owner.password });
+    const recent = inOrganization(system, { ...owner, ...login }, owner.organizationId);
+    assert.equal(await answerOf(recent.client.removeMember({ userId: second.userId })), "done");
   });
 });
 
@@ -270,5 +284,6 @@ test("nobody owns more than 20, also of those who make several at once", async (
   assert.equal(await make(), "TOO_MANY_ORGANIZATIONS");
   await database.sql`update memberships set role = 'admin' where user_id = ${userId} and organization_id = (
     select organization_id from memberships limit 1)`;
+  await database.sql`delete from person_counters`;
   assert.equal(await make(), "done");
 });

@@ -20,6 +20,8 @@ import {
   type Stored,
 } from "./changes.ts";
 import { memberChanged, organizationChanged, organizationCreated } from "./events.ts";
+import { requireOwner } from "./owners.ts";
+import { countFor } from "./person-counters.ts";
 import { branches, invitations, memberships, organizations } from "./schema.ts";
 
 type Scope = Pick<CallScope, "signal">;
@@ -28,7 +30,7 @@ const MOST_OWNED = 20;
 const MAX_SETTINGS_BYTES = 16 * 1024;
 
 /**
- * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION /
+ * Makes an organization with its first owner. ALREADY_EXISTS / SLUG_TAKEN, FAILED_PRECONDITION or RESOURCE_EXHAUSTED /
  * TOO_MANY_ORGANIZATIONS, UNAUTHENTICATED for an account that was deleted a moment ago.
  */
 export async function createOrganization(
@@ -43,6 +45,9 @@ export async function createOrganization(
     if ((await countOwned(tx, userId)) >= MOST_OWNED) {
       const message = `nobody owns more than ${MOST_OWNED} organizations`;
       throw fail(Code.FailedPrecondition, "TOO_MANY_ORGANIZATIONS", message);
+    }
+    if (!(await countFor(tx, userId, "organizations"))) {
+      throw fail(Code.ResourceExhausted, "TOO_MANY_ORGANIZATIONS", "you have made too many organizations today");
     }
     const [organization] = await tx.insert(organizations).values({ id, name, slug }).onConflictDoNothing().returning();
     if (!organization) throw slugTaken();
@@ -117,15 +122,19 @@ export function setPlan(
   });
 }
 
-/** Takes all permissions in an organization from everybody, or gives them back. NOT_FOUND / ORGANIZATION_NOT_FOUND. */
+/**
+ * Takes all permissions in an organization from everybody, or gives them back. NOT_FOUND / ORGANIZATION_NOT_FOUND,
+ * FAILED_PRECONDITION / NO_OWNER.
+ */
 export function setStatus(
   db: Db,
   scope: Scope,
   { organizationId, status }: { organizationId: string; status: "active" | "suspended" },
 ): Promise<Stored<void>> {
   return changeOrganization(db, scope, organizationId, async (tx, before) => {
-    const events = before.status === status ? [] : [organizationChanged(await store(tx, before, { status }))];
-    return { result: undefined, events };
+    if (before.status === status) return { result: undefined, events: [] };
+    if (status === "active") await requireOwner(tx, before);
+    return { result: undefined, events: [organizationChanged(await store(tx, before, { status }))] };
   });
 }
 

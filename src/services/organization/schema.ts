@@ -3,7 +3,9 @@ import type { JsonObject } from "@bufbuild/protobuf";
 import { sql } from "drizzle-orm";
 import {
   type AnyPgColumn,
+  date,
   index,
+  integer,
   jsonb,
   pgPolicy,
   pgTable,
@@ -116,6 +118,21 @@ export const branches = pgTable(
     uniqueIndex("branches_open").on(table.organizationId, table.name).where(sql`closed_at is null`),
     index("branches_in_order").on(table.organizationId, table.name, table.id),
     tenantPolicy(table.organizationId),
+  ],
+);
+
+/** How often a person has done what is counted, each day by UTC. Stays when what was made is gone. */
+export const personCounters = pgTable(
+  "person_counters",
+  {
+    userId: uuid("user_id").notNull(),
+    what: text("what", { enum: ["invitations", "organizations"] }).notNull(),
+    day: date("day").notNull(),
+    count: integer("count").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.userId, table.what, table.day] }),
+    index("person_counters_by_day").on(table.day),
   ],
 );
 

@@ -14,6 +14,7 @@ import { config } from "./config.ts";
 import { followers } from "./followers.ts";
 import { organizationHandlers } from "./handlers.ts";
 import { sweepInvitations } from "./invitations.ts";
+import { sweepPersonCounters } from "./person-counters.ts";
 
 const peers = { auth: AuthInternalService, access: AccessInternalService };
 
@@ -29,6 +30,6 @@ export const organization = defineService({
   start: (context) => ({
     implementations: organizationHandlers(context),
     followers,
-    jobs: [sweepInvitations(context.jobDb)],
+    jobs: [sweepInvitations(context.jobDb), sweepPersonCounters(context.jobDb)],
   }),
 });

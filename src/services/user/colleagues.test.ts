@@ -1,6 +1,7 @@
 /** What members of an organization see and change of each other's profiles (C28). */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { AccessService } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
 import {
   OrganizationInternalService,
@@ -32,10 +33,10 @@ describe("profiles of colleagues", () => {
 
   after(() => system[Symbol.asyncDispose]());
 
-  async function join(person: TestUser): Promise<void> {
+  async function join(person: TestUser, role: MemberRole = MemberRole.MEMBER): Promise<void> {
     await verifyAddress(system, person.userId);
     const owners = system.asMember(OrganizationService, owner, organizationId);
-    const { invitation } = await owners.inviteMember({ email: person.email, role: MemberRole.MEMBER });
+    const { invitation } = await owners.inviteMember({ email: person.email, role });
     const { invitationId } = invitation!;
     await system.asUser(OrganizationService, person.accessToken).acceptInvitation({ invitationId });
   }
@@ -67,6 +68,31 @@ describe("profiles of colleagues", () => {
       assert.equal(await refusalOf(client.updateUser(change)), NOT_FOUND, name);
     }
     assert.equal((await people(stranger).getMe({})).user?.firstName, "Ann");
+  });
+
+  test("C28 nobody changes the profile of a colleague who is more than they are", async () => {
+    const [admin, other, renamer] = [await system.newUser(), await system.newUser(), await system.newUser()];
+    await join(admin, MemberRole.ADMIN);
+    await join(other, MemberRole.ADMIN);
+    await join(renamer);
+    const roles = system.asMember(AccessService, owner, organizationId);
+    await roles.createRole({ name: "renamer", permissions: ["profiles:read", "profiles:update"] });
+    const { consistencyToken } = await roles.assignRole({ userId: renamer.userId, role: "renamer" });
+    const headers = { "consistency-token": consistencyToken };
+    assert.equal((await people(renamer).getUser({ userId: owner.userId }, { headers })).user?.userId, owner.userId);
+    const refused = [
+      [admin, owner],
+      [renamer, owner],
+      [renamer, admin],
+    ] as const;
+    for (const [by, { userId }] of refused) assert.equal(await refusalOf(rename(by, userId, "Eve")), NOT_FOUND);
+    const allowed = [
+      [owner, admin],
+      [admin, other],
+      [admin, renamer],
+      [renamer, member],
+    ] as const;
+    for (const [by, { userId }] of allowed) assert.equal((await rename(by, userId)).user?.firstName, "Zoë");
   });
 
   test("S-TEN-07 whose profile it is cannot be changed", async () => {

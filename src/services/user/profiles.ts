@@ -13,7 +13,7 @@ import type { Permission } from "../../../gen/permissions.ts";
 import { type Db, during, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
-import { holds } from "../../rights/rights.ts";
+import { holds, type Rights } from "../../rights/rights.ts";
 import { type CallScope, onward, type Person } from "../../rpc/call.ts";
 import type { Artist } from "./artists.ts";
 import { profileCreated, userDeleted, userUpdated } from "./events.ts";
@@ -128,9 +128,16 @@ export async function updateUser(
   return { ...user, ...profile };
 }
 
+/** What a member is by a role that is built in, from the least to the most. */
+const RANKS = ["member", "admin", "owner"];
+
+function rankOf({ roles }: Rights): number {
+  return RANKS.findLastIndex((name) => roles.includes(name));
+}
+
 /**
  * Refuses who lacks the permission in the organization that they act in, and people who are no members of it, as people
- * who do not exist.
+ * who do not exist; for a change also people who are more there than the caller.
  */
 async function requireColleague(
   { rights }: UserContext,
@@ -141,8 +148,11 @@ async function requireColleague(
   if (organizationId === undefined) throw userNotFound();
   const rightsIn = async (id: string) => (await rights.rightsOf({ userId: id, organizationId }, { wanted })).rights;
   try {
-    if (!holds(await rightsIn(ownId), permission)) throw userNotFound();
-    if ((await rightsIn(userId)).standing !== "active") throw userNotFound();
+    const own = await rightsIn(ownId);
+    if (!holds(own, permission)) throw userNotFound();
+    const theirs = await rightsIn(userId);
+    if (theirs.standing !== "active") throw userNotFound();
+    if (permission === "profiles:update" && rankOf(theirs) > rankOf(own)) throw userNotFound();
   } catch (error) {
     throw ConnectError.from(error).code === Code.NotFound ? userNotFound() : error;
   }

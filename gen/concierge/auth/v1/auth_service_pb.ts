@@ -2356,7 +2356,8 @@ export const AuthService: GenService<{
   /**
    * Deletes the caller's account, for good: all of its sessions end, and everything that tells of the person is removed, here
    * at once and in the other services as soon as they hear of it. The e-mail address is free again.
-   * Memberships of organizations end first, and with them organizations that have no other member.
+   * Memberships of organizations end first, and with them organizations that have no other member; they do not come back if the deletion
+   * fails after that.
    *
    * Errors: UNAUTHENTICATED / BAD_CREDENTIALS (the current password is wrong), RESOURCE_EXHAUSTED / TOO_MANY_HASHES (retry
    * later), FAILED_PRECONDITION / LAST_OWNER (of an organization with other members: make somebody else its owner first; nothing has

@@ -581,7 +581,8 @@ export const UserService: GenService<{
   },
   /**
    * Changes names and language: the caller's own, or those of a member of the organization that the access token names, for who holds the
-   * permission profiles:update there.
+   * permission profiles:update there. Nobody changes who is more there than they are: only owners change owners, only owners and admins
+   * change admins.
    *
    * Errors: INVALID_ARGUMENT / INVALID_FIELD_MASK (it names nothing, or what this call cannot change), NOT_FOUND / USER_NOT_FOUND (also
    * for everybody else), UNAVAILABLE / AUTH_STALE, UNAVAILABLE / DEPENDENCY_UNAVAILABLE (auth or access cannot be asked). If it fails,

@@ -29,7 +29,7 @@ import { FRESH_MS } from "../token/freshness.ts";
 import { authStale, type WhenStale } from "../token/session-check.ts";
 import { NO_REVISIONS, type Revisions } from "./revisions.ts";
 import type { Rights, Subject } from "./rights.ts";
-import { type KnownRights, type LoadRights, RightsCache, type RightsChange } from "./rights-cache.ts";
+import { type KnownRights, type LoadRights, RightsCache, type RightsChange, unknownRevision } from "./rights-cache.ts";
 
 /** Whose changes make rights wrong. */
 type Source = "access" | "organization";
@@ -61,7 +61,8 @@ export interface FreshRights {
 export interface RightsWatch {
   /**
    * The rights of somebody: at once from memory, or from their owner. Rejects with UNAVAILABLE / AUTH_STALE when nobody can tell,
-   * and with NOT_FOUND / ORGANIZATION_NOT_FOUND or USER_NOT_FOUND.
+   * with NOT_FOUND / ORGANIZATION_NOT_FOUND or USER_NOT_FOUND, and with INVALID_ARGUMENT / INVALID_CONSISTENCY_TOKEN when what is
+   * wanted is more than the owner knows.
    */
   rightsOf(subject: Subject, question?: RightsQuestion): FreshRights | Promise<FreshRights>;
   /** Follows the feeds. Before that, and without it, every question goes to the owner. */
@@ -150,6 +151,7 @@ class Watch implements RightsWatch {
       return fresh;
     } catch (error) {
       if (ConnectError.from(error).code === Code.NotFound) throw notFound(error);
+      if (wanted.size > 0 && reasonOf(error) === "INVALID_CONSISTENCY_TOKEN") throw unknownRevision(error);
       // A change that came meanwhile has made what was known wrong.
       const isKnown = known !== undefined && this.#cache.get(subject, wanted) === known;
       if (!isKnown || whenStale === "closed" || !this.#options.allowStale) throw authStale(error);

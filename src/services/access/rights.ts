@@ -8,7 +8,7 @@ import { isNull, type SQL, sql } from "drizzle-orm";
 import { type Db, during, type Tx } from "../../db/database.ts";
 import { forOrganization, ofOrganization } from "../../db/tenants.ts";
 import { mergeRevisions, type Revisions, revision } from "../../rights/revisions.ts";
-import { noRights, type Rights, type Subject, setOf } from "../../rights/rights.ts";
+import { branchesOf, noRights, type Rights, type Subject, setOf } from "../../rights/rights.ts";
 import { type Kind, requireAccount } from "./accounts.ts";
 import { ADMIN_ROLE, rolesOfKind } from "./built-in-roles.ts";
 import { subjectOf } from "./events.ts";
@@ -92,7 +92,7 @@ export function organizationRights(membership: Membership, { gifts, products, ..
     standing: "active",
     roles: distinct([role, ...rolesOf(everywhere)]).sort(),
     permissions: held,
-    branches: new Map(
+    branches: branchesOf(
       visible.map((id) => {
         const beside = permissionsOf(byBranch.get(id) ?? []).filter((name) => !held.has(name));
         return [id, setOf(distinct(beside))] as const;

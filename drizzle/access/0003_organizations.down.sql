@@ -17,8 +17,6 @@ DROP TABLE "assignments";
 --> statement-breakpoint
 DROP TABLE "admins";
 --> statement-breakpoint
-DROP TABLE "removed_members";
---> statement-breakpoint
 DROP TABLE "permissions";
 --> statement-breakpoint
 DELETE FROM "roles" WHERE "organization_id" IS NOT NULL;

@@ -31,6 +31,4 @@ ALTER TABLE "roles" DISABLE ROW LEVEL SECURITY;
 --> statement-breakpoint
 ALTER TABLE "roles" DROP COLUMN "organization_id", DROP COLUMN "permissions", DROP COLUMN "id";
 --> statement-breakpoint
-DROP INDEX "roles_of_name";
---> statement-breakpoint
 ALTER TABLE "roles" ADD PRIMARY KEY ("name");

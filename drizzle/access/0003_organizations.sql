@@ -46,7 +46,6 @@ ALTER TABLE "assignments" ADD CONSTRAINT "assignments_role_id_roles_id_fk" FOREI
 CREATE INDEX "assignments_in_order" ON "assignments" USING btree ("organization_id","id");--> statement-breakpoint
 CREATE INDEX "assignments_of_user" ON "assignments" USING btree ("user_id");--> statement-breakpoint
 CREATE INDEX "assignments_of_role" ON "assignments" USING btree ("role_id");--> statement-breakpoint
-CREATE INDEX "roles_of_name" ON "roles" USING btree ("name");--> statement-breakpoint
 ALTER TABLE "roles" ADD CONSTRAINT "roles_name" UNIQUE NULLS NOT DISTINCT("organization_id","name");--> statement-breakpoint
 CREATE POLICY "tenant" ON "roles" AS PERMISSIVE FOR ALL TO public USING ("roles"."organization_id" is not distinct from (select nullif(current_setting('concierge.organization', true), ''))::uuid);--> statement-breakpoint
 CREATE POLICY "platform" ON "roles" AS PERMISSIVE FOR SELECT TO public USING ("roles"."organization_id" is null);--> statement-breakpoint

@@ -74,13 +74,14 @@ type Concern = Pick<RightsChange, "organizationId" | "userId">;
 
 interface Reading {
   desc: DescMessage;
-  read(payload: Uint8Array): Concern;
+  /** Undefined for what makes no rights wrong. */
+  read(payload: Uint8Array): Concern | undefined;
 }
 
 const READINGS: Record<Source, Reading[]> = {
   access: [
     reading(PermissionCreatedSchema, () => ({ organizationId: "" })),
-    reading(RoleChangedSchema, ({ organizationId }) => ({ organizationId })),
+    reading(RoleChangedSchema, ({ organizationId, created }) => (created ? undefined : { organizationId })),
     reading(RoleAssignedSchema, onePerson),
     reading(RoleUnassignedSchema, onePerson),
     reading(PermissionGrantedSchema, onePerson),
@@ -165,7 +166,8 @@ class Watch implements RightsWatch {
     if (events.length === 0) this.#cache.clear();
     for (const { type, payload, version } of events) {
       const { read } = READINGS[service].find(({ desc }) => desc.typeName === type)!;
-      this.#cache.change({ ...read(payload), service, version });
+      const concern = read(payload);
+      if (concern) this.#cache.change({ ...concern, service, version });
     }
   }
 }
@@ -176,7 +178,10 @@ function notFound(cause: unknown): ConnectError {
   return fail(Code.NotFound, reason, "there is no such organization or user", { cause });
 }
 
-function reading<Desc extends DescMessage>(desc: Desc, concern: (fact: MessageShape<Desc>) => Concern): Reading {
+function reading<Desc extends DescMessage>(
+  desc: Desc,
+  concern: (fact: MessageShape<Desc>) => Concern | undefined,
+): Reading {
   return { desc, read: (payload) => concern(fromBinary(desc, payload)) };
 }
 

@@ -13,7 +13,7 @@ import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-
 import { mergeRevisions, type Revisions } from "../../rights/revisions.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
 import { type KnownAccount, kindsOfAccounts, lockAccount, requireAccount, userNotFound } from "./accounts.ts";
-import { authorOf, requireHeld } from "./authors.ts";
+import { authorOf, permissionNotHeld, requireHeld } from "./authors.ts";
 import { ADMIN_ROLE, refuseBuiltIn, rolesOfKind } from "./built-in-roles.ts";
 import { change } from "./changes.ts";
 import { given, taken } from "./events.ts";
@@ -92,6 +92,7 @@ export async function give(access: AccessContext, scope: CallScope, assignment: 
     const thing = await findThing(tx, assignment);
     if (!thing) throw roleNotFound();
     if ("permission" in what) await requireKnown(tx, thing.permissions);
+    if (author.membership && thing.isOfPlatform && thing.permissions.length === 0) throw permissionNotHeld();
     await requireHeld(tx, author, assignment, thing.permissions);
     const membershipId = "kind" in recipient ? null : recipient.id;
     const where = { organizationId: organizationId || null, membershipId, branchId: branchId || null };
@@ -201,15 +202,23 @@ interface Thing {
   columns: { roleId: string | null; permission: string | null };
   /** What it allows. */
   permissions: string[];
+  /** A role that means something to the product, whatever it allows. */
+  isOfPlatform: boolean;
 }
 
 /** Undefined for a role that does not exist there. */
 async function findThing(tx: Tx, { organizationId, what }: Assignment): Promise<Thing | undefined> {
   if ("permission" in what) {
-    return { columns: { roleId: null, permission: what.permission }, permissions: [what.permission] };
+    return {
+      columns: { roleId: null, permission: what.permission },
+      permissions: [what.permission],
+      isOfPlatform: false,
+    };
   }
   const role = await findRole(tx, organizationId, what.role);
-  return role && { columns: { roleId: role.id, permission: null }, permissions: role.permissions };
+  if (!role) return undefined;
+  const { id: roleId, permissions } = role;
+  return { columns: { roleId, permission: null }, permissions, isOfPlatform: role.organizationId === null };
 }
 
 async function refuseTooMany(tx: Tx, assignment: Assignment, membershipId: string | null): Promise<void> {

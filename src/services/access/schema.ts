@@ -42,7 +42,6 @@ export const roles = pgTable(
   },
   (table) => [
     unique("roles_name").on(table.organizationId, table.name).nullsNotDistinct(),
-    index("roles_of_name").on(table.name),
     tenantOrPlatformPolicy(table.organizationId),
     pgPolicy("platform", { for: "select", using: sql`${table.organizationId} is null` }),
   ],

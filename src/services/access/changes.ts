@@ -30,7 +30,7 @@ export async function change<Result>(
     const version = (await emit(tx, events)).get(subject) ?? (await versionOf(tx, subject));
     return { result, revisions: revision("access", organizationId, version) };
   };
-  if (organizationId === "") return transaction(db, make, { signal });
+  if (organizationId === "") return transaction(db, make, { signal, settings: { "concierge.platform": "on" } });
   return forOrganization(db, organizationId, make, { signal });
 }
 

@@ -15,11 +15,17 @@ import {
   unique,
   uuid,
 } from "drizzle-orm/pg-core";
-import { currentOrganization, now, time } from "../../db/columns.ts";
+import { currentOrganization, isOfPlatform, now, time } from "../../db/columns.ts";
 
-/** As tenantPolicy() in columns.ts, and transactions without an organization have the rows of the platform. */
+/**
+ * As tenantPolicy() in columns.ts, and transactions without an organization have the rows of the platform; they write some only if they
+ * say so (changes.ts): an organization that was forgotten must not become everybody's.
+ */
 const tenantOrPlatformPolicy = (organizationId: AnyPgColumn): PgPolicy =>
-  pgPolicy("tenant", { using: sql`${organizationId} is not distinct from ${currentOrganization}` });
+  pgPolicy("tenant", {
+    using: sql`${organizationId} is not distinct from ${currentOrganization}`,
+    withCheck: sql`case when ${organizationId} is null then ${isOfPlatform} else ${organizationId} = ${currentOrganization} end`,
+  });
 
 /** What the product's own methods ask for. Never deleted: roles may have it. */
 export const permissions = pgTable("permissions", {

@@ -17,8 +17,6 @@ DROP TABLE "assignments";
 --> statement-breakpoint
 DROP TABLE "admins";
 --> statement-breakpoint
-DROP TABLE "removed_members";
---> statement-breakpoint
 DROP TABLE "permissions";
 --> statement-breakpoint
 DELETE FROM "roles" WHERE "organization_id" IS NOT NULL;
@@ -32,7 +30,5 @@ DROP POLICY IF EXISTS "jobs" ON "roles";
 ALTER TABLE "roles" DISABLE ROW LEVEL SECURITY;
 --> statement-breakpoint
 ALTER TABLE "roles" DROP COLUMN "organization_id", DROP COLUMN "permissions", DROP COLUMN "id";
---> statement-breakpoint
-DROP INDEX "roles_of_name";
 --> statement-breakpoint
 ALTER TABLE "roles" ADD PRIMARY KEY ("name");

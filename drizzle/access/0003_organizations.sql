@@ -8,14 +8,16 @@ CREATE TABLE "assignments" (
 	"id" uuid PRIMARY KEY NOT NULL,
 	"user_id" uuid NOT NULL,
 	"organization_id" uuid,
+	"membership_id" uuid,
 	"branch_id" uuid,
 	"role_id" uuid,
 	"permission" text,
 	"assigned_by" text NOT NULL,
 	"assigned_at" timestamp with time zone DEFAULT concierge_now() NOT NULL,
-	CONSTRAINT "assignments_once" UNIQUE NULLS NOT DISTINCT("organization_id","user_id","role_id","permission","branch_id"),
+	CONSTRAINT "assignments_once" UNIQUE NULLS NOT DISTINCT("organization_id","user_id","membership_id","role_id","permission","branch_id"),
 	CONSTRAINT "assignments_of_one" CHECK (num_nonnulls(role_id, permission) = 1),
-	CONSTRAINT "assignments_branch" CHECK (branch_id is null or organization_id is not null)
+	CONSTRAINT "assignments_branch" CHECK (branch_id is null or organization_id is not null),
+	CONSTRAINT "assignments_membership" CHECK ((membership_id is null) = (organization_id is null))
 );
 --> statement-breakpoint
 ALTER TABLE "assignments" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
@@ -25,14 +27,6 @@ CREATE TABLE "permissions" (
 	"created_at" timestamp with time zone DEFAULT concierge_now() NOT NULL
 );
 --> statement-breakpoint
-CREATE TABLE "removed_members" (
-	"organization_id" uuid NOT NULL,
-	"user_id" uuid NOT NULL,
-	"revision" bigint NOT NULL,
-	CONSTRAINT "removed_members_organization_id_user_id_pk" PRIMARY KEY("organization_id","user_id")
-);
---> statement-breakpoint
-ALTER TABLE "removed_members" ENABLE ROW LEVEL SECURITY;--> statement-breakpoint
 -- Names that have become those of built-in roles. Who decides by them must not be misled.
 UPDATE "roles" SET "name" = 'made-' || "name" WHERE "name" IN ('member', 'owner');--> statement-breakpoint
 UPDATE "role_assignments" SET "role" = 'made-' || "role" WHERE "role" IN ('member', 'owner');--> statement-breakpoint
@@ -52,9 +46,7 @@ ALTER TABLE "assignments" ADD CONSTRAINT "assignments_role_id_roles_id_fk" FOREI
 CREATE INDEX "assignments_in_order" ON "assignments" USING btree ("organization_id","id");--> statement-breakpoint
 CREATE INDEX "assignments_of_user" ON "assignments" USING btree ("user_id");--> statement-breakpoint
 CREATE INDEX "assignments_of_role" ON "assignments" USING btree ("role_id");--> statement-breakpoint
-CREATE INDEX "roles_of_name" ON "roles" USING btree ("name");--> statement-breakpoint
 ALTER TABLE "roles" ADD CONSTRAINT "roles_name" UNIQUE NULLS NOT DISTINCT("organization_id","name");--> statement-breakpoint
-CREATE POLICY "tenant" ON "roles" AS PERMISSIVE FOR ALL TO public USING ("roles"."organization_id" is not distinct from (select nullif(current_setting('concierge.organization', true), ''))::uuid);--> statement-breakpoint
+CREATE POLICY "tenant" ON "roles" AS PERMISSIVE FOR ALL TO public USING ("roles"."organization_id" is not distinct from (select nullif(current_setting('concierge.organization', true), ''))::uuid) WITH CHECK (case when "roles"."organization_id" is null then (select nullif(current_setting('concierge.organization', true), ''))::uuid is null and (select nullif(current_setting('concierge.platform', true), '')) = 'on' else "roles"."organization_id" = (select nullif(current_setting('concierge.organization', true), ''))::uuid end);--> statement-breakpoint
 CREATE POLICY "platform" ON "roles" AS PERMISSIVE FOR SELECT TO public USING ("roles"."organization_id" is null);--> statement-breakpoint
-CREATE POLICY "tenant" ON "assignments" AS PERMISSIVE FOR ALL TO public USING ("assignments"."organization_id" is not distinct from (select nullif(current_setting('concierge.organization', true), ''))::uuid);--> statement-breakpoint
-CREATE POLICY "tenant" ON "removed_members" AS PERMISSIVE FOR ALL TO public USING ("removed_members"."organization_id" = (select nullif(current_setting('concierge.organization', true), ''))::uuid);
+CREATE POLICY "tenant" ON "assignments" AS PERMISSIVE FOR ALL TO public USING ("assignments"."organization_id" is not distinct from (select nullif(current_setting('concierge.organization', true), ''))::uuid) WITH CHECK (case when "assignments"."organization_id" is null then (select nullif(current_setting('concierge.organization', true), ''))::uuid is null and (select nullif(current_setting('concierge.platform', true), '')) = 'on' else "assignments"."organization_id" = (select nullif(current_setting('concierge.organization', true), ''))::uuid end);

@@ -110,21 +110,23 @@ export async function grow({ sql }: AccessSetting, organizations: number): Promi
 async function assignRoles(organization: Sql, access: Sql, organizationIds: string[]): Promise<void> {
   for (let at = 0; at < organizationIds.length; at += 500) {
     const batch = organizationIds.slice(at, at + 500);
-    const people = await organization<{ user: string; organization: string; branch: string }[]>`
-      select user_id as "user", m.organization_id as "organization",
+    const people = await organization<{ user: string; organization: string; membership: string; branch: string }[]>`
+      select user_id as "user", m.organization_id as "organization", m.id as membership,
         (select b.id from branches b where b.organization_id = m.organization_id limit 1) as branch
       from memberships m where role = 'member' and organization_id = any(${batch}::uuid[])`;
     const columns = {
       users: people.map(({ user }) => user),
       organizations: people.map((person) => person.organization),
+      memberships: people.map((person) => person.membership),
       branches: people.map(({ branch }, index) => (index % 2 === 0 ? branch : null)),
       roles: people.map((_, index) => `role-${(index % 5) + 1}`),
     };
     await access`
-      insert into assignments (id, user_id, organization_id, branch_id, role_id, assigned_by)
-      select gen_random_uuid(), person, given.organization, given.branch, roles.id, 'bench'
-      from unnest(${columns.users}::uuid[], ${columns.organizations}::uuid[], ${columns.branches}::uuid[], ${columns.roles}::text[])
-        given (person, organization, branch, role)
+      insert into assignments (id, user_id, organization_id, membership_id, branch_id, role_id, assigned_by)
+      select gen_random_uuid(), person, given.organization, given.membership, given.branch, roles.id, 'bench'
+      from unnest(${columns.users}::uuid[], ${columns.organizations}::uuid[], ${columns.memberships}::uuid[],
+          ${columns.branches}::uuid[], ${columns.roles}::text[])
+        given (person, organization, membership, branch, role)
       join roles on roles.organization_id = given.organization and roles.name = given.role`;
   }
 }

@@ -22,6 +22,8 @@ const scope = (setting: string) => sql.raw(`(select nullif(current_setting('conc
 export const currentOrganization: SQL = sql`${scope("organization")}::uuid`;
 export const currentPerson: SQL = sql`${scope("person")}::uuid`;
 export const currentEmailKey: SQL = scope("email_key");
+/** Whether a transaction without an organization is meant to write what belongs to none. */
+export const isOfPlatform: SQL = sql`${currentOrganization} is null and ${scope("platform")} = 'on'`;
 
 /** Rows are read and written by transactions of their organization only. */
 export const tenantPolicy = (organizationId: AnyPgColumn): PgPolicy =>

@@ -116,7 +116,11 @@ test("no service starts whose roles own a table, or see past policies, by member
   await admin.unsafe(`revoke "${new URL(ownerUrl).username}" from "${runtimeRole}"`);
   await owner`create table late (organization_id uuid)`;
   await owner`create table plain (name text)`;
-  await assert.rejects(check(), refusal("late: it has an organization_id, but no row-level security"));
+  await owner`create table named (id uuid)`;
+  await owner`create policy tenant on named using (id is null)`;
+  const unprotected = (name: string) => `${name}: it has an organization_id or a policy, but no row-level security`;
+  await assert.rejects(check(), refusal(unprotected("late"), unprotected("named")));
+  await owner`drop table named`;
   await owner`alter table late enable row level security`;
   await assert.rejects(check(), refusal(missing("late")));
   await apply();

@@ -30,7 +30,8 @@ interface TableRights {
   /** The role, or one that it may become, owns it. */
   isOwned: boolean;
   hasPolicies: boolean;
-  hasOrganization: boolean;
+  /** It has an organization_id, or a policy, which counts only with row-level security. */
+  isOfTenants: boolean;
   /** The role sees all rows, as a job does. */
   isForJobs: boolean;
 }
@@ -42,8 +43,8 @@ export async function runtimeRoleProblems(sql: Sql): Promise<string[]> {
   return [
     ...ownershipProblems("run-time", tables),
     ...tables
-      .filter(({ hasOrganization, hasPolicies }) => hasOrganization && !hasPolicies)
-      .map(({ name }) => `${name}: it has an organization_id, but no row-level security`),
+      .filter(({ isOfTenants, hasPolicies }) => isOfTenants && !hasPolicies)
+      .map(({ name }) => `${name}: it has an organization_id or a policy, but no row-level security`),
     ...(tables.some(({ isForJobs }) => isForJobs) ? ["the run-time role must be another than the job role"] : []),
   ];
 }
@@ -78,7 +79,8 @@ async function readTables(sql: Sql): Promise<TableRights[]> {
     select relname as name, pg_has_role(relowner, 'member') as "isOwned", relrowsecurity as "hasPolicies",
       exists (
         select 1 from pg_attribute
-        where attrelid = c.oid and attname = 'organization_id' and not attisdropped) as "hasOrganization",
+        where attrelid = c.oid and attname = 'organization_id' and not attisdropped)
+        or exists (select 1 from pg_policy where polrelid = c.oid) as "isOfTenants",
       exists (
         select 1 from pg_policy, unnest(polroles) as role
         where polrelid = c.oid and polname = ${JOB_POLICY}

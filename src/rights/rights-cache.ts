@@ -4,7 +4,8 @@
  * question of freshness, which belongs to whoever follows the feeds (rights-watch.ts).
  */
 import { LRUCache } from "lru-cache";
-import { covers, mergeRevisions, NO_REVISIONS, type Revisions, revision } from "./revisions.ts";
+import { Code, fail } from "../errors.ts";
+import { covers, mergeRevisions, NO_REVISIONS, type Revisions, revision, toConsistencyToken } from "./revisions.ts";
 import type { Rights, Subject } from "./rights.ts";
 
 /** Asks the owner. The answer must know at least what is wanted. */
@@ -28,21 +29,30 @@ export interface RightsChange {
   version: bigint;
 }
 
-interface Question {
-  organizationId: string;
-  /** What its answer must know; raised by changes that come meanwhile. */
-  wanted: Revisions;
+/** What was kept of an organization since it last changed for everybody: all of it ends at once. */
+interface Generation {
+  hasEnded: boolean;
+}
+
+interface KeptRights extends KnownRights {
+  generation: Generation;
 }
 
 export interface RightsCacheOptions {
   load: LoadRights;
   /** Monotonic milliseconds. */
   now(): number;
-  /** People's rights to keep; default 100,000. */
-  size?: number;
+  /** Room for the rights of those who have some; default 256 MiB. */
+  maxBytes?: number;
 }
 
-const DEFAULT_SIZE = 100_000;
+const DEFAULT_MAX_BYTES = 256 * 1024 * 1024;
+const BYTES_OF_ONE = 500;
+const BYTES_OF_BRANCH = 80;
+const BYTES_OF_PERMISSION = 50;
+/** Their own room, small: whoever asks about people who are nothing to an organization pushes nobody else out. */
+const MAX_STRANGERS = 5_000;
+const MAX_GENERATIONS = 100_000;
 /** Changed organizations whose newest revision is remembered, so that an owner who is behind another one is not believed. */
 const REMEMBERED_CHANGES = 100_000;
 const QUESTION_TIMEOUT_MS = 1_000;
@@ -50,36 +60,32 @@ const MAX_QUESTIONS = 3;
 
 export class RightsCache {
   readonly #options: RightsCacheOptions;
-  readonly #known: LRUCache<string, KnownRights>;
-  /** The people of each organization whose rights are kept. */
-  readonly #people = new Map<string, Set<string>>();
-  readonly #asking = new Map<string, { question: Question; answer: Promise<KnownRights> }>();
+  readonly #known: LRUCache<string, KeptRights>;
+  readonly #strangers = new LRUCache<string, KeptRights>({ max: MAX_STRANGERS });
+  readonly #generations = new LRUCache<string, Generation>({ max: MAX_GENERATIONS, dispose: end });
+  readonly #asking = new Map<string, Promise<KnownRights>>();
   readonly #changes = new LRUCache<string, Revisions>({ max: REMEMBERED_CHANGES });
 
   constructor(options: RightsCacheOptions) {
     this.#options = options;
-    this.#known = new LRUCache({
-      max: options.size ?? DEFAULT_SIZE,
-      disposeAfter: (_, name) => this.#forgetName(name),
-    });
-  }
-
-  get size(): number {
-    return this.#known.size;
+    this.#known = new LRUCache({ maxSize: options.maxBytes ?? DEFAULT_MAX_BYTES, sizeCalculation: bytesOf });
   }
 
   /** What is kept, if it knows what is wanted. */
   get(subject: Subject, wanted: Revisions = NO_REVISIONS): KnownRights | undefined {
-    const known = this.#known.get(nameOf(subject));
-    return known && covers(known.rights.revisions, wanted) ? known : undefined;
+    const name = nameOf(subject);
+    const known = this.#known.get(name) ?? this.#strangers.get(name);
+    if (!known || known.generation.hasEnded) return undefined;
+    return covers(known.rights.revisions, wanted) ? known : undefined;
   }
 
-  /** Asks the owner, once for all who ask at the same time, until the answer knows what is wanted. */
+  /** Asks the owner, once for all who want the same at the same time, until the answer knows of every change that is known here. */
   async ask(subject: Subject, wanted: Revisions = NO_REVISIONS): Promise<KnownRights> {
     for (let questions = 1; ; questions++) {
       const known = await this.#askOnce(subject, wanted);
-      const needed = mergeRevisions(wanted, this.#changesOf(subject.organizationId));
-      if (covers(known.rights.revisions, needed)) return known;
+      // The question said what is wanted, and nobody knows more than the owner.
+      if (!covers(known.rights.revisions, wanted)) throw unknownRevision();
+      if (covers(known.rights.revisions, this.#changesOf(subject.organizationId))) return known;
       if (questions === MAX_QUESTIONS) throw new Error("the owner of rights knows less than what is known here");
     }
   }
@@ -88,63 +94,68 @@ export class RightsCache {
   change({ service, organizationId, userId, version }: RightsChange): void {
     const made = revision(service, organizationId, version);
     this.#changes.set(organizationId, mergeRevisions(this.#changes.get(organizationId) ?? NO_REVISIONS, made));
-    for (const { question } of this.#asking.values()) {
-      const concerns = organizationId === "" || question.organizationId === organizationId;
-      if (concerns) question.wanted = mergeRevisions(question.wanted, made);
-    }
-    if (organizationId === "" && userId === undefined) this.#known.clear();
-    else if (userId !== undefined) this.#known.delete(nameOf({ userId, organizationId }));
-    else for (const person of [...(this.#people.get(organizationId) ?? [])]) this.#known.delete(person);
+    if (userId !== undefined) this.#forget(nameOf({ userId, organizationId }));
+    else if (organizationId === "") this.#forgetAll();
+    else this.#generations.delete(organizationId);
   }
 
   /** Forgets everything: changes may have been missed. */
   clear(): void {
-    this.#known.clear();
+    this.#forgetAll();
     // Their answers may know nothing of what was missed.
     this.#asking.clear();
   }
 
   #askOnce(subject: Subject, wanted: Revisions): Promise<KnownRights> {
-    const name = nameOf(subject);
-    const running = this.#asking.get(name);
-    if (running) return running.answer;
-    const needed = mergeRevisions(wanted, this.#changesOf(subject.organizationId));
-    const question = { organizationId: subject.organizationId, wanted: needed };
-    const answer = this.#load(name, subject, question);
-    this.#asking.set(name, { question, answer });
+    const question = `${nameOf(subject)}/${toConsistencyToken(wanted)}`;
+    const running = this.#asking.get(question);
+    if (running) return running;
+    const answer: Promise<KnownRights> = this.#load(subject, wanted, () => this.#asking.get(question) === answer);
+    this.#asking.set(question, answer);
+    const forget = () => {
+      if (this.#asking.get(question) === answer) this.#asking.delete(question);
+    };
+    answer.then(forget, forget);
     return answer;
   }
 
-  async #load(name: string, subject: Subject, question: Question): Promise<KnownRights> {
+  async #load(subject: Subject, wanted: Revisions, isAsking: () => boolean): Promise<KnownRights> {
     const askedAt = this.#options.now();
-    try {
-      const rights = await this.#options.load(subject, question.wanted, AbortSignal.timeout(QUESTION_TIMEOUT_MS));
-      const known = { rights, askedAt };
-      const isCurrent = this.#isAsking(name, question) && covers(rights.revisions, question.wanted);
-      if (isCurrent) this.#keep(name, subject, known);
-      return known;
-    } finally {
-      if (this.#isAsking(name, question)) this.#asking.delete(name);
-    }
+    const changes = () => this.#changesOf(subject.organizationId);
+    const signal = AbortSignal.timeout(QUESTION_TIMEOUT_MS);
+    const rights = await this.#options.load(subject, mergeRevisions(wanted, changes()), signal);
+    const known = { rights, askedAt };
+    if (isAsking() && covers(rights.revisions, changes())) this.#keep(subject, known);
+    return known;
   }
 
-  #isAsking(name: string, question: Question): boolean {
-    return this.#asking.get(name)?.question === question;
+  /** Unless something newer is kept, the answer to another question. */
+  #keep(subject: Subject, { rights, askedAt }: KnownRights): void {
+    const name = nameOf(subject);
+    const before = this.#known.peek(name) ?? this.#strangers.peek(name);
+    if (before && !covers(rights.revisions, before.rights.revisions)) return;
+    this.#forget(name);
+    const generation = this.#generationOf(subject.organizationId);
+    const people = rights.standing === "none" ? this.#strangers : this.#known;
+    people.set(name, { rights, askedAt, generation });
   }
 
-  #keep(name: string, { organizationId }: Subject, known: KnownRights): void {
-    this.#known.set(name, known);
-    const people = this.#people.get(organizationId);
-    if (people) people.add(name);
-    else this.#people.set(organizationId, new Set([name]));
+  #generationOf(organizationId: string): Generation {
+    const known = this.#generations.get(organizationId);
+    if (known) return known;
+    const made = { hasEnded: false };
+    this.#generations.set(organizationId, made);
+    return made;
   }
 
-  #forgetName(name: string): void {
-    if (this.#known.has(name)) return;
-    const organizationId = name.slice(0, name.indexOf("/"));
-    const people = this.#people.get(organizationId);
-    people?.delete(name);
-    if (people?.size === 0) this.#people.delete(organizationId);
+  #forget(name: string): void {
+    this.#known.delete(name);
+    this.#strangers.delete(name);
+  }
+
+  #forgetAll(): void {
+    this.#known.clear();
+    this.#strangers.clear();
   }
 
   /** What is known to have changed: of the organization, and of the platform. */
@@ -153,6 +164,22 @@ export class RightsCache {
     if (organizationId === "") return platform;
     return mergeRevisions(platform, this.#changes.get(organizationId) ?? NO_REVISIONS);
   }
+}
+
+/** INVALID_ARGUMENT / INVALID_CONSISTENCY_TOKEN for a token of what has not happened. */
+export function unknownRevision(cause?: unknown) {
+  return fail(Code.InvalidArgument, "INVALID_CONSISTENCY_TOKEN", "the consistency token is not one of ours", { cause });
+}
+
+function end(generation: Generation): void {
+  generation.hasEnded = true;
+}
+
+/** Roughly, and at most: people with the same rights share much of it (setOf, branchesOf). */
+function bytesOf({ rights: { permissions, branches } }: KeptRights): number {
+  let names = permissions.size;
+  for (const beside of branches.values()) names += beside.size;
+  return BYTES_OF_ONE + BYTES_OF_BRANCH * branches.size + BYTES_OF_PERMISSION * names;
 }
 
 function nameOf({ organizationId, userId }: Subject): string {

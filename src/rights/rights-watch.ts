@@ -29,7 +29,7 @@ import { FRESH_MS } from "../token/freshness.ts";
 import { authStale, type WhenStale } from "../token/session-check.ts";
 import { NO_REVISIONS, type Revisions } from "./revisions.ts";
 import type { Rights, Subject } from "./rights.ts";
-import { type KnownRights, type LoadRights, RightsCache, type RightsChange } from "./rights-cache.ts";
+import { type KnownRights, type LoadRights, RightsCache, type RightsChange, unknownRevision } from "./rights-cache.ts";
 
 /** Whose changes make rights wrong. */
 type Source = "access" | "organization";
@@ -61,7 +61,8 @@ export interface FreshRights {
 export interface RightsWatch {
   /**
    * The rights of somebody: at once from memory, or from their owner. Rejects with UNAVAILABLE / AUTH_STALE when nobody can tell,
-   * and with NOT_FOUND / ORGANIZATION_NOT_FOUND or USER_NOT_FOUND.
+   * with NOT_FOUND / ORGANIZATION_NOT_FOUND or USER_NOT_FOUND, and with INVALID_ARGUMENT / INVALID_CONSISTENCY_TOKEN when what is
+   * wanted is more than the owner knows.
    */
   rightsOf(subject: Subject, question?: RightsQuestion): FreshRights | Promise<FreshRights>;
   /** Follows the feeds. Before that, and without it, every question goes to the owner. */
@@ -73,13 +74,14 @@ type Concern = Pick<RightsChange, "organizationId" | "userId">;
 
 interface Reading {
   desc: DescMessage;
-  read(payload: Uint8Array): Concern;
+  /** Undefined for what makes no rights wrong. */
+  read(payload: Uint8Array): Concern | undefined;
 }
 
 const READINGS: Record<Source, Reading[]> = {
   access: [
     reading(PermissionCreatedSchema, () => ({ organizationId: "" })),
-    reading(RoleChangedSchema, ({ organizationId }) => ({ organizationId })),
+    reading(RoleChangedSchema, ({ organizationId, created }) => (created ? undefined : { organizationId })),
     reading(RoleAssignedSchema, onePerson),
     reading(RoleUnassignedSchema, onePerson),
     reading(PermissionGrantedSchema, onePerson),
@@ -150,6 +152,7 @@ class Watch implements RightsWatch {
       return fresh;
     } catch (error) {
       if (ConnectError.from(error).code === Code.NotFound) throw notFound(error);
+      if (wanted.size > 0 && reasonOf(error) === "INVALID_CONSISTENCY_TOKEN") throw unknownRevision(error);
       // A change that came meanwhile has made what was known wrong.
       const isKnown = known !== undefined && this.#cache.get(subject, wanted) === known;
       if (!isKnown || whenStale === "closed" || !this.#options.allowStale) throw authStale(error);
@@ -163,7 +166,8 @@ class Watch implements RightsWatch {
     if (events.length === 0) this.#cache.clear();
     for (const { type, payload, version } of events) {
       const { read } = READINGS[service].find(({ desc }) => desc.typeName === type)!;
-      this.#cache.change({ ...read(payload), service, version });
+      const concern = read(payload);
+      if (concern) this.#cache.change({ ...concern, service, version });
     }
   }
 }
@@ -174,7 +178,10 @@ function notFound(cause: unknown): ConnectError {
   return fail(Code.NotFound, reason, "there is no such organization or user", { cause });
 }
 
-function reading<Desc extends DescMessage>(desc: Desc, concern: (fact: MessageShape<Desc>) => Concern): Reading {
+function reading<Desc extends DescMessage>(
+  desc: Desc,
+  concern: (fact: MessageShape<Desc>) => Concern | undefined,
+): Reading {
   return { desc, read: (payload) => concern(fromBinary(desc, payload)) };
 }
 

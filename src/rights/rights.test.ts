@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { RightsSchema } from "../../gen/concierge/access/v1/rights_pb.ts";
 import { NO_REVISIONS } from "./revisions.ts";
-import { holds, noRights, packRights, type Rights, setOf, unpackRights } from "./rights.ts";
+import { branchesOf, holds, noRights, packRights, type Rights, setOf, unpackRights } from "./rights.ts";
 
 const [shop, store, elsewhere] = ["shop", "store", "elsewhere"];
 const rights: Rights = {
@@ -51,4 +51,11 @@ test("the same names are one set, in alphabetical order", () => {
   assert.equal(setOf(["b:c", "a:b"]), setOf(["a:b", "b:c"]));
   assert.deepEqual([...setOf(["b:c", "a:b"])], ["a:b", "b:c"]);
   assert.equal(setOf([]).size, 0);
+});
+
+test("whoever sees the same branches shares them, unless something is held in one alone", () => {
+  const branches = (sold: string[]) => branchesOf([[shop, setOf(sold)] as const, [store, setOf([])] as const]);
+  assert.equal(branches([]), branches([]));
+  assert.notEqual(branches([]), branches(["things:sell"]));
+  assert.deepEqual(branches(["things:sell"]), rights.branches);
 });

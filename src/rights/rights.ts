@@ -32,10 +32,12 @@ export interface Subject {
   organizationId: string;
 }
 
+const MAX_SHARED_CHARACTERS = 10_000_000;
 const NOTHING: ReadonlySet<string> = new Set();
-const REMEMBERED_SETS = 10_000;
 /** People with the same roles share their sets: a hundred names take more memory than all the rest. */
-const sets = new LRUCache<string, ReadonlySet<string>>({ max: REMEMBERED_SETS });
+const sets = shared<ReadonlySet<string>>();
+/** Whoever sees every branch shares them with all others who do. */
+const maps = shared<Rights["branches"]>();
 
 /** Whether a permission is held in the whole organization, or in one of its open branches. */
 export function holds(rights: Rights, permission: string, branchId?: string): boolean {
@@ -55,12 +57,15 @@ export function noRights(standing: "none" | "suspended", revisions: Revisions): 
 export function setOf(names: readonly string[]): ReadonlySet<string> {
   if (names.length === 0) return NOTHING;
   const sorted = [...names].sort();
-  const key = sorted.join(" ");
-  const known = sets.get(key);
-  if (known) return known;
-  const made = new Set(sorted);
-  sets.set(key, made);
-  return made;
+  return sets(sorted.join(" "), () => new Set(sorted));
+}
+
+/** What is held in each branch; nothing beside what is held everywhere is one map, shared by all with these branches. */
+export function branchesOf(
+  held: readonly (readonly [branchId: string, held: ReadonlySet<string>])[],
+): Rights["branches"] {
+  const isPlain = held.every(([, permissions]) => permissions === NOTHING);
+  return isPlain ? maps(held.map(([id]) => id).join(" "), () => new Map(held)) : new Map(held);
 }
 
 export function packRights({ standing, roles, permissions, branches }: Rights): MessageInitShape<typeof RightsSchema> {
@@ -81,8 +86,21 @@ export function unpackRights(message: RightsMessage | undefined, revisions: Revi
     standing: found,
     roles,
     permissions: setOf(permissions),
-    branches: new Map(branches.map(({ branchId, permissions: held }) => [branchId, setOf(held)])),
+    branches: branchesOf(branches.map(({ branchId, permissions: held }) => [branchId, setOf(held)] as const)),
     revisions,
+  };
+}
+
+/** Gives what was made under a key before, as long as there is room for so long a key. */
+function shared<Value extends object>(): (key: string, make: () => Value) => Value {
+  const made = new LRUCache<string, Value>({
+    maxSize: MAX_SHARED_CHARACTERS,
+    sizeCalculation: (_, key) => key.length + 1,
+  });
+  return (key, make) => {
+    const known = made.get(key) ?? make();
+    made.set(key, known);
+    return known;
   };
 }
 

@@ -13,11 +13,11 @@ import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-
 import { mergeRevisions, type Revisions } from "../../rights/revisions.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
 import { type KnownAccount, kindsOfAccounts, lockAccount, requireAccount, userNotFound } from "./accounts.ts";
-import { authorOf, requireHeld } from "./authors.ts";
+import { authorOf, permissionNotHeld, requireHeld } from "./authors.ts";
 import { ADMIN_ROLE, refuseBuiltIn, rolesOfKind } from "./built-in-roles.ts";
 import { change } from "./changes.ts";
 import { given, taken } from "./events.ts";
-import { askMembership, type Membership, wasRemoved } from "./memberships.ts";
+import { askMembership, type Membership } from "./memberships.ts";
 import { requireKnown } from "./permissions.ts";
 import { findRole, roleNotFound } from "./roles.ts";
 import { admins, assignments, roles } from "./schema.ts";
@@ -88,19 +88,21 @@ export async function give(access: AccessContext, scope: CallScope, assignment: 
     recipientOf(access, scope, assignment),
   ]);
   const { revisions } = await change(access.db, scope, organizationId, async (tx) => {
-    await requireRecipient(tx, scope, assignment, recipient);
+    if ("kind" in recipient) await lockAccount(tx, recipient);
     const thing = await findThing(tx, assignment);
     if (!thing) throw roleNotFound();
     if ("permission" in what) await requireKnown(tx, thing.permissions);
+    if (author.membership && thing.isOfPlatform && thing.permissions.length === 0) throw permissionNotHeld();
     await requireHeld(tx, author, assignment, thing.permissions);
-    const where = { organizationId: organizationId || null, branchId: branchId || null };
+    const membershipId = "kind" in recipient ? null : recipient.id;
+    const where = { organizationId: organizationId || null, membershipId, branchId: branchId || null };
     const [stored] = await tx
       .insert(assignments)
       .values({ id: uuidv7(), userId, ...where, ...thing.columns, assignedBy: author.name })
       .onConflictDoNothing()
       .returning({ id: assignments.id });
     if (!stored) return { result: undefined, events: [] };
-    await refuseTooMany(tx, assignment);
+    await refuseTooMany(tx, assignment, membershipId);
     return { result: undefined, events: [given(assignment)] };
   });
   return "revisions" in recipient ? mergeRevisions(revisions, recipient.revisions) : revisions;
@@ -132,18 +134,9 @@ export async function take(access: AccessContext, scope: CallScope, assignment: 
   return revisions;
 }
 
-/** Takes everything that was given to somebody, or in an organization, or both; returns what tells of it. For jobs, which see all rows. */
-export async function takeAll(tx: Tx, which: { userId?: string; organizationId?: string }): Promise<OutboxEvent[]> {
-  const { userId, organizationId } = which;
-  const gone = await tx
-    .delete(assignments)
-    .where(
-      and(
-        userId === undefined ? undefined : eq(assignments.userId, userId),
-        organizationId === undefined ? undefined : eq(assignments.organizationId, organizationId),
-      ),
-    )
-    .returning();
+/** Takes everything that was given so; returns what tells of it. For jobs, which see all rows. */
+export async function takeAll(tx: Tx, isTaken: SQL | undefined): Promise<OutboxEvent[]> {
+  const gone = await tx.delete(assignments).where(isTaken).returning();
   const ids = [...new Set(gone.flatMap(({ roleId }) => roleId ?? []))];
   const named = await tx.select({ id: roles.id, name: roles.name }).from(roles).where(inArray(roles.id, ids));
   const names = new Map(named.map(({ id, name }) => [id, name]));
@@ -205,29 +198,33 @@ async function recipientOf(
   return membership;
 }
 
-/** What has happened since they were asked for: a deletion, a removal. One that happens later takes what is given now. */
-async function requireRecipient(tx: Tx, scope: CallScope, subject: Assignment, recipient: Recipient): Promise<void> {
-  if ("kind" in recipient) return lockAccount(tx, recipient);
-  if (await wasRemoved(tx, subject, recipient)) throw noMember(scope);
-}
-
 interface Thing {
   columns: { roleId: string | null; permission: string | null };
   /** What it allows. */
   permissions: string[];
+  /** A role that means something to the product, whatever it allows. */
+  isOfPlatform: boolean;
 }
 
 /** Undefined for a role that does not exist there. */
 async function findThing(tx: Tx, { organizationId, what }: Assignment): Promise<Thing | undefined> {
   if ("permission" in what) {
-    return { columns: { roleId: null, permission: what.permission }, permissions: [what.permission] };
+    return {
+      columns: { roleId: null, permission: what.permission },
+      permissions: [what.permission],
+      isOfPlatform: false,
+    };
   }
   const role = await findRole(tx, organizationId, what.role);
-  return role && { columns: { roleId: role.id, permission: null }, permissions: role.permissions };
+  if (!role) return undefined;
+  const { id: roleId, permissions } = role;
+  return { columns: { roleId, permission: null }, permissions, isOfPlatform: role.organizationId === null };
 }
 
-async function refuseTooMany(tx: Tx, { organizationId, userId }: Assignment): Promise<void> {
-  const isTheirs = and(isIn("assignments.count", organizationId), eq(assignments.userId, userId));
+async function refuseTooMany(tx: Tx, assignment: Assignment, membershipId: string | null): Promise<void> {
+  const { organizationId, userId } = assignment;
+  const isCounted = membershipId === null ? undefined : eq(assignments.membershipId, membershipId);
+  const isTheirs = and(isIn("assignments.count", organizationId), eq(assignments.userId, userId), isCounted);
   const [stored] = await tx.select({ count: count() }).from(assignments).where(isTheirs);
   if (stored!.count <= MAX_ASSIGNMENTS) return;
   throw fail(Code.FailedPrecondition, "TOO_MANY_ASSIGNMENTS", "this user was given as much there as one may be given");
@@ -239,7 +236,7 @@ function isIn(query: PredicateName, organizationId: string): SQL {
 }
 
 function unpack(
-  row: Omit<typeof assignments.$inferSelect, "id" | "roleId"> & { role: string | null },
+  row: Omit<typeof assignments.$inferSelect, "id" | "roleId" | "membershipId"> & { role: string | null },
 ): StoredAssignment {
   const { userId, organizationId, branchId, role, permission, assignedBy, assignedAt } = row;
   const what = role === null ? { permission: permission! } : { role };

@@ -49,5 +49,9 @@ export async function requireHeld(
   // Not holds(): what is held everywhere can also be taken in a branch that is closed.
   const isHeld = (name: string) => rights.permissions.has(name) || rights.branches.get(branchId)?.has(name);
   if (permissions.every(isHeld)) return;
-  throw fail(Code.PermissionDenied, "PERMISSION_NOT_HELD", "this takes permissions that you do not have there");
+  throw permissionNotHeld();
+}
+
+export function permissionNotHeld() {
+  return fail(Code.PermissionDenied, "PERMISSION_NOT_HELD", "this takes permissions that you do not have there");
 }

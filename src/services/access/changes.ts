@@ -2,7 +2,7 @@
  * Changes: what every write of an organization, or of the platform, has in common. They are made one after the other, so that whatever a
  * rule reads stays true until the write; they see the rows of that organization only; and they say which revision they made.
  */
-import { sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import { forOrganization } from "../../db/tenants.ts";
 import { emit, type OutboxEvent } from "../../feed/emit.ts";
@@ -30,13 +30,25 @@ export async function change<Result>(
     const version = (await emit(tx, events)).get(subject) ?? (await versionOf(tx, subject));
     return { result, revisions: revision("access", organizationId, version) };
   };
-  if (organizationId === "") return transaction(db, make, { signal });
+  if (organizationId === "") return transaction(db, make, { signal, settings: { "concierge.platform": "on" } });
   return forOrganization(db, organizationId, make, { signal });
 }
 
+/** Keeps other changes of the organization waiting until the transaction ends. Throws, and waits for nobody, if one is under way. */
+export async function requireChanges(tx: Tx, organizationId: string): Promise<void> {
+  const [lock] = await tx.execute<{ isHeld: boolean }>(
+    sql`select pg_try_advisory_xact_lock(${keyOf(organizationId)}) as "isHeld"`,
+  );
+  if (!lock!.isHeld) throw new Error("the organization is being changed");
+}
+
 /** Waits for other changes of the organization, and keeps them waiting until the transaction ends. */
-export async function lockChanges(tx: Tx, organizationId: string): Promise<void> {
-  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${subjectOf(organizationId)}, 0))`);
+async function lockChanges(tx: Tx, organizationId: string): Promise<void> {
+  await tx.execute(sql`select pg_advisory_xact_lock(${keyOf(organizationId)})`);
+}
+
+function keyOf(organizationId: string): SQL {
+  return sql`hashtextextended(${subjectOf(organizationId)}, 0)`;
 }
 
 async function versionOf(tx: Tx, subject: string): Promise<bigint> {

@@ -5,6 +5,7 @@ import { AccessService } from "../../../gen/concierge/access/v1/access_service_p
 import { MemberRole } from "../../../gen/concierge/organization/v1/organization_pb.ts";
 import { OrganizationService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { Code } from "../../errors.ts";
+import { revision, toConsistencyToken } from "../../rights/revisions.ts";
 import { type AccessSetting, openAccessSetting } from "../../testing/access-setting.ts";
 import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { until } from "../../testing/until.ts";
@@ -63,6 +64,23 @@ describe("consistency", () => {
     }
     const member = setting.access.listRoles({}, knowing("rubbish"));
     await assert.rejects(member, because("INVALID_CONSISTENCY_TOKEN"));
+  });
+
+  test("a token of what has not happened is refused at once, by access and by who asks it; the next question is answered", async () => {
+    const { access, replicas, organizationId, people } = setting;
+    const check = { userId: people[0]!.userId, organizationId, permission: "things:do" };
+    for (const service of ["access", "organization"]) {
+      const made = knowing(toConsistencyToken(revision(service, organizationId, 1n << 60n)));
+      for (const replica of replicas) {
+        await assert.rejects(replica.checkPermission(check, made), because("INVALID_CONSISTENCY_TOKEN"));
+        await replica.checkPermission(check);
+      }
+      await assert.rejects(access.listRoles({}, made), because("INVALID_CONSISTENCY_TOKEN"));
+      const owner = await newOwner(setting.system);
+      const own = knowing(toConsistencyToken(revision(service, owner.organizationId, 1n << 60n)));
+      await assert.rejects(owner.client.listMembers({}, own), because("INVALID_CONSISTENCY_TOKEN"));
+      await owner.client.listMembers({});
+    }
   });
 
   test("S-JWT-26 what a token says of roles and permissions gives nothing, before a demotion or after it", async () => {

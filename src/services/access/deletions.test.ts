@@ -11,6 +11,7 @@ import { testDatabase } from "../../testing/cluster.ts";
 import { until } from "../../testing/until.ts";
 import { lockAccount, rememberAccount, requireAccount } from "./accounts.ts";
 import { give } from "./assignments.ts";
+import { change } from "./changes.ts";
 import { removeAccount } from "./departures.ts";
 import { assignments, knownAccounts, roles } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
@@ -27,7 +28,7 @@ async function openAccess() {
   const { runtimeUrl, jobUrl } = opened.use(await testDatabase(["platform", "access"]));
   const { db } = opened.use(openDatabase({ url: runtimeUrl, poolSize: 4, applicationName: "test" }));
   const { db: jobDb } = opened.use(openDatabase({ url: jobUrl, poolSize: 2, applicationName: "test" }));
-  await db.insert(roles).values({ id: roleId, name: "support", description: "", permissions: [] });
+  await jobDb.insert(roles).values({ id: roleId, name: "support", description: "", permissions: [] });
   const context = { db } as AccessContext;
   const resources = opened.move();
   return {
@@ -69,11 +70,12 @@ test("a deletion waits for a role that is being given, and takes it", async () =
   await register(userId);
   const locked = Promise.withResolvers<void>();
   const given = Promise.withResolvers<void>();
-  const giving = transaction(db, async (tx) => {
+  const giving = change(db, scope, "", async (tx) => {
     await lockAccount(tx, { userId, kind: "user" });
     await tx.insert(assignments).values({ id: userId, userId, roleId, assignedBy: "ann" });
     locked.resolve();
     await given.promise;
+    return { result: undefined, events: [] };
   });
   await locked.promise;
   const removing = remove(userId);

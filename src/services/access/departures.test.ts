@@ -1,15 +1,18 @@
 /** Who goes, and who comes back: nothing that was given to them stays. */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { openDatabase, transaction } from "../../db/database.ts";
+import { type Database, openDatabase, transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
+import { holds } from "../../rights/rights.ts";
 import type { CallScope } from "../../rpc/call.ts";
 import { testDatabase } from "../../testing/cluster.ts";
 import { startTestSystem, type TestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { newMember, newOwner } from "../organization/testing.ts";
 import { give } from "./assignments.ts";
+import { change } from "./changes.ts";
 import { removeMember } from "./departures.ts";
+import { loadRights } from "./rights.ts";
 import { assignments } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 import { asOwner, backendOf, because, memberOf, told, toldOf } from "./testing.ts";
@@ -71,35 +74,80 @@ describe("departures", () => {
   });
 });
 
-test("what is given to somebody whose removal was followed meanwhile is refused, unless they have come back since", async () => {
-  const { runtimeUrl, jobUrl, ...database } = await testDatabase(["platform", "access"]);
-  await using _ = { [Symbol.asyncDispose]: () => database[Symbol.asyncDispose]() };
-  await using access = openDatabase({ url: runtimeUrl, poolSize: 4, applicationName: "test" });
-  await using jobs = openDatabase({ url: jobUrl, poolSize: 2, applicationName: "test" });
-  const [organizationId, userId] = [crypto.randomUUID(), crypto.randomUUID()];
-  let revision = 5n;
-  // organization's answer, as it was when it was asked
-  const getMembership = async () => ({ role: 1, status: 1, branchIds: [], revision });
-  const context = { db: access.db, clients: { organization: { getMembership } } } as unknown as AccessContext;
+/** access's database, without the rest of it. */
+async function openAccessDatabase() {
+  const stack = new AsyncDisposableStack();
+  const { runtimeUrl, jobUrl, ...database } = stack.use(await testDatabase(["platform", "access"]));
+  const access = stack.use(openDatabase({ url: runtimeUrl, poolSize: 4, applicationName: "test" }));
+  const jobs = stack.use(openDatabase({ url: jobUrl, poolSize: 2, applicationName: "test" }));
+  return { access, jobs, database, [Symbol.asyncDispose]: () => stack.disposeAsync() };
+}
+
+/** A member as organization answers; the answer may be an old one. */
+async function openMembership({ db }: Database) {
+  const member = { organizationId: crypto.randomUUID(), userId: crypto.randomUUID() };
+  const answer = { role: 1, status: 1, branchIds: [], revision: 5n, membershipId: crypto.randomUUID() };
+  const getMembership = async () => answer;
+  const context = { db, clients: { organization: { getMembership } } } as unknown as AccessContext;
   const caller = { kind: "operator", name: "ann", callee: "access" };
   const { signal } = new AbortController();
   const scope = { caller, signal, timeoutMs: () => undefined } as unknown as CallScope;
-  const giving = () => {
-    return give(context, scope, { userId, organizationId, branchId: "", what: { permission: "roles:read" } });
+  const held = async () => {
+    const rights = await loadRights(context, member, { signal });
+    return holds(rights, "roles:read");
   };
-  const remove = (at: bigint) => {
-    return transaction(jobs.db, async (tx) => emit(tx, await removeMember(tx, { organizationId, userId }, at)));
+  return {
+    ...member,
+    answer,
+    held,
+    give: () => give(context, scope, { ...member, branchId: "", what: { permission: "roles:read" } }),
   };
-  const given = () => jobs.db.$count(assignments);
-  await giving();
-  assert.equal(await given(), 1);
-  await remove(7n);
-  await assert.rejects(giving(), because("USER_NOT_FOUND"));
-  await remove(6n);
-  revision = 6n;
-  await assert.rejects(giving(), because("USER_NOT_FOUND"));
-  assert.equal(await given(), 0);
-  revision = 8n;
-  await giving();
-  assert.equal(await given(), 1);
+}
+
+test("S-TEN-22 whoever comes back holds nothing of before, whether the removal was followed, or what was given came after it", async () => {
+  await using setting = await openAccessDatabase();
+  const { access, jobs } = setting;
+  const member = await openMembership(access);
+  const first = member.answer.membershipId;
+  const follow = (membershipId: string) => {
+    return transaction(jobs.db, async (tx) => emit(tx, await removeMember(tx, { ...member, membershipId })));
+  };
+  await member.give();
+  assert.ok(await member.held());
+  member.answer.membershipId = crypto.randomUUID();
+  assert.ok(!(await member.held()), "not followed yet");
+  await member.give();
+  await follow(first);
+  assert.ok(await member.held(), "what was given since stays");
+  const second = member.answer.membershipId;
+  await follow(second);
+  assert.equal(await jobs.db.$count(assignments), 0);
+  await member.give();
+  member.answer.membershipId = crypto.randomUUID();
+  assert.ok(!(await member.held()), "given after the removal was followed");
+});
+
+test("a removal waits for no change of its organization that is under way: the follower goes on", async () => {
+  await using setting = await openAccessDatabase();
+  const { access, jobs } = setting;
+  const [member, other] = [await openMembership(access), await openMembership(access)];
+  const remove = ({ organizationId, userId, answer: { membershipId } }: typeof member) => {
+    const ended = { organizationId, userId, membershipId };
+    return transaction(jobs.db, async (tx) => emit(tx, await removeMember(tx, ended)));
+  };
+  await Promise.all([member.give(), other.give()]);
+  const { signal } = new AbortController();
+  await change(access.db, { signal }, member.organizationId, async () => {
+    const error = await remove(member).then(
+      () => undefined,
+      (cause) => cause,
+    );
+    // Not CONFLICT, for which the follower would wait: it parks the event.
+    assert.match(error.message, /is being changed/);
+    await remove(other);
+    return { result: undefined, events: [] };
+  });
+  assert.equal(await jobs.db.$count(assignments), 1);
+  await remove(member);
+  assert.equal(await jobs.db.$count(assignments), 0);
 });

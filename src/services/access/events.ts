@@ -24,6 +24,10 @@ export function roleChanged({ organizationId, name, permissions }: Role): Outbox
   return event(RoleChangedSchema, subjectOf(organizationId), { organizationId, name, permissions });
 }
 
+export function roleCreated({ organizationId, name, permissions }: Role): OutboxEvent {
+  return event(RoleChangedSchema, subjectOf(organizationId), { organizationId, name, permissions, created: true });
+}
+
 export function roleDeleted({ organizationId, name }: Pick<Role, "organizationId" | "name">): OutboxEvent {
   return event(RoleChangedSchema, subjectOf(organizationId), { organizationId, name, deleted: true });
 }

@@ -34,18 +34,20 @@ export async function explainPermission(access: AccessContext, scope: CallScope,
   if (check.organizationId === "") {
     const { kind, facts } = await askAccount(access, check, onward(scope));
     const builtIn = facts.isAdmin ? { role: ADMIN_ROLE, permissions: allPermissions(facts.products) } : undefined;
-    return explain(platformRights(kind, facts), { facts, builtIn, branchIds: [] }, check);
+    return explain(platformRights(kind, facts), { facts, builtIn, branchIds: [], membershipId: null }, check);
   }
   const { membership, facts } = await askMember(access, check, onward(scope));
-  const { role, branchIds } = membership;
+  const { role, branchIds, id: membershipId } = membership;
   if (role === null && scope.caller.kind === "user") {
     throw fail(Code.NotFound, "MEMBER_NOT_FOUND", "there is no such member");
   }
   const builtIn = role === null ? undefined : { role, permissions: permissionsOfMember(role, facts.products) };
-  return explain(organizationRights(membership, facts), { facts, builtIn, branchIds }, check);
+  return explain(organizationRights(membership, facts), { facts, builtIn, branchIds, membershipId }, check);
 }
 
 interface Grounds extends Pick<Membership, "branchIds"> {
+  /** Null on the platform. */
+  membershipId: string | null;
   facts: Facts;
   /** The built-in role that gives permissions. */
   builtIn: { role: string; permissions: string[] } | undefined;
@@ -57,10 +59,11 @@ export function explain(rights: Rights, grounds: Grounds, check: Check): Explana
   const { permission, branchId } = check;
   const { facts, builtIn } = grounds;
   const given = facts.gifts
+    .filter((gift) => gift.membershipId === grounds.membershipId)
     .filter((gift) => gift.permissions.includes(permission))
     .filter((gift) => gift.branchId === null || gift.branchId === branchId)
-    .map(({ role, assignedBy, assignedAt, ...gift }) => ({
-      ...{ role: role ?? "", builtIn: false, branchId: gift.branchId ?? "", assignedBy },
+    .map(({ role, branchId: onlyBranch, assignedBy, assignedAt }) => ({
+      ...{ role: role ?? "", builtIn: false, branchId: onlyBranch ?? "", assignedBy },
       assignedAt: new Date(assignedAt),
     }));
   if (!builtIn?.permissions.includes(permission)) return { allowed: true, sources: given };

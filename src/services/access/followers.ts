@@ -22,7 +22,7 @@ export const followers: Follower[] = [
     // Rights do not depend on it.
     isAwaited: false,
     effects: [
-      on(MemberRemovedSchema, (tx, member, { version }) => removeMember(tx, member, version)),
+      on(MemberRemovedSchema, removeMember),
       on(OrganizationChangedSchema, async (tx, { organization }) => {
         if (organization!.status !== OrganizationStatus.DELETED) return [];
         return removeOrganization(tx, organization!.organizationId);

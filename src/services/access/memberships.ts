@@ -1,22 +1,20 @@
 /**
- * Memberships, which are organization's: what somebody is there is asked whenever it matters. What is kept here is who was removed
- * (departures.ts), so that nothing is given to somebody who has just gone.
+ * Memberships, which are organization's: what somebody is there is asked whenever it matters. What is given names the membership
+ * for which it counts, so it ends with that, whatever comes when.
  */
 import type { CallOptions } from "@connectrpc/connect";
-import { and, eq, gt } from "drizzle-orm";
 import { MemberRole, OrganizationStatus } from "../../../gen/concierge/organization/v1/organization_pb.ts";
-import type { Tx } from "../../db/database.ts";
-import { ofOrganization } from "../../db/tenants.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
-import { type Revisions, revision, subjectOf } from "../../rights/revisions.ts";
+import { type Revisions, revision } from "../../rights/revisions.ts";
 import type { Subject } from "../../rights/rights.ts";
-import { removedMembers } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
 
 /** What somebody is in an organization. */
 export interface Membership {
   /** Null for somebody who is no member. */
   role: "member" | "admin" | "owner" | null;
+  /** UUID; whoever leaves and comes back has another one. Empty for somebody who is no member. */
+  id: string;
   /** Whether the organization may be used. */
   isActive: boolean;
   /** The organization's open branches. */
@@ -32,9 +30,9 @@ export async function askMembership(
   call: CallOptions,
 ): Promise<Membership> {
   const answer = await clients.organization.getMembership({ organizationId, userId }, call).catch(translateRefusal);
-  const { role, status, branchIds } = answer;
+  const { role, status, branchIds, membershipId: id } = answer;
   const revisions = revision("organization", organizationId, answer.revision);
-  return { role: memberRole(role), isActive: status === OrganizationStatus.ACTIVE, branchIds, revisions };
+  return { role: memberRole(role), id, isActive: status === OrganizationStatus.ACTIVE, branchIds, revisions };
 }
 
 /** Tells the caller in our own words what organization refused. */
@@ -47,21 +45,6 @@ export function translateRefusal(error: unknown): never {
     default:
       throw error;
   }
-}
-
-/** Whether it is followed already that a member was removed, later than this was so. */
-export async function wasRemoved(
-  tx: Tx,
-  { organizationId, userId }: Subject,
-  { revisions }: Membership,
-): Promise<boolean> {
-  const since = revisions.get(subjectOf("organization", organizationId))!;
-  const isOf = ofOrganization("removed-members.since", removedMembers.organizationId, organizationId);
-  const [removed] = await tx
-    .select({ userId: removedMembers.userId })
-    .from(removedMembers)
-    .where(and(isOf, eq(removedMembers.userId, userId), gt(removedMembers.revision, since)));
-  return removed !== undefined;
 }
 
 /** One that this version does not know is a fault: its rights are not known either. */

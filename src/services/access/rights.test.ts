@@ -13,7 +13,7 @@ const products = ["things:do", "things:see"];
 
 function member(role: Membership["role"] = "member", changes: Partial<Membership> = {}): Membership {
   const revisions = revision("organization", "bakery", 4n);
-  return { role, isActive: true, branchIds: [shop, store], revisions, ...changes };
+  return { role, id: "first", isActive: true, branchIds: [shop, store], revisions, ...changes };
 }
 
 function facts(...gifts: Gift[]): Facts {
@@ -21,7 +21,7 @@ function facts(...gifts: Gift[]): Facts {
 }
 
 function gift(permissions: string[], branchId: string | null = null, role: string | null = null): Gift {
-  return { role, permissions, branchId, assignedBy: "anne", assignedAt: "2026-01-01T00:00:00Z" };
+  return { role, permissions, branchId, membershipId: "first", assignedBy: "anne", assignedAt: "2026-01-01T00:00:00Z" };
 }
 
 const branchesOf = (...given: Parameters<typeof organizationRights>) =>
@@ -87,12 +87,26 @@ test("on the platform counts what comes with the account and what was given ther
   assert.deepEqual([...admin.permissions], allPermissions(products).sort());
 });
 
+test("what was given for a membership that has ended gives nothing to who comes back, and explains nothing", () => {
+  const known = facts(gift(["things:do"], null, "doer"), gift(["things:see"], shop));
+  const back = member("member", { id: "second" });
+  const rights = organizationRights(back, known);
+  assert.deepEqual([rights.roles, [...rights.branches]], [["member"], []]);
+  assert.ok(!holds(rights, "things:do") && !holds(rights, "things:see", shop));
+  const admin = member("admin", { id: "second" });
+  const builtIn = { role: "admin" as const, permissions: permissionsOfMember("admin", products) };
+  const grounds = { facts: known, builtIn, branchIds: [], membershipId: admin.id };
+  const check = { userId: "u", organizationId: "bakery", permission: "things:do", branchId: "" };
+  const explanation = explain(organizationRights(admin, known), grounds, check);
+  assert.deepEqual(explanation.allowed && explanation.sources.map(({ role }) => role), ["admin"]);
+});
+
 test("an explanation names every source of what is held, and one reason of what is not", () => {
   const explained = (membership: Membership, known: Facts, permission: string, branchId = "") => {
     const { role, branchIds } = membership;
     const builtIn = role === null ? undefined : { role, permissions: permissionsOfMember(role, products) };
     const check = { userId: "u", organizationId: "bakery", permission, branchId };
-    const grounds = { facts: known, builtIn, branchIds };
+    const grounds = { facts: known, builtIn, branchIds, membershipId: membership.id };
     const explanation = explain(organizationRights(membership, known), grounds, check);
     return explanation.allowed
       ? explanation.sources.map(({ role, branchId }) => `${role}@${branchId}`)

@@ -8,7 +8,7 @@ import { isNull, type SQL, sql } from "drizzle-orm";
 import { type Db, during, type Tx } from "../../db/database.ts";
 import { forOrganization, ofOrganization } from "../../db/tenants.ts";
 import { mergeRevisions, type Revisions, revision } from "../../rights/revisions.ts";
-import { noRights, type Rights, type Subject, setOf } from "../../rights/rights.ts";
+import { branchesOf, noRights, type Rights, type Subject, setOf } from "../../rights/rights.ts";
 import { type Kind, requireAccount } from "./accounts.ts";
 import { ADMIN_ROLE, rolesOfKind } from "./built-in-roles.ts";
 import { subjectOf } from "./events.ts";
@@ -24,6 +24,8 @@ export interface Gift {
   permissions: string[];
   /** The only branch in which it counts; null for all. */
   branchId: string | null;
+  /** For which it counts; null on the platform. */
+  membershipId: string | null;
   assignedBy: string;
   /** ISO 8601. */
   assignedAt: string;
@@ -77,13 +79,14 @@ export async function askAccount(
   return { kind, facts };
 }
 
-/** What counts for a member: only in an active organization, and only in open branches. */
+/** What counts for a member: only in an active organization, only in open branches, and only what was given for this membership. */
 export function organizationRights(membership: Membership, { gifts, products, ...facts }: Facts): Rights {
   const { role, isActive, branchIds } = membership;
   const revisions = mergeRevisions(facts.revisions, membership.revisions);
   if (role === null) return noRights("none", revisions);
   if (!isActive) return noRights("suspended", revisions);
-  const byBranch = Map.groupBy(gifts, ({ branchId }) => branchId);
+  const current = gifts.filter(({ membershipId }) => membershipId === membership.id);
+  const byBranch = Map.groupBy(current, ({ branchId }) => branchId);
   const everywhere = byBranch.get(null) ?? [];
   const held = setOf(distinct([...permissionsOfMember(role, products), ...permissionsOf(everywhere)]));
   const seesAll = role !== "member" || everywhere.length > 0;
@@ -92,7 +95,7 @@ export function organizationRights(membership: Membership, { gifts, products, ..
     standing: "active",
     roles: distinct([role, ...rolesOf(everywhere)]).sort(),
     permissions: held,
-    branches: new Map(
+    branches: branchesOf(
       visible.map((id) => {
         const beside = permissionsOf(byBranch.get(id) ?? []).filter((name) => !held.has(name));
         return [id, setOf(distinct(beside))] as const;
@@ -129,7 +132,7 @@ export async function readFacts(db: Db | Tx, { organizationId, userId }: Subject
       (select coalesce(jsonb_agg(${permissions.name}), '[]') from ${permissions}) as products,
       (select coalesce(jsonb_agg(jsonb_build_object(
           'role', ${roles.name}, 'permissions', coalesce(${roles.permissions}, array[${assignments.permission}]),
-          'branchId', ${assignments.branchId}, 'assignedBy', ${assignments.assignedBy},
+          'branchId', ${assignments.branchId}, 'membershipId', ${assignments.membershipId}, 'assignedBy', ${assignments.assignedBy},
           'assignedAt', ${assignments.assignedAt}) order by ${assignments.id}), '[]')
         from ${assignments} left join ${roles} on ${roles.id} = ${assignments.roleId}
         where ${assignments.userId} = ${userId} and ${isThere}) as gifts`);

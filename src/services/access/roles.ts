@@ -1,6 +1,7 @@
 /**
  * Roles: which ones there are. Beside the built-in ones there are those of the platform, which operators and backends make, every
- * organization can assign and nobody deletes; the others belong to one organization. A name means one role wherever it can be assigned.
+ * organization can assign and nobody deletes; the others belong to one organization. An
+ * organization's own name goes before one of the platform.
  */
 import { and, count, eq, isNull, or, type SQL, sql } from "drizzle-orm";
 import { v7 as uuidv7 } from "uuid";
@@ -11,7 +12,7 @@ import type { CallScope } from "../../rpc/call.ts";
 import { authorOf, requireHeld } from "./authors.ts";
 import { ACCOUNT_ROLE, ADMIN_ROLE, ARTIST_ROLE, isBuiltIn, MEMBER_ROLES, refuseBuiltIn } from "./built-in-roles.ts";
 import { type Changed, change } from "./changes.ts";
-import { roleChanged, roleDeleted } from "./events.ts";
+import { roleChanged, roleCreated, roleDeleted } from "./events.ts";
 import { allPermissions, permissionsOfMember, productPermissions, requireKnown } from "./permissions.ts";
 import { roles } from "./schema.ts";
 import type { AccessContext } from "./service.ts";
@@ -54,7 +55,8 @@ export async function listRoles(db: Db, { signal }: CallScope, organizationId: s
         return builtIn(role, described[role], permissionsOfMember(role, products).sort());
       });
       const made = await selectRoles(tx, isAssignableIn("roles.list", organizationId));
-      return [...builtIns, ...made];
+      const own = new Set(made.filter((role) => role.organizationId !== "").map((role) => role.name));
+      return [...builtIns, ...made.filter((role) => role.organizationId !== "" || !own.has(role.name))];
     },
     { signal },
   );
@@ -72,10 +74,7 @@ export async function createRole(
 ): Promise<Changed<Role>> {
   if (isBuiltIn(name)) throw nameTaken();
   const author = await authorOf(access, scope, organizationId);
-  // A role of the platform must have another name than those of all organizations, which only a job sees.
-  const db = organizationId === "" ? access.jobDb : access.db;
-  return change(db, scope, organizationId, async (tx) => {
-    await lockName(tx, name);
+  return change(access.db, scope, organizationId, async (tx) => {
     if (await isTaken(tx, name, organizationId)) throw nameTaken();
     await requireKnown(tx, permissions);
     await requireHeld(tx, author, { organizationId }, permissions);
@@ -86,7 +85,7 @@ export async function createRole(
       .returning();
     if (organizationId !== "") await refuseTooMany(tx, organizationId);
     const role = made(row!);
-    return { result: role, events: [roleChanged(role)] };
+    return { result: role, events: [roleCreated(role)] };
   });
 }
 
@@ -133,11 +132,14 @@ export async function findRole(
   tx: Tx,
   organizationId: string,
   name: string,
-): Promise<{ id: string; permissions: string[] } | undefined> {
+): Promise<Pick<typeof roles.$inferSelect, "id" | "organizationId" | "permissions"> | undefined> {
   const [found] = await tx
-    .select({ id: roles.id, permissions: roles.permissions })
+    .select({ id: roles.id, organizationId: roles.organizationId, permissions: roles.permissions })
     .from(roles)
-    .where(and(isAssignableIn("roles.find", organizationId), eq(roles.name, name)));
+    .where(and(isAssignableIn("roles.find", organizationId), eq(roles.name, name)))
+    // Nulls, which are the platform's, come last.
+    .orderBy(roles.organizationId)
+    .limit(1);
   return found;
 }
 
@@ -171,14 +173,9 @@ function isAssignableIn(query: PredicateName, organizationId: string): SQL | und
     : or(ofPlatform, ofOrganization(query, roles.organizationId, organizationId));
 }
 
-/** Two who make a role of the same name, one on the platform and one in an organization, wait for each other. */
-async function lockName(tx: Tx, name: string): Promise<void> {
-  await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${`role/${name}`}, 0))`);
-}
-
-/** Whether a name has a meaning where the new role could be assigned: everywhere, for a role of the platform. */
+/** Whether a name has a meaning there. A role of the platform may be called as one of some organization is, which keeps its meaning. */
 async function isTaken(tx: Tx, name: string, organizationId: string): Promise<boolean> {
-  const where = organizationId === "" ? undefined : isAssignableIn("roles.taken", organizationId);
+  const where = isAssignableIn("roles.taken", organizationId);
   const [found] = await tx
     .select({ id: roles.id })
     .from(roles)

@@ -5,23 +5,27 @@
 import { sql } from "drizzle-orm";
 import {
   type AnyPgColumn,
-  bigint,
   boolean,
   check,
   index,
   type PgPolicy,
   pgPolicy,
   pgTable,
-  primaryKey,
   text,
   unique,
   uuid,
 } from "drizzle-orm/pg-core";
-import { currentOrganization, now, tenantPolicy, time } from "../../db/columns.ts";
+import { currentOrganization, isOfPlatform, now, time } from "../../db/columns.ts";
 
-/** As tenantPolicy(), and transactions without an organization have the rows of the platform. */
+/**
+ * As tenantPolicy() in columns.ts, and transactions without an organization have the rows of the platform; they write some only if they
+ * say so (changes.ts): an organization that was forgotten must not become everybody's.
+ */
 const tenantOrPlatformPolicy = (organizationId: AnyPgColumn): PgPolicy =>
-  pgPolicy("tenant", { using: sql`${organizationId} is not distinct from ${currentOrganization}` });
+  pgPolicy("tenant", {
+    using: sql`${organizationId} is not distinct from ${currentOrganization}`,
+    withCheck: sql`case when ${organizationId} is null then ${isOfPlatform} else ${organizationId} = ${currentOrganization} end`,
+  });
 
 /** What the product's own methods ask for. Never deleted: roles may have it. */
 export const permissions = pgTable("permissions", {
@@ -44,7 +48,6 @@ export const roles = pgTable(
   },
   (table) => [
     unique("roles_name").on(table.organizationId, table.name).nullsNotDistinct(),
-    index("roles_of_name").on(table.name),
     tenantOrPlatformPolicy(table.organizationId),
     pgPolicy("platform", { for: "select", using: sql`${table.organizationId} is null` }),
   ],
@@ -58,6 +61,8 @@ export const assignments = pgTable(
     id: uuid("id").primaryKey(),
     userId: uuid("user_id").notNull(),
     organizationId: uuid("organization_id"),
+    /** For whose time it counts: who comes back has another membership, and nothing of this. Null on the platform. */
+    membershipId: uuid("membership_id"),
     /** The only branch in which it counts. */
     branchId: uuid("branch_id"),
     roleId: uuid("role_id").references(() => roles.id, { onDelete: "cascade" }),
@@ -68,29 +73,16 @@ export const assignments = pgTable(
   },
   (table) => [
     unique("assignments_once")
-      .on(table.organizationId, table.userId, table.roleId, table.permission, table.branchId)
+      .on(table.organizationId, table.userId, table.membershipId, table.roleId, table.permission, table.branchId)
       .nullsNotDistinct(),
     index("assignments_in_order").on(table.organizationId, table.id),
     index("assignments_of_user").on(table.userId),
     index("assignments_of_role").on(table.roleId),
     check("assignments_of_one", sql`num_nonnulls(role_id, permission) = 1`),
     check("assignments_branch", sql`branch_id is null or organization_id is not null`),
+    check("assignments_membership", sql`(membership_id is null) = (organization_id is null)`),
     tenantOrPlatformPolicy(table.organizationId),
   ],
-);
-
-/**
- * Who was a member once, up to which revision of organization: whoever is given something must be known as a member since. So a
- * removal that was followed while something was being given is not undone by it.
- */
-export const removedMembers = pgTable(
-  "removed_members",
-  {
-    organizationId: uuid("organization_id").notNull(),
-    userId: uuid("user_id").notNull(),
-    revision: bigint("revision", { mode: "bigint" }).notNull(),
-  },
-  (table) => [primaryKey({ columns: [table.organizationId, table.userId] }), tenantPolicy(table.organizationId)],
 );
 
 /** Who has the built-in role admin. */

@@ -35,8 +35,8 @@ export function memberChanged({ organizationId, userId, role }: Membership): Out
   return event(MemberChangedSchema, subjectOf(organizationId), { organizationId, userId, role: packRole(role) });
 }
 
-export function memberRemoved({ organizationId, userId }: Omit<Membership, "role">): OutboxEvent {
-  return event(MemberRemovedSchema, subjectOf(organizationId), { organizationId, userId });
+export function memberRemoved({ organizationId, userId }: Membership, membershipId: string): OutboxEvent {
+  return event(MemberRemovedSchema, subjectOf(organizationId), { organizationId, userId, membershipId });
 }
 
 export function memberInvited({ id: invitationId, email }: Invitation, { id, name }: Organization): OutboxEvent {

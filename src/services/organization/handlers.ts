@@ -165,8 +165,12 @@ function internalHandlers(organization: OrganizationContext) {
       return { organization: packOrganization(await getOrganization(db, scopeOf(context), organizationId)) };
     },
     async getMembership(request, context) {
-      const { role, status, ...standing } = await getStanding(db, scopeOf(context), request);
-      return { ...standing, role: role ? packRole(role) : undefined, status: packStatus(status) };
+      const { role, membershipId, status, ...standing } = await getStanding(db, scopeOf(context), request);
+      return {
+        ...standing,
+        ...{ role: role ? packRole(role) : undefined, membershipId: membershipId ?? "" },
+        status: packStatus(status),
+      };
     },
     async listMemberships({ organizationId, role, ...page }, context) {
       const scope = scopeOf(context);

@@ -35,6 +35,8 @@ export type RequireRecent = () => void;
 export interface Standing {
   /** Null for somebody who is no member. */
   role: Role | null;
+  /** UUID of the membership; null for somebody who is no member. */
+  membershipId: string | null;
   status: Organization["status"];
   /** The open branches. */
   branchIds: string[];
@@ -51,6 +53,7 @@ export async function getStanding(
   // One statement, so of one moment: what is older than its revision would be kept as if it were not.
   const query = sql`
     select ${organizations.status} as status, ${memberships.role} as role,
+      ${memberships.id} as "membershipId",
       coalesce((select jsonb_agg(${branches.id} order by ${branches.id}) from ${branches}
         where ${ofOrganization("branches.standing", branches.organizationId, id)} and ${branches.closedAt} is null),
         '[]') as "branchIds",
@@ -134,9 +137,10 @@ export function transferOwnership(db: Db, scope: Scope, member: Member, userId: 
 
 /** Ends a membership of an organization that is locked; returns what tells of it. */
 export async function endMembership(tx: Tx, membership: Membership): Promise<OutboxEvent> {
-  await tx.delete(memberships).where(isMembership("memberships.end", membership));
+  const isEnding = isMembership("memberships.end", membership);
+  const [ended] = await tx.delete(memberships).where(isEnding).returning({ id: memberships.id });
   await endInvitationsOf(tx, membership);
-  return memberRemoved(membership);
+  return memberRemoved(membership, ended!.id);
 }
 
 /** How many members an organization has beside somebody, and how many of them own it. */

@@ -57,6 +57,8 @@ function seenFrom(id: AnyPgColumn) {
 export const memberships = pgTable(
   "memberships",
   {
+    /** Of this membership alone: whoever leaves and comes back has another one. */
+    id: uuid("id").notNull().defaultRandom(),
     organizationId: uuid("organization_id")
       .notNull()
       .references(() => organizations.id),

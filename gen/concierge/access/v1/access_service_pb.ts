@@ -1912,7 +1912,7 @@ export const AccessService: GenService<{
    * Gives a role to a member, in the whole organization or in one branch. Giving it twice is no error.
    *
    * Errors: NOT_FOUND / MEMBER_NOT_FOUND, NOT_FOUND / ROLE_NOT_FOUND, NOT_FOUND / BRANCH_NOT_FOUND, INVALID_ARGUMENT / ROLE_BUILT_IN,
-   * PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS
+   * PERMISSION_DENIED / PERMISSION_NOT_HELD (the caller lacks one of its permissions there, or it is a role of the platform without any), FAILED_PRECONDITION / TOO_MANY_ASSIGNMENTS
    * (the member has 200), UNAVAILABLE / DEPENDENCY_UNAVAILABLE (organization cannot be asked).
    *
    * @generated from rpc concierge.access.v1.AccessService.AssignRole
@@ -2098,7 +2098,7 @@ export const AccessInternalService: GenService<{
   /**
    * Makes a role of the platform: every organization can assign it, and it can be given on the platform itself.
    *
-   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role, or of a role of some organization), INVALID_ARGUMENT /
+   * Errors: ALREADY_EXISTS / ROLE_EXISTS (also for the name of a built-in role; where an organization has a role of this name, that one keeps its meaning), INVALID_ARGUMENT /
    * UNKNOWN_PERMISSION.
    *
    * @generated from rpc concierge.access.v1.AccessInternalService.CreateRole

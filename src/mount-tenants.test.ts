@@ -8,8 +8,10 @@ import type { Db, Tx } from "./db/database.ts";
 import { ExitCode, StartupError } from "./errors.ts";
 import { on } from "./feed/follower.ts";
 import { defineService, tenantDatabaseConfig } from "./service.ts";
+import { access } from "./services/access/service.ts";
 import { auth } from "./services/auth/service.ts";
 import { notification } from "./services/notification/service.ts";
+import { organization } from "./services/organization/service.ts";
 import { startTestSystem } from "./testing/system.ts";
 import { until } from "./testing/until.ts";
 
@@ -45,7 +47,7 @@ function tenantNotification() {
 
 test("calls have the run-time role, jobs and effects of others' events the job role", async () => {
   const { definition, roles } = tenantNotification();
-  await using system = await startTestSystem({ definitions: [auth, definition] });
+  await using system = await startTestSystem({ definitions: [auth, access, organization, definition] });
   const { accessToken, password } = await system.newUser();
   await system.asUser(AuthService, accessToken).deleteMyAccount({ currentPassword: password });
   await until("the job and the effect are done", () => "effect" in roles && "call" in roles);

@@ -3,18 +3,22 @@ import { describe, test } from "node:test";
 import { getOption } from "@bufbuild/protobuf";
 import { calculateJwkThumbprint, importJWK, jwtVerify, SignJWT } from "jose";
 import { access as accessOption } from "../../gen/concierge/options/v1/access_pb.ts";
+import { readers as readersOption } from "../../gen/concierge/options/v1/readers_pb.ts";
 import { services } from "../services.ts";
 import { calleesOf, createServiceKey, createSigningKeys, pairsOf } from "./key-making.ts";
 import { isSigningKey, publicKeySet, type SigningAlgorithm } from "./signing-keys.ts";
 
 describe("making keys", () => {
-  test("there is a pair for every service that a method lists, and for nobody else", () => {
+  test("there is a pair for every service that a method or an event lists, and for nobody else", () => {
     const listed = new Set<string>();
     for (const definition of services) {
       for (const method of definition.services.flatMap((desc) => desc.methods)) {
         const { who } = getOption(method, accessOption);
         if (who.case !== "callers") continue;
         for (const caller of who.value.services) listed.add(`${caller} -> ${definition.name}`);
+      }
+      for (const event of definition.events?.messages ?? []) {
+        for (const reader of getOption(event, readersOption).services) listed.add(`${reader} -> ${definition.name}`);
       }
     }
     const pairs = pairsOf(services).map(({ caller, callee }) => `${caller} -> ${callee}`);

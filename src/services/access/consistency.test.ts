@@ -20,6 +20,7 @@ describe("consistency", () => {
 
   before(async () => {
     setting = await openAccessSetting();
+    await setting.join(setting.people[1]!);
   });
 
   after(() => setting[Symbol.asyncDispose]());
@@ -30,7 +31,6 @@ describe("consistency", () => {
     const { access, replicas, organizationId, people } = setting;
     const { userId } = people[1]!;
     const permission = "things:do";
-    await setting.join(people[1]!);
     for (let round = 0; round < 100; round++) {
       const isGiven = round % 2 === 0;
       const call = isGiven ? access.grantPermission : access.revokePermission;

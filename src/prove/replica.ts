@@ -35,7 +35,7 @@ answerCommands({
       env: { ...VARIABLES, ...variables },
       readFile: () => "",
       stat: () => ({ mode: 0o600 }),
-      services: Object.fromEntries(definitions.map(({ name, config }) => [name, config])),
+      services: Object.fromEntries(allServices.map(({ name, config }) => [name, config])),
       start: definitions.map(({ name }) => name),
     });
     running = await startServer({

@@ -5,7 +5,7 @@ import { AccessModel } from "../../testing/access-model.ts";
 import { openAccessSetting } from "../../testing/access-setting.ts";
 import { Random } from "../../testing/seeded.ts";
 
-const CHANGES = 500;
+const CHANGES = 1_000;
 const OTHER_WAYS_EVERY = 20;
 const SEED = Number(process.env.SEED ?? 1);
 

@@ -110,7 +110,7 @@ test("--development works on the folder's databases, and says what it did", asyn
     assert.match(
       all,
       new RegExp(
-        `^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, ${name}/0000_init\\.sql`,
+        `^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, platform/0002_feed_floor\\.sql, ${name}/0000_init\\.sql`,
         "m",
       ),
     );

@@ -23,7 +23,7 @@ import { createRoutes, limitsOf } from "../src/rpc/routes.ts";
 import type { StepsOf } from "../src/rpc/steps.ts";
 import { createMetrics, type Metrics } from "../src/telemetry/metrics.ts";
 import { createTracing } from "../src/telemetry/traces.ts";
-import { defaultPlatform } from "../src/testing/edge.ts";
+import { defaultPlatform, nobodysRights } from "../src/testing/edge.ts";
 import { createAccessTokenVerifier } from "../src/token/access-token.ts";
 import { fixedKeyRing } from "../src/token/key-ring.ts";
 import { createServiceTokenVerifier } from "../src/token/service-token.ts";
@@ -98,6 +98,7 @@ function steps(): StepsOf {
       verifyAccessToken: createAccessTokenVerifier(keyRing, { issuer: "http://127.0.0.1", clock }),
       keyRing,
       checkSession: () => Promise.resolve(false),
+      rights: nobodysRights,
       verifyServiceToken: createServiceTokenVerifier("conformance", [], clock),
     },
     isStarted: () => true,

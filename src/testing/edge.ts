@@ -138,12 +138,13 @@ export async function startEdge(options: EdgeOptions): Promise<Edge> {
   };
 }
 
-/** The steps of a request as in production, over these keys; every session lives, and spent tokens are kept in memory. */
-const nobodysRights: RightsWatch = {
+/** Where no method asks for a permission. */
+export const nobodysRights: RightsWatch = {
   rightsOf: () => Promise.reject(new Error("nobody was asked to decide here")),
   follow: () => [],
 };
 
+/** The steps of a request as in production, over these keys; every session lives, and spent tokens are kept in memory. */
 function stepsOf(options: EdgeOptions, keys: KeySet, serviceKey: ServiceKey, clock: Clock): StepsOf {
   const keyRing = fixedKeyRing(keys);
   const spent = new Set<string>();

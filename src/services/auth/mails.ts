@@ -169,7 +169,8 @@ export async function takeMails(
     update ${mails} m set attempts = attempts + 1, last_attempt_at = concierge_now(),
       next_attempt_at = concierge_now() + make_interval(secs => ${leaseSeconds})
     from due where m.id = due.id
-    returning m.id, m.kind, m.recipient, m.address, m.organization_name as "organizationName", m.attempts, m.token_hash is not null as "hasToken", m.key_id as "keyId",
+    returning m.id, m.kind, m.recipient, m.address, m.organization_name as "organizationName", m.attempts,
+      m.token_hash is not null as "hasToken", m.key_id as "keyId",
       coalesce(m.created_at <= ${startOfLife("writtenSeconds")}, false) as "isTokenOver",
       extract(epoch from m.created_at)::float8 * 1000 as "createdMs",
       m.created_at < concierge_now() - make_interval(secs => ${giveUpSeconds}) as "isLast"`);

@@ -25,6 +25,8 @@ export interface LegacyScenario extends AsyncDisposable {
   target: LegacyTarget;
   /** Holds the key of a caller who is not on the methods' lists. */
   strangersKeysFile: string;
+  /** Holds the keys of a backend that calls auth and access. */
+  backendsKeysFile: string;
   /** auth without the services that it asks. */
   alone: LegacyTarget;
   /** auth with a defect in each method. */
@@ -56,7 +58,11 @@ export async function startLegacyScenario(): Promise<LegacyScenario> {
   const folder = await mkdtemp(join(tmpdir(), "concierge-interop-"));
   opened.defer(() => rm(folder, { recursive: true, force: true }));
   await addCaller(folder, "catalog", "auth");
-  const extraKeys = await readServiceKeys(folder, "catalog");
+  for (const callee of ["auth", "access"]) await addCaller(folder, "backend-abroad", callee);
+  const extraKeys = [
+    ...(await readServiceKeys(folder, "catalog")),
+    ...(await readServiceKeys(folder, "backend-abroad")),
+  ];
   const system = opened.use(await startTestSystem({ extraKeys, clock }));
   const alone = opened.use(await startTestService(auth, { extraKeys, clock }));
   const defective = opened.use(await startTestService(withDefect(auth), { extraKeys, clock }));
@@ -70,7 +76,7 @@ export async function startLegacyScenario(): Promise<LegacyScenario> {
   return {
     ...bakery,
     target: targetOf(system),
-    strangersKeysFile,
+    ...{ strangersKeysFile, backendsKeysFile: join(folder, "backend-abroad.json") },
     alone: targetOf(alone),
     defective: targetOf(defective),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),

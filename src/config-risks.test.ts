@@ -25,6 +25,7 @@ test("development takes weak secrets, but nothing that is not well formed", () =
 
 const database = (host: string, query = "") =>
   strongSecret("databaseUrl").replace("127.0.0.1:5432", host).concat(query);
+const redis = (host: string) => strongSecret("redisUrl").replace("rediss://", "redis://").replace(/@.*/, `@${host}`);
 const risky: { what: string; name: string; value: () => string; flag?: string; demo: "refused" | "allowed" }[] = [
   {
     what: "a database without TLS",
@@ -55,6 +56,20 @@ const risky: { what: string; name: string; value: () => string; flag?: string; d
     demo: "refused",
   },
   {
+    what: "S-INJ-09 Redis over cleartext",
+    name: "CONCIERGE_REDIS_URL",
+    value: () => redis("redis.example.com"),
+    flag: "CLEARTEXT_PEERS",
+    demo: "refused",
+  },
+  {
+    what: "Redis over cleartext in the network",
+    name: "CONCIERGE_REDIS_URL",
+    value: () => redis("redis"),
+    flag: "CLEARTEXT_PEERS",
+    demo: "allowed",
+  },
+  {
     what: "a peer over http",
     name: "CONCIERGE_NOTIFICATION_SENDER_AUTH_URL",
     value: () => "http://auth.example.com:50051",
@@ -74,6 +89,20 @@ const risky: { what: string; name: string; value: () => string; flag?: string; d
     value: () => "http://[2001:db8::1]:80",
     flag: "CLEARTEXT_PEERS",
     demo: "refused",
+  },
+  {
+    what: "a Kafka broker in the clear",
+    name: "CONCIERGE_KAFKA_BROKERS",
+    value: () => "127.0.0.1:9092,kafka.example.com:9092",
+    flag: "CLEARTEXT_PEERS",
+    demo: "refused",
+  },
+  {
+    what: "a Kafka broker in the clear in the network",
+    name: "CONCIERGE_KAFKA_BROKERS",
+    value: () => "kafka:9092",
+    flag: "CLEARTEXT_PEERS",
+    demo: "allowed",
   },
   { what: "reflection", name: "CONCIERGE_REFLECTION", value: () => "true", flag: "REFLECTION", demo: "refused" },
   {
@@ -128,9 +157,12 @@ test("S-CFG-03 what is encrypted or stays on this host needs no flag; a flag mus
     { CONCIERGE_AUTH_DATABASE_URL: database("a.example.com:5432,b.example.com:5433", "?sslmode=require") },
     { CONCIERGE_AUTH_DATABASE_URL: database("[::1]:5432") },
     { CONCIERGE_AUTH_DATABASE_URL: database("localhost") },
+    { CONCIERGE_REDIS_URL: redis("127.0.0.1:6379/1") },
     { CONCIERGE_NOTIFICATION_SENDER_AUTH_URL: "https://auth.example.com" },
     { CONCIERGE_NOTIFICATION_SENDER_AUTH_URL: "http://[::1]:50051" },
     { CONCIERGE_REFLECTION: "false" },
+    { CONCIERGE_KAFKA_BROKERS: "tls://kafka-1.example.com:9093, tls://[2001:db8::1]:9093" },
+    { CONCIERGE_KAFKA_BROKERS: "127.0.0.1:9092,[::1]:9092" },
   ];
   for (const change of fine) {
     const problems = problemsOf(() => load(everything, { ...goodEnv("production"), ...change }));
@@ -152,5 +184,13 @@ test("S-CFG-06 no service keys, or both listeners on one port, is refused in eve
       problemsOf(() => load(everything, free)),
       [],
     );
+  }
+});
+
+test("Kafka brokers are addresses, all with TLS or all without", () => {
+  const refused = ["kafka", "kafka:0", "kafka:70000", "http://kafka:9092", "a:9092,tls://b:9093", ","];
+  for (const value of refused) {
+    const problems = problemsOf(() => load(everything, { ...goodEnv("development"), CONCIERGE_KAFKA_BROKERS: value }));
+    assert.ok(problems.length > 0 && problems.every((problem) => problem.startsWith("CONCIERGE_KAFKA_BROKERS")), value);
   }
 });

@@ -22,7 +22,7 @@ export {
   serviceOf,
   snakeCase,
 } from "./config/registry.ts";
-export { type KeyRing, type ServiceKey, secret } from "./config/secret.ts";
+export { type KeyRing, secret } from "./config/secret.ts";
 export type { ConfigInput } from "./config/sources.ts";
 export {
   type ConfigShape,
@@ -32,6 +32,7 @@ export {
   setting,
   type ValuesOf,
 } from "./config/variable.ts";
+export type { ServiceKey } from "./token/service-token.ts";
 
 /** The values of one process. `services` holds the started services only. */
 export interface Configuration<S extends ServiceShapes, N extends keyof S = keyof S> {

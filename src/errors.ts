@@ -3,7 +3,7 @@
  * (google.rpc.ErrorInfo, domain "concierge"); whatever else is thrown reaches the client as INTERNAL without its text.
  * An error that stops the process at start is a StartupError, whose exit code tells an operator what kind it was.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.ts";
@@ -38,6 +38,7 @@ export type Reason =
   | "OVERLOADED"
   | "DATABASE_UNAVAILABLE"
   | "DEPENDENCY_UNAVAILABLE"
+  | "CIRCUIT_OPEN"
   | "CONFLICT"
   | "NOT_FOUND"
   | "ALREADY_EXISTS"
@@ -98,6 +99,14 @@ export type Reason =
   // notification
   | "NOTIFICATION_NOT_FOUND"
   | "INVALID_PAGE_TOKEN"
+  | "INVALID_CURSOR"
+  | "TOO_MANY_STREAMS"
+  | "DEVICE_NOT_FOUND"
+  | "TOO_MANY_MUTED_TOPICS"
+  | "IDEMPOTENCY_KEY_REUSED"
+  | "NO_RECIPIENTS"
+  | "TOO_MANY_RECIPIENTS"
+  | "TOO_MANY_NOTIFICATIONS"
   | "LEASE_LOST";
 
 /** Errors whose every word was chosen for clients. */
@@ -128,7 +137,7 @@ export function fail(
   fitForClients.add(error);
   if (options.retryAfterMs !== undefined) {
     const value = create(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(options.retryAfterMs)) });
-    error.details.push({ desc: RetryInfoSchema, value });
+    addDetail(error, RetryInfoSchema, value);
   }
   return error;
 }
@@ -143,8 +152,28 @@ export function dependencyUnavailable(cause: unknown): ConnectError {
 
 /** Gives an error its reason, in place. */
 export function withReason(error: ConnectError, reason: Reason): ConnectError {
-  error.details.push({ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: ERROR_DOMAIN }) });
+  addDetail(error, ErrorInfoSchema, create(ErrorInfoSchema, { reason, domain: ERROR_DOMAIN }));
   return error;
+}
+
+/** Adds a message to what an error tells beside its code. */
+export function addDetail<Desc extends DescMessage>(error: ConnectError, desc: Desc, value: MessageShape<Desc>): void {
+  error.details.push(new Detail(desc, value));
+}
+
+/** Loggers make JSON of errors, which descriptors cannot be: there a detail is as in an error that was received. */
+class Detail<Desc extends DescMessage> {
+  readonly desc: Desc;
+  readonly value: MessageShape<Desc>;
+
+  constructor(desc: Desc, value: MessageShape<Desc>) {
+    this.desc = desc;
+    this.value = value;
+  }
+
+  toJSON(): { type: string; debug: unknown } {
+    return { type: this.desc.typeName, debug: toJson(this.desc, this.value) };
+  }
 }
 
 /** The stable reason of an error, whether made here by fail() or received from a server. */

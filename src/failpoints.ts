@@ -11,8 +11,13 @@ export const failpointNames = [
   "feed.after_stamp",
   "follower.before_commit",
   "follower.after_commit",
+  "relay.before_publish",
+  "relay.after_publish",
+  "relay.after_move",
   "sender.after_claim",
+  "sender.before_push",
   "sender.after_push",
+  "sender.after_mark",
   "mailer.after_send",
 ] as const;
 

@@ -106,6 +106,20 @@ describe("a process that is told to stop while it is being called", () => {
     assert.equal(ended.stderr, "");
   });
 
+  test("R-DEP-01 with a delay it says that it is not ready, and takes new calls until balancers have noticed", async () => {
+    const { command, publicUrl } = await serveAuth(environment, { CONCIERGE_DRAIN_DELAY_SECONDS: "1" });
+    await using _command = command;
+    const startedAt = performance.now();
+    command.kill("SIGTERM");
+    await until("it says so", async () => (await fetch(`${publicUrl}/readyz`)).status === 503);
+    using session = await openHttp2(publicUrl);
+    const call = beginCall(session);
+    call.finish();
+    assert.equal(await call.status, "0");
+    assert.equal((await command.ended()).code, ExitCode.ok);
+    assert.ok(performance.now() - startedAt >= 1_000);
+  });
+
   test("calls that never end do not hold it longer than its time", async () => {
     const { command, publicUrl, internalUrl } = await serveAuth(environment, { CONCIERGE_DRAIN_SECONDS: "2" });
     await using _command = command;

@@ -4,11 +4,13 @@
  * the command to stop, the second ends the process at once.
  */
 import { enableCompileCache } from "node:module";
+import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Host } from "./cli/host.ts";
 
 const FAULT_EXIT_CODE = 1;
 const INTERRUPTED_EXIT_CODE = 130;
+const LAST_WORDS_MS = 1_000;
 
 const stopping = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -23,7 +25,12 @@ for (const output of [process.stdout, process.stderr]) output.on("error", () => 
 // Compiling our 800 modules takes two fifths of the time they need to load. Where the folder cannot be written, as in a
 // container, nothing is kept.
 enableCompileCache(fileURLToPath(new URL("../node_modules/.cache/concierge", import.meta.url)));
-const { describeFault, run } = await import("./cli/run.ts");
+const { importServer } = await import("./server-packages.ts");
+const { describeFault, run } = await importServer(() => import("./cli/run.ts")).catch((error: Error) => {
+  if (!("exitCode" in error)) throw error;
+  process.stderr.write(`concierge: ${error.message}\n`);
+  process.exit(Number(error.exitCode));
+});
 
 const host: Host = {
   env: process.env,
@@ -52,7 +59,9 @@ for (const event of ["uncaughtException", "unhandledRejection"] as const) {
 const exitCode = await run(host, process.argv.slice(2));
 process.exitCode ??= exitCode;
 for (const output of [process.stdout, process.stderr]) {
-  await new Promise<void>((resolve) => void output.write("", () => resolve()));
+  const written = new Promise<void>((resolve) => void output.write("", () => resolve()));
+  // Who pages through it takes its time; but nobody may keep from its end what was told to stop, or what has a fault.
+  await (stopping.signal.aborted ? Promise.race([written, delay(LAST_WORDS_MS)]) : written);
 }
 // Nothing that a command opened may hold the process once it has ended.
 process.exit();

@@ -10,8 +10,9 @@ import { on } from "./feed/follower.ts";
 import { defineService, tenantDatabaseConfig } from "./service.ts";
 import { access } from "./services/access/service.ts";
 import { auth } from "./services/auth/service.ts";
-import { notification } from "./services/notification/service.ts";
+
 import { organization } from "./services/organization/service.ts";
+import { user } from "./services/user/service.ts";
 import { startTestSystem } from "./testing/system.ts";
 import { until } from "./testing/until.ts";
 
@@ -21,22 +22,22 @@ async function roleOf(db: Db | Tx): Promise<unknown> {
 
 const usernameOf = (url: string) => new URL(url).username;
 
-/** notification with a job role, and who did what in its database. */
-function tenantNotification() {
+/** user with a job role, and who did what in its database. */
+function tenantUser() {
   const roles: Record<string, unknown> = {};
   const effect = async (tx: Tx) => {
     roles.effect = await roleOf(tx);
   };
   const definition = defineService({
-    ...notification,
-    config: { ...notification.config, ...tenantDatabaseConfig },
+    ...user,
+    config: { ...user.config, ...tenantDatabaseConfig },
     async start(context) {
       const run = async () => {
         roles.job = await roleOf(context.jobDb);
         roles.call = await roleOf(context.db);
       };
       return {
-        ...(await notification.start(context)),
+        ...(await user.start(context)),
         followers: [{ source: "auth", effects: [on(AccountDeletedSchema, effect)] }],
         jobs: [{ name: "look who it is", everyMs: 60_000, run }],
       };
@@ -46,20 +47,20 @@ function tenantNotification() {
 }
 
 test("calls have the run-time role, jobs and effects of others' events the job role", async () => {
-  const { definition, roles } = tenantNotification();
+  const { definition, roles } = tenantUser();
   await using system = await startTestSystem({ definitions: [auth, access, organization, definition] });
   const { accessToken, password } = await system.newUser();
   await system.asUser(AuthService, accessToken).deleteMyAccount({ currentPassword: password });
   await until("the job and the effect are done", () => "effect" in roles && "call" in roles);
-  const { runtimeUrl, jobUrl, ownerUrl } = system.database("notification");
+  const { runtimeUrl, jobUrl, ownerUrl } = system.database("user");
   const [call, job] = [usernameOf(runtimeUrl), usernameOf(jobUrl)];
   assert.notEqual(call, job);
   assert.deepEqual(roles, { call, job, effect: job });
-  await using replica = await system.startReplica({ CONCIERGE_NOTIFICATION_DATABASE_URL: ownerUrl });
+  await using replica = await system.startReplica({ CONCIERGE_USER_DATABASE_URL: ownerUrl });
   await assert.rejects(replica.ready, (error) => {
     assert.ok(error instanceof StartupError, String(error));
     assert.equal(error.exitCode, ExitCode.config);
-    assert.match(error.message, /^notification: the database does not keep organizations apart:\n/);
+    assert.match(error.message, /^user: the database does not keep organizations apart:\n/);
     return true;
   });
 });

@@ -13,7 +13,7 @@ import { systemClock } from "./clock.ts";
 import type { ServiceKey } from "./config.ts";
 import { MIGRATIONS_FOLDER } from "./db/migrations.ts";
 import { runJourney } from "./dev/journey.ts";
-import { identityOf, startPushStandIn } from "./dev/push-stand-in.ts";
+import { identityOf, readLedger, startPushStandIn } from "./dev/push-stand-in.ts";
 import { peerVariables } from "./dev/variables.ts";
 import { ExitCode, StartupError } from "./errors.ts";
 import { createLogger } from "./log.ts";
@@ -155,6 +155,28 @@ describe("services that start alone", () => {
     });
   }
 
+  test("R-DEP-11 each is ready soon although a balancer lets nobody reach one that is not", async () => {
+    await using opened = new AsyncDisposableStack();
+    await proxy.heal();
+    const places = new Map<string, { internal: number; balancer: FaultProxy }>();
+    for (const name of names) {
+      const internal = await freePort();
+      const balancer = opened.use(await startFaultProxy({ host: "127.0.0.1", port: internal }));
+      balancer.cut();
+      places.set(name, { internal, balancer });
+    }
+    const ready = services.map(async (definition) => {
+      const { internal, balancer } = places.get(definition.name)!;
+      const ports = { public: 0, internal };
+      const server = opened.use(await startAlone(definition, ports, (peer) => places.get(peer)!.balancer.port));
+      await server.ready;
+      await balancer.heal();
+    });
+    const late = Promise.withResolvers<void>();
+    const timer = setTimeout(() => late.reject(new Error("they wait for each other")), 20_000);
+    await Promise.race([Promise.all(ready), late.promise]).finally(() => clearTimeout(timer));
+  });
+
   async function journey(ports: Map<string, { public: number; internal: number }>): Promise<void> {
     const lines: string[] = [];
     const called = ["ACCESS", "NOTIFICATION", "ORGANIZATION"];
@@ -165,11 +187,11 @@ describe("services that start alone", () => {
       publicUrl: (service) => `http://127.0.0.1:${ports.get(service)!.public}`,
       internalUrl: (service) => `http://127.0.0.1:${ports.get(service)!.internal}`,
       operatorKeys: keys.filter(({ kind }) => kind === "operator"),
-      ledgerFile: join(folder, "ledger.jsonl"),
+      pushes: () => readLedger(join(folder, "ledger.jsonl")),
       clock: systemClock,
       print: (line) => void lines.push(line),
     });
-    assert.equal(lines.length, 20);
+    assert.equal(lines.length, 24);
     for (const line of lines) assert.match(line, /^[ 12]\d\. .* ok /);
   }
 

@@ -1,8 +1,7 @@
 /**
- * One service inside a process: its database, its connections to others, its way to know callers, and the parts that its
- * definition started. It answers calls once the schema is verified and the signing keys are there; until then it waits.
+ * Makes one service inside a process: its database, its connections to others, its way to know callers, and the parts that
+ * its definition started. What it is from then on: mounted-service.ts.
  */
-import { setTimeout as delay } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { FeedInternalService } from "../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { PlatformConfig } from "./config.ts";
@@ -10,29 +9,27 @@ import { type Database, type Db, openDatabase } from "./db/database.ts";
 import { checkSchema } from "./db/migrate.ts";
 import { StartupError } from "./errors.ts";
 import { Consumers } from "./feed/consumers.ts";
-import { ownFeed, type ServedFeed } from "./feed/handlers.ts";
+import { ownFeed } from "./feed/handlers.ts";
 import { FeedLog } from "./feed/log.ts";
-import { type EventReaders, eventReaders } from "./feed/readers.ts";
+import { eventReaders } from "./feed/readers.ts";
 import { trimFeed } from "./feed/retention.ts";
-import { type Job, startJobs } from "./jobs.ts";
+import type { Job } from "./jobs.ts";
+import { relayOf } from "./kafka/service-relay.ts";
 import type { Logger } from "./log.ts";
+import { MountedService, type OwnFeed } from "./mounted-service.ts";
 import { clientsOf, connectPeers, keysOf, type PeerOptions } from "./peers.ts";
+import type { Redis } from "./redis.ts";
 import { rightsOf } from "./rights.ts";
-import { accessRule, type Side, sideOf } from "./rpc/access.ts";
-import type { Authentication } from "./rpc/authenticate.ts";
-import type { Served } from "./rpc/routes.ts";
-import type { StepsOf } from "./rpc/steps.ts";
-import { whenAborted } from "./rpc/until-aborted.ts";
+import { accessRule } from "./rpc/access.ts";
 import type { ServiceDefinition, ServiceParts, ServiceValues } from "./service.ts";
-import type { Gauge } from "./telemetry/metrics.ts";
+import type { Tracing } from "./telemetry/traces.ts";
 import { createAccessTokenVerifier } from "./token/access-token.ts";
 import type { KeyRing } from "./token/key-ring.ts";
 import { createServiceTokenVerifier } from "./token/service-token.ts";
-import { spendToken, sweepSpentTokens } from "./token/spent-tokens.ts";
+import { sweepSpentTokens } from "./token/spent-tokens.ts";
 import { type Users, usersOfAuth } from "./users.ts";
 
 const { IDEMPOTENCY_UNKNOWN } = MethodOptions_IdempotencyLevel;
-const WAIT_MS = 250;
 const KEY_REFRESH_MS = 60_000;
 const SWEEP_MS = 60_000;
 const JOB_POOL_SIZE = 3;
@@ -41,13 +38,16 @@ export interface MountOptions extends PeerOptions {
   platform: PlatformConfig;
   migrationsFolder: string;
   log: Logger;
+  tracing: Pick<Tracing, "resume">;
+  /** By which processes share what people may do. */
+  redis?: Redis;
   /** Called for each call of a person that went on although nobody could tell whether the session lives, or what the person may do. */
   onStale?(): void;
 }
 
 /** Makes the parts of one service. Nothing is reached yet; begin() waits for what must be there. */
 export async function mountService(definition: ServiceDefinition, options: MountOptions): Promise<MountedService> {
-  const { platform, config, clock } = options;
+  const { platform, config, clock, tracing } = options;
   const log = options.log.child({ service: definition.name });
   await using opened = new AsyncDisposableStack();
   const database = definition.hasDatabase ? opened.use(openServiceDatabase(definition, config)) : undefined;
@@ -56,13 +56,14 @@ export async function mountService(definition: ServiceDefinition, options: Mount
   const feed =
     definition.events && opened.use(openFeed(definition, database!.db, jobDatabase?.db, { ...options, log }));
   const connections = connectPeers(definition, options, opened);
-  const rights = rightsOf(definition, connections, { ...options, log, feed: feed?.log });
+  const rights = rightsOf(definition, connections, { ...options, log, feed: feed?.log, keys: keysOf(config) });
   const parts = await definition.start({
     mode: platform.mode,
     issuer: platform.issuer,
     config,
     clock,
     log,
+    tracing,
     get db() {
       return existing(definition, database?.db);
     },
@@ -105,152 +106,23 @@ export async function mountService(definition: ServiceDefinition, options: Mount
     clock,
     log,
   });
+  const relay = feed && relayOf(definition, { platform, db: jobDb!, feed: feed.log, clock, log });
   const jobs = jobsOf(parts, { database, feed, keyRing: users.keyRing, keepHours: platform.feedHours });
   const checkStorage = () => checkDatabase(definition, options);
-  const mounted = { definition, parts, authentication, database, feed, consumers, jobs, checkStorage, log };
+  const mounted = {
+    definition,
+    parts,
+    authentication,
+    rights,
+    database,
+    feed,
+    consumers,
+    relay,
+    jobs,
+    checkStorage,
+    log,
+  };
   return new MountedService(mounted, opened.move());
-}
-
-interface MountedParts {
-  definition: ServiceDefinition;
-  parts: ServiceParts;
-  authentication: Authentication;
-  database: Database | undefined;
-  feed: OwnFeed | undefined;
-  consumers: Consumers;
-  jobs: Job[];
-  /** Resolves when the database has the schema that this code needs. */
-  checkStorage(): Promise<void>;
-  log: Logger;
-}
-
-/** A service's own feed, and who may read what of it. */
-interface OwnFeed extends AsyncDisposable {
-  log: FeedLog;
-  readers: EventReaders;
-}
-
-/** A service that was mounted: waiting, then answering, until it is disposed. */
-export class MountedService implements AsyncDisposable {
-  readonly definition: ServiceDefinition;
-  readonly parts: ServiceParts;
-  readonly steps: StepsOf;
-  /** Its feed as others read it; of a service with events. */
-  readonly feed: ServedFeed | undefined;
-  readonly #mounted: MountedParts;
-  readonly #resources: AsyncDisposableStack;
-  #waitingFor: string | undefined = "its start";
-  #hasStorage = false;
-  #jobs: AsyncDisposable | undefined;
-
-  constructor(mounted: MountedParts, resources: AsyncDisposableStack) {
-    const { definition, parts, authentication, database, feed, consumers } = mounted;
-    this.#mounted = mounted;
-    this.definition = definition;
-    this.parts = parts;
-    this.#resources = resources;
-    this.feed = feed && {
-      ...feed,
-      // Before the service itself: two services that follow each other would wait for ever.
-      isStarted: () => this.#hasStorage,
-      following: () => consumers.status(),
-    };
-    this.steps = {
-      authentication,
-      isStarted: () => this.#waitingFor === undefined,
-      async spendToken(tokenId, expiresAt) {
-        if (!database) throw new Error(`${definition.name} has nowhere to remember spent tokens`);
-        return spendToken(database.db, tokenId, expiresAt);
-      },
-    };
-  }
-
-  /** What it serves on one side. */
-  served(side: Side): Served {
-    const implementations = this.parts.implementations.filter(({ desc }) => sideOf(desc) === side);
-    return { service: this.steps, implementations };
-  }
-
-  /** Resolves when the service answers; rejects with a StartupError when it never will. */
-  async begin(signal: AbortSignal): Promise<void> {
-    const { authentication, database, feed, consumers, checkStorage, log } = this.#mounted;
-    if (database) await this.#waitUntil("the database", checkStorage, signal);
-    if (signal.aborted) return;
-    feed?.log.begin();
-    this.#hasStorage = true;
-    await this.#waitUntil("the signing keys of auth", () => authentication.keyRing.refresh(), signal);
-    if (signal.aborted) return;
-    this.#waitingFor = "the feeds that it follows";
-    await Promise.race([consumers.begin(), whenAborted(signal).catch(() => {})]);
-    if (signal.aborted) return;
-    this.#waitingFor = undefined;
-    log.info("ready");
-  }
-
-  async #waitUntil(what: string, attempt: () => Promise<void>, signal: AbortSignal): Promise<void> {
-    this.#waitingFor = what;
-    for (let tries = 0; !signal.aborted; tries++) {
-      try {
-        return await attempt();
-      } catch (error) {
-        if (error instanceof StartupError) {
-          throw new StartupError(`${this.definition.name}: ${error.message}`, error.exitCode, { cause: error });
-        }
-        if (tries === 0) this.#mounted.log.warn({ error }, `waiting for ${what}`);
-      }
-      await delay(WAIT_MS, undefined, { signal }).catch(() => {});
-    }
-  }
-
-  /** Why it is not ready, or undefined. */
-  async notReady(): Promise<string | undefined> {
-    const { name } = this.definition;
-    if (this.#waitingFor !== undefined) return `${name}: waiting for ${this.#waitingFor}`;
-    try {
-      await this.#mounted.database?.ping();
-      return undefined;
-    } catch {
-      return `${name}: the database does not answer`;
-    }
-  }
-
-  /** What /metrics shows of it. */
-  gauges(): Gauge[] {
-    const { database, consumers } = this.#mounted;
-    const gauges = [...(this.parts.gauges ?? []), ...consumers.gauges()];
-    if (!database) return gauges;
-    const service = this.definition.name;
-    const connections = (["used", "idle"] as const).map((state) => ({
-      name: "db_pool_connections",
-      help: "Open connections to the database",
-      labels: { service, state },
-      read: () => database.poolCounts()[state],
-    }));
-    const waiting = {
-      name: "db_pool_waiting",
-      help: "Queries and transactions that wait for a connection",
-      labels: { service },
-      read: () => database.poolCounts().waiting,
-    };
-    return [...gauges, ...connections, waiting];
-  }
-
-  /** Starts what the service does by itself. */
-  startJobs(): void {
-    this.#jobs = startJobs(this.#mounted.jobs, this.#mounted.log);
-  }
-
-  /** Ends it, after the runs that are under way; it follows nobody any more, and keeps no reader waiting. */
-  async stopJobs(): Promise<void> {
-    const { feed, consumers } = this.#mounted;
-    feed?.log.drain();
-    await Promise.all([this.#jobs?.[Symbol.asyncDispose](), consumers[Symbol.asyncDispose]()]);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stopJobs();
-    await this.#resources.disposeAsync();
-  }
 }
 
 function openServiceDatabase({ name }: ServiceDefinition, config: ServiceValues): Database {
@@ -289,9 +161,11 @@ function checkContract(definition: ServiceDefinition, parts: ServiceParts, knows
   }
 }
 
-async function checkDatabase({ name }: ServiceDefinition, { config, migrationsFolder }: MountOptions): Promise<void> {
-  const { databaseUrl, databaseJobUrl: jobUrl } = config;
-  await checkSchema({ runtimeUrl: databaseUrl!, jobUrl, series: ["platform", name], folder: migrationsFolder });
+async function checkDatabase({ name }: ServiceDefinition, options: MountOptions): Promise<void> {
+  const { databaseUrl, databaseJobUrl: jobUrl } = options.config;
+  const schema = { series: ["platform", name], folder: options.migrationsFolder };
+  const ahead = await checkSchema({ runtimeUrl: databaseUrl!, jobUrl, ...schema });
+  if (ahead.length > 0) options.log.warn({ service: name, migrations: ahead }, "the database is ahead by expansions");
 }
 
 function openFeed(

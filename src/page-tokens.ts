@@ -15,15 +15,19 @@ export interface PageRequest {
   /** 0 is the usual one, and one that is too large is the largest there is. */
   pageSize: number;
   pageToken: string;
+  /** 100 unless told otherwise. */
+  maxPageSize?: number;
 }
 
 const DEFAULT_PAGE_SIZE = 50;
 const MAX_PAGE_SIZE = 100;
+/** For lists that services read to their end. */
+export const LARGE_PAGE_SIZE = 1_000;
 const DIGEST_BYTES = 16;
 
 /** How many entries a page has. */
-export function pageSizeOf({ pageSize }: PageRequest): number {
-  return Math.min(pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
+export function pageSizeOf({ pageSize, maxPageSize = MAX_PAGE_SIZE }: PageRequest): number {
+  return Math.min(pageSize || DEFAULT_PAGE_SIZE, maxPageSize);
 }
 
 /** The page, of entries of which one more was read than a page has; `nextPageToken` is empty on the last one. */

@@ -1,12 +1,12 @@
 /**
  * Runs services: one or all of them in a process, on one public and one internal listener. Ports open once the
- * configuration is sound; each service answers when it is ready (mount.ts). Stopping drains: the public listener, then
+ * configuration is sound; each service answers when it is ready (mounted-service.ts). Stopping drains: the public listener, then
  * jobs, then the internal listener that both may still need, then connections and pools.
  */
 
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay, setImmediate } from "node:timers/promises";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { readAuthorities } from "./authorities.ts";
 import type { Clock } from "./clock.ts";
 import type { PlatformConfig } from "./config.ts";
 import { Code, ExitCode, fail, StartupError } from "./errors.ts";
@@ -14,12 +14,15 @@ import { feedHandlers } from "./feed/handlers.ts";
 import type { Listener, NodeRequest } from "./listener/listener.ts";
 import { openListeners, openRestListener } from "./listeners.ts";
 import type { Logger } from "./log.ts";
-import { type MountedService, mountService } from "./mount.ts";
+import { mountService } from "./mount.ts";
+import type { MountedService } from "./mounted-service.ts";
 import { missingKeys } from "./peers.ts";
+import { openPlatformRedis } from "./platform-redis.ts";
+import { openRateLimit } from "./rate-limits.ts";
 import { type Side, sideOf } from "./rpc/access.ts";
 import { createRequestHandlers, type RequestHandlers } from "./rpc/handler.ts";
 import { createHealth, type HealthStatus } from "./rpc/health.ts";
-import { createRateLimit } from "./rpc/overload.ts";
+import type { RateLimit } from "./rpc/overload.ts";
 import { probePaths } from "./rpc/probes.ts";
 import { reflectionOf } from "./rpc/reflection.ts";
 import { createRestHandler } from "./rpc/rest.ts";
@@ -40,6 +43,8 @@ export interface ServerOptions {
   log: Logger;
   /** Physical memory of the process, where somebody can tell. */
   residentBytes?: () => number;
+  /** Log lines that could not be written, where they are counted. */
+  droppedLogLines?: () => number;
 }
 
 export interface RunningServer extends AsyncDisposable {
@@ -61,7 +66,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const handlers: Record<Side, RequestHandlers> = { public: notYet, internal: notYet };
   const telemetry = await openTelemetry(options, opened);
   const listeners = await openListeners(options, handlers, opened);
-  const mounts = await mountAll(options, telemetry.metrics, listeners.internal.url, opened);
+  const mounts = await mountAll(options, telemetry, listeners.internal.url, opened);
   const health = createHealth(mounts.flatMap(({ definition }) => definition.services.map((desc) => desc.typeName)));
   const stopping = new AbortController();
   const { platform } = options;
@@ -69,7 +74,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     public: routesOf("public", { mounts, health, platform }),
     internal: routesOf("internal", { mounts, health, platform }),
   };
-  const running: Running = { ...options, ...telemetry, mounts, health, listeners, routes, stopping: stopping.signal };
+  const rateLimit = await openRateLimit(options, telemetry.metrics, opened);
+  const parts = { mounts, health, listeners, routes, rateLimit, isLeaving: false, stopping: stopping.signal };
+  const running: Running = { ...options, ...telemetry, ...parts };
   for (const side of SIDES) handlers[side] = createHandlers(side, running);
   running.rest = await openRest(running, opened);
   showGauges(running);
@@ -97,7 +104,11 @@ interface Running extends ServerOptions, Telemetry {
   listeners: Record<Side, Listener>;
   routes: Record<Side, Routes>;
   rest?: Listener;
-  /** Aborts when the process begins to stop. */
+  /** Of the public listener. */
+  rateLimit: RateLimit;
+  /** The process is told to stop, and says that it is not ready. */
+  isLeaving: boolean;
+  /** Aborts when it begins to end what it does. */
   stopping: AbortSignal;
 }
 
@@ -107,10 +118,10 @@ interface Telemetry {
 }
 
 async function openTelemetry(
-  { definitions, platform, clock, log, residentBytes }: ServerOptions,
+  { definitions, platform, clock, log, residentBytes, droppedLogLines }: ServerOptions,
   opened: AsyncDisposableStack,
 ): Promise<Telemetry> {
-  const metrics = opened.use(createMetrics({ log, residentBytes }));
+  const metrics = opened.use(createMetrics({ log, residentBytes, droppedLogLines }));
   const serviceName = definitions.length === 1 ? `concierge-${definitions[0]!.name}` : "concierge";
   const { tracesUrl: url, tracesRatio: ratio } = platform;
   return { metrics, tracing: opened.use(await createTracing({ url, ratio, serviceName, clock, log })) };
@@ -118,29 +129,22 @@ async function openTelemetry(
 
 async function mountAll(
   options: ServerOptions,
-  metrics: Metrics,
+  { metrics, tracing }: Telemetry,
   internalUrl: string,
   opened: AsyncDisposableStack,
 ): Promise<MountedService[]> {
   const names = options.definitions.map(({ name }) => name);
   const localUrl = (peer: string) => (names.includes(peer) ? internalUrl : undefined);
-  const peerCa = await readPeerCa(options.platform.peerCaPath);
+  const peerCa = await readAuthorities("peers", options.platform.peerCaPath);
+  const asksRights = options.definitions.some(({ peers }) => "access" in peers);
+  const redis = asksRights ? await openPlatformRedis("rights", options, metrics, opened) : undefined;
   const mounts: MountedService[] = [];
   for (const definition of options.definitions) {
     const config = valuesOf(definition, options);
-    const own = { config, localUrl, peerCa, onStale: metrics.wentOnStale };
+    const own = { config, localUrl, peerCa, redis, tracing, onStale: metrics.wentOnStale };
     mounts.push(opened.use(await mountService(definition, { ...options, ...own })));
   }
   return mounts;
-}
-
-async function readPeerCa(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw new StartupError(`the authorities of peers cannot be read: ${path}`, ExitCode.config, { cause });
-  }
 }
 
 function valuesOf({ name }: ServiceDefinition, { services }: ServerOptions): ServiceValues {
@@ -148,22 +152,23 @@ function valuesOf({ name }: ServiceDefinition, { services }: ServerOptions): Ser
 }
 
 function createHandlers(side: Side, running: Running): RequestHandlers {
-  const { mounts, platform, log, clock, metrics, tracing, stopping } = running;
+  const { mounts, platform, log, clock, metrics, tracing, rateLimit, stopping } = running;
   const readiness = async () => {
-    if (stopping.aborted) return ["the process is stopping"];
+    if (running.isLeaving) return ["the process is stopping"];
     const reasons = await Promise.all(mounts.map((mount) => mount.notReady()));
     return reasons.filter((reason) => reason !== undefined);
   };
+  const degraded = () => mounts.map((mount) => mount.degraded()).filter((reason) => reason !== undefined);
   return createRequestHandlers({
     routes: running.routes[side],
     plain: new Map([
       ...mounts.flatMap(({ parts }) => Object.entries(parts.plain ?? {})),
       ...(side === "internal" ? mounts.flatMap(({ parts }) => Object.entries(parts.internalPlain ?? {})) : []),
-      ...Object.entries(probePaths(readiness, { showReasons: side === "internal", metrics })),
+      ...Object.entries(probePaths(readiness, { showReasons: side === "internal", degraded, metrics })),
     ]),
     mayLearnPaths: side === "public" ? () => true : (request) => isKnownCaller(request, mounts),
     refusesAtOnce: side === "public",
-    rateLimit: createRateLimit(side === "public" ? platform.requestsPerSecond : 0, clock),
+    rateLimit: side === "public" ? rateLimit : () => undefined,
     stopping,
     fastPath: platform.rpcFastPath,
     log,
@@ -203,14 +208,14 @@ async function begin({ mounts, health, stopping }: Running): Promise<void> {
   for (const mount of mounts) mount.startJobs();
 }
 
-async function stop(
-  { mounts, health, listeners, rest, platform, clock, log }: Running,
-  resources: AsyncDisposable,
-  stopping: AbortController,
-): Promise<void> {
+async function stop(running: Running, resources: AsyncDisposable, stopping: AbortController): Promise<void> {
+  const { mounts, health, listeners, rest, platform, clock, log } = running;
   health.setAll(false);
-  // One turn later, so that whoever watches the health hears of it before the watch ends, too.
-  await setImmediate();
+  running.isLeaving = true;
+  // Balancers look at the health now and then, and send calls until they have. At least one turn, so that whoever watches the
+  // health hears of it before the watch ends, too.
+  if (platform.drainDelaySeconds > 0) await delay(platform.drainDelaySeconds * 1000);
+  else await setImmediate();
   stopping.abort(fail(Code.Unavailable, "DRAINING", "the server is stopping", { retryAfterMs: 1_000 }));
   const startMs = clock.monotonic();
   const drainMs = platform.drainSeconds * 1000;

@@ -2,7 +2,7 @@
  * What a service is: its name, its variables, what it serves, whom it calls, what it does by itself. A definition says it,
  * server.ts runs it, and the same definition runs alone in production and beside the others in development and in tests.
  */
-import type { DescFile, DescService } from "@bufbuild/protobuf";
+import type { DescFile, DescMessage, DescService } from "@bufbuild/protobuf";
 import type { Client, ServiceImpl } from "@connectrpc/connect";
 import { z } from "zod";
 import type { Clock } from "./clock.ts";
@@ -18,6 +18,7 @@ import type { LoadRights } from "./rights/rights-cache.ts";
 import type { RightsWatch } from "./rights/rights-watch.ts";
 import type { RestRoute } from "./rpc/rest.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
+import type { Tracing } from "./telemetry/traces.ts";
 import type { Users } from "./users.ts";
 
 /** The variables of a service that stores something. */
@@ -78,6 +79,8 @@ export interface ServiceContext<Shape extends ConfigShape = ConfigShape, P exten
   /** What people may do. Of a service that does not name access and organization as peers, touching it is a fault. */
   rights: RightsWatch;
   clients: { [Name in keyof P]: Client<P[Name]> };
+  /** For work that was stored with the trace it belongs to; calls have theirs already. */
+  tracing: Pick<Tracing, "resume">;
 }
 
 /** One proto service with its implementation. */
@@ -125,9 +128,16 @@ export interface ServiceDefinition<Shape extends ConfigShape = ConfigShape, P ex
   services: DescService[];
   /** What it publishes: its <name>_events.proto. */
   events?: DescFile;
+  /** Events that also have a Kafka topic of their own, each with its name. */
+  topics?: readonly (readonly [DescMessage, string])[];
   /** Whom it calls; the URL of peer `auth` is the variable `authUrl`. */
   peers: P;
   start(context: ServiceContext<Shape, P>): ServiceParts | Promise<ServiceParts>;
+  /**
+   * Takes back what may have been revoked since the time to which its database was restored, with the owner's role, while no
+   * process of it runs; may be done again. Any variable may be missing. Returns what it did, a line each. Throws StartupError.
+   */
+  afterLoss?(db: Db, config: Partial<ValuesOf<Shape>>): Promise<string[]>;
   /** Whether it stores something, which its variables say. */
   hasDatabase: boolean;
   /** Whether it stores rows of many organizations, which its variables say, too. */

@@ -1,4 +1,5 @@
-// Makes the calls that it reads, a line of JSON each, and prints a line for what became of each.
+// Makes the calls that it reads, a line of JSON each, and prints a line for what became of each. With a token and a permission
+// it is the backend of docs/from-go.md instead.
 package main
 
 import (
@@ -39,8 +40,14 @@ type outcome struct {
 type unary func(ctx context.Context, request json.RawMessage) (proto.Message, error)
 
 func main() {
+	if len(os.Args) == 3 {
+		if err := backend(os.Args[1], os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	channel, err := grpc.NewClient(os.Getenv("AUTH_GRPC_URL"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()), WithServiceToken(readKey(os.Getenv("AUTH_SERVICE_KEYS"))))
+		grpc.WithTransportCredentials(insecure.NewCredentials()), WithServiceToken(readKeys(os.Getenv("AUTH_SERVICE_KEYS"))[0]))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -60,8 +67,8 @@ func main() {
 	}
 }
 
-// readKey reads the newest key, which comes first.
-func readKey(file string) ServiceKey {
+// readKeys reads keys; the newest of each callee comes first.
+func readKeys(file string) []ServiceKey {
 	var ring struct{ Keys []ServiceKey }
 	text, err := os.ReadFile(file)
 	if err == nil {
@@ -70,7 +77,7 @@ func readKey(file string) ServiceKey {
 	if err != nil {
 		log.Fatal(err)
 	}
-	return ring.Keys[0]
+	return ring.Keys
 }
 
 func methodsOf(client auth.AuthServiceClient) map[string]unary {

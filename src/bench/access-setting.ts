@@ -1,4 +1,7 @@
-/** What `make bench/access` runs on: every service that decides what people may do, in one process, over a PostgreSQL of its own. */
+/**
+ * What `make bench/access`, `bench/sdk` and `prove/outage` run on: services that decide what people may do, together in one process or
+ * some of them in each, over a PostgreSQL of its own.
+ */
 import type { Sql } from "postgres";
 import { v7 as uuidv7 } from "uuid";
 import type { ServiceKey } from "../config.ts";
@@ -20,10 +23,12 @@ export interface AccessSetting {
   /** Owner's connections, by service. */
   sql: Record<string, Sql>;
   signingKeys: KeySet;
+  /** Of the role that a service runs as. */
+  runtimeUrl(service: string): string;
   /** The key of a backend. */
   keyOf(callee: string): ServiceKey;
-  /** A process that remembers nothing yet. */
-  start(): Promise<Replica & AsyncDisposable>;
+  /** A process that remembers nothing yet: of all services, or of some, with variables beside or instead of the usual ones. */
+  start(services?: string[], changes?: Record<string, string>): Promise<Replica & AsyncDisposable>;
 }
 
 export async function openAccessSetting(opened: AsyncDisposableStack): Promise<AccessSetting> {
@@ -55,10 +60,11 @@ export async function openAccessSetting(opened: AsyncDisposableStack): Promise<A
   );
   return {
     ...{ sql, signingKeys },
+    runtimeUrl: (service) => databases[service]!.runtimeUrl,
     keyOf: (callee) => serviceKeys.find((key) => key.callee === callee && key.kind === "backend")!,
-    async start() {
+    async start(services = SERVICES, changes = {}) {
       const worker = startWorker("replica");
-      const replica = await worker.call<Replica>("start", { services: SERVICES, variables });
+      const replica = await worker.call<Replica>("start", { services, variables: { ...variables, ...changes } });
       return { ...replica, [Symbol.asyncDispose]: () => worker[Symbol.asyncDispose]() };
     },
   };

@@ -25,11 +25,10 @@ export async function costOf(sql: Sql, statement: string): Promise<Cost> {
 export async function explainStamp(sql: Sql, most: number): Promise<string[]> {
   const lines: string[] = [];
   const [state] = await sql<{ floor: string }[]>`select floor::text from feed_state`;
-  const chosen = `select id from feed_outbox where position is null and id > ${state!.floor} order by id limit ${most}`;
-  const update = `
-    update feed_outbox o set position = 1000000000 + chosen.place
-    from (select id, row_number() over (order by id) as place from (${chosen}) first) chosen
-    where o.id = chosen.id and o.position is null`;
+  const waiting = `select id from feed_outbox where position is null and id > ${state!.floor} order by id`;
+  const chosen = `${waiting} limit ${most}`;
+  // Each of them is stamped by a statement of its own: this is one.
+  const update = `update feed_outbox set position = 1000000000 where id = (${waiting} limit 1)`;
   await sql`begin`;
   for (const statement of [chosen, "select max(position) from feed_outbox", update]) {
     const rows = await sql.unsafe<{ "QUERY PLAN": string }[]>(`explain (analyze, buffers, costs off) ${statement}`);

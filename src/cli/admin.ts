@@ -1,7 +1,8 @@
 /** `concierge admin bootstrap`: makes an account the first administrator. */
 import { AccessInternalService } from "../../gen/concierge/access/v1/access_service_pb.ts";
-import { answerTo, type CallSettings } from "./call.ts";
+import { answerTo } from "./call.ts";
 import type { Host } from "./host.ts";
+import type { CallSettings } from "./internal-calls.ts";
 
 export interface BootstrapSettings extends CallSettings {
   /** UUID of the account. */

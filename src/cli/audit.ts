@@ -1,36 +1,18 @@
 /** `concierge audit`: the audit log of auth, listed, and checked against its chain of hashes. */
-import { join } from "node:path";
 import { toJsonString } from "@bufbuild/protobuf";
 import { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { Client } from "@connectrpc/connect";
 import {
   type AuditEntry,
   AuditEntrySchema,
   AuthInternalService,
   type VerifyAuditLogResponse,
 } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
-import { connectService } from "../client/service-client.ts";
-import { systemClock } from "../clock.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import { answerOf } from "./answers.ts";
-import { readRunningNote } from "./development.ts";
-import { endpointAt } from "./endpoint.ts";
 import type { Host } from "./host.ts";
-import { keyFor } from "./internal-calls.ts";
+import { type CallSettings, withService } from "./internal-calls.ts";
 
-interface AuditSettings {
-  folder: string;
-  /** Folder of key files; the development folder's when not given. */
-  keys?: string;
-  /** Address of the internal listener; the running development system's when not given. */
-  url?: string;
-  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
-  ca?: string;
-  /** Who signs. */
-  as: string;
-}
-
-export interface ListSettings extends AuditSettings {
+export interface ListSettings extends CallSettings {
   userId?: string;
   action?: string;
   since?: string;
@@ -46,7 +28,7 @@ export async function listAudit(host: Host, settings: ListSettings): Promise<voi
   if (!Number.isSafeInteger(limit) || limit < 1) throw new StartupError("--limit is a whole number", ExitCode.usage);
   const { userId, action } = settings;
   const since = settings.since === undefined ? undefined : timestampFromDate(readTime(settings.since));
-  await withAuth(settings, async (auth, url) => {
+  await withService(AuthInternalService, "auth", settings, async (auth, url) => {
     let pageToken = "";
     let left = limit;
     do {
@@ -62,8 +44,8 @@ export async function listAudit(host: Host, settings: ListSettings): Promise<voi
 }
 
 /** Checks the whole chain. Throws a StartupError when it does not hold. */
-export async function verifyAudit(host: Host, settings: AuditSettings): Promise<void> {
-  await withAuth(settings, async (auth, url) => {
+export async function verifyAudit(host: Host, settings: CallSettings): Promise<void> {
+  await withService(AuthInternalService, "auth", settings, async (auth, url) => {
     let checked = 0;
     let answer: VerifyAuditLogResponse | undefined;
     do {
@@ -76,17 +58,6 @@ export async function verifyAudit(host: Host, settings: AuditSettings): Promise<
     host.print(`${checked} entries fit their chain, which ends at ${lastPosition} with ${lastHash || "nothing"}\n`);
     if (unchained > 0) throw new StartupError(`${unchained} entries are not in the chain`, ExitCode.failure);
   });
-}
-
-async function withAuth(
-  settings: AuditSettings,
-  work: (auth: Client<typeof AuthInternalService>, url: string) => Promise<void>,
-): Promise<void> {
-  const { folder } = settings;
-  const key = await keyFor(settings.keys ?? join(folder, "keys"), settings.as, "auth");
-  const { url, ca } = await endpointAt(settings.url ?? (await readRunningNote(folder)).internalUrl, settings.ca);
-  using connection = connectService({ baseUrl: url, ca, key, clock: systemClock });
-  await work(connection.client(AuthInternalService), url);
 }
 
 function readTime(text: string): Date {

@@ -10,19 +10,7 @@ import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
 import { endpointAt } from "./endpoint.ts";
 import type { Host } from "./host.ts";
-import { findMethod, keyFor } from "./internal-calls.ts";
-
-export interface CallSettings {
-  folder: string;
-  /** Folder of key files; the development folder's when not given. */
-  keys?: string;
-  /** Address of the internal listener; the running development system's when not given. */
-  url?: string;
-  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
-  ca?: string;
-  /** Who signs. */
-  as: string;
-}
+import { type CallSettings, findMethod, keyFor } from "./internal-calls.ts";
 
 /** A method whose types are known at run time only. */
 type UnaryCall = (request: Message, options: CallOptions) => Promise<Message>;

@@ -36,19 +36,25 @@ function load(env: Record<string, string | undefined>, shapes: ServiceShapes, de
   });
 }
 
-/** The databases of these services, from the only variables that changing a schema needs. */
+/** The databases of these services, from the only variables that changing a schema needs, and whatever else is set. */
 export function databaseConfigurationOf(
   env: Record<string, string | undefined>,
   definitions: ServiceDefinition[],
-): ({ name: string } & DatabaseUrls)[] {
+): ({ name: string; values: Record<string, unknown> } & DatabaseUrls)[] {
   // Whoever migrates need not be trusted with keys: every other variable may be missing.
   const shapes = Object.fromEntries(
     Object.entries(serviceShapes).map(([service, shape]) => [service, withNeeded(shape, OWNER_VARIABLES)]),
   );
   const { services: values } = load(env, shapes, definitions);
   return definitions.map(({ name }) => {
-    const urls = values[name] as Record<(typeof OWNER_VARIABLES)[number], string>;
-    return { name, ownerUrl: urls.databaseOwnerUrl, runtimeUrl: urls.databaseUrl, jobUrl: urls.databaseJobUrl };
+    const own = values[name] as Record<(typeof OWNER_VARIABLES)[number], string>;
+    return {
+      name,
+      values: own,
+      ownerUrl: own.databaseOwnerUrl,
+      runtimeUrl: own.databaseUrl,
+      jobUrl: own.databaseJobUrl,
+    };
   });
 }
 
@@ -71,6 +77,14 @@ export function servicesNamed(names: string[]): ServiceDefinition[] {
     const known = services.map((candidate) => candidate.name).join(", ");
     throw new StartupError(`there is no service "${name}"; there are ${known}`, ExitCode.usage);
   });
+}
+
+/** The same, of which each must have a database; all that have one for an empty list. */
+export function servicesWithDatabase(names: string[]): ServiceDefinition[] {
+  const definitions = servicesNamed(names);
+  const without = definitions.find(({ hasDatabase }) => !hasDatabase);
+  if (names.length > 0 && without) throw new StartupError(`${without.name} has no database`, ExitCode.usage);
+  return definitions.filter(({ hasDatabase }) => hasDatabase);
 }
 
 /** `concierge config`: every variable with its default, as .env.example. */

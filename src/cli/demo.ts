@@ -9,10 +9,12 @@ import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import type { Environment } from "../dev/environment.ts";
 import { runJourney } from "../dev/journey.ts";
 import { startProcesses } from "../dev/processes.ts";
+import { readLedger } from "../dev/push-stand-in.ts";
 import { createLogger } from "../log.ts";
 import { startServer } from "../server.ts";
 import { services } from "../services.ts";
 import { configurationOf } from "./configuration.ts";
+import { openDemoKafka } from "./demo-kafka.ts";
 import { openDevelopment } from "./development.ts";
 import { aborted, type Host } from "./host.ts";
 
@@ -30,6 +32,8 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
   opened.defer(() => rm(folder, { recursive: true, force: true }));
   const prefix = `concierge_demo_${randomBytes(4).toString("hex")}_`;
   const environment = opened.use(await openDevelopment(host, folder, { prefix, durable: false }));
+  const kafka = await openDemoKafka(host, prefix, opened);
+  Object.assign(environment.variables, kafka?.variables);
   const running = opened.use(await (processes ? startSeparately(host, environment) : startTogether(host, environment)));
   const startMs = Math.round(systemClock.monotonic() - startedAt);
   const form = processes ? `${services.length} processes, every database its own` : "one process";
@@ -38,7 +42,8 @@ export async function demo(host: Host, { processes }: { processes: boolean }): P
     publicUrl: running.publicUrl,
     internalUrl: running.internalUrl,
     operatorKeys: environment.operatorKeys,
-    ledgerFile: environment.ledgerFile,
+    pushes: () => readLedger(environment.ledgerFile),
+    artistCreated: kafka?.artistCreated,
     clock: systemClock,
     print: (line) => host.print(`${line}\n`),
   });

@@ -10,6 +10,7 @@ import type { Environment } from "../dev/environment.ts";
 import { reasonOf } from "../errors.ts";
 import { createLogger } from "../log.ts";
 import { startServer } from "../server.ts";
+import { INBOX_PATH } from "../services/notification/inbox-pages.ts";
 import { services } from "../services.ts";
 import { answerOf } from "./answers.ts";
 import { configurationOf } from "./configuration.ts";
@@ -39,12 +40,12 @@ export async function runDevelopment(host: Host, folder: string, environment: En
   await answerOf(endpoint.url, createClient(Health, transportTo(endpoint)).check({}));
   await Promise.race([server.ready, aborted(host.stop)]);
   host.stop.throwIfAborted();
-  const { demoAccount, ledgerFile } = environment;
+  const { demoAccount, ledgerFile, pushUrl } = environment;
   await registerDemoAccount(endpoint, demoAccount);
   const note = { publicUrl: server.publicUrl, internalUrl: server.internalUrl, demoAccount };
   await using _note = await leaveRunningNote(folder, note);
   const keepsMails = configuration.services.auth?.smtpUrl === undefined;
-  host.print(welcome(note, { folder, logFile, ledgerFile, caFile, keepsMails, restUrl: server.restUrl }));
+  host.print(welcome(note, { folder, logFile, ledgerFile, pushUrl, caFile, keepsMails, restUrl: server.restUrl }));
   await aborted(host.stop);
   host.print("stopping\n");
 }
@@ -62,6 +63,8 @@ interface WelcomeFiles {
   folder: string;
   logFile: string;
   ledgerFile: string;
+  /** Where the push stand-in shows what it accepted. */
+  pushUrl: string;
   /** The authority of our certificate, where a file names it. */
   caFile: string | undefined;
   /** Whether mails are kept in memory, for want of a mail server. */
@@ -71,14 +74,14 @@ interface WelcomeFiles {
 
 /** Every line can be pasted as it is, any number of times: a token is made at the moment it is used. */
 function welcome({ publicUrl, internalUrl, demoAccount }: RunningNote, files: WelcomeFiles): string {
-  const { folder, logFile, ledgerFile, caFile, keepsMails, restUrl } = files;
+  const { folder, logFile, ledgerFile, pushUrl, caFile, keepsMails, restUrl } = files;
   const inFolder = folder === ".concierge" ? "" : ` --folder ${quoted(folder)}`;
   const trusting = caFile === undefined ? "" : ` --ca ${quoted(caFile)}`;
   const curl = `npx --no buf curl${curlOptionsOf(publicUrl, caFile)}`;
-  const token = "npx --no concierge token";
+  const concierge = "npx --no concierge";
+  const token = `${concierge} token`;
   const authorization = `-H "authorization: Bearer $(${token}${inFolder}${trusting})"`;
   const create = "concierge.notification.v1.NotificationInternalService/CreateNotification";
-  const serviceToken = `-H "service-token: $(${token} --for ${create}${inFolder})"`;
   const login = JSON.stringify(demoAccount);
   const user = `$(${token} --user-id${inFolder}${trusting})`;
   return `
@@ -89,7 +92,8 @@ Concierge is running.
   REST       ${restUrl}
   account    ${demoAccount.email}   password ${demoAccount.password}
   log        ${logFile}
-  pushes     ${ledgerFile}
+  inbox      ${publicUrl}${INBOX_PATH}   live: log in as the account above
+  pushes     ${pushUrl}   live, and in ${ledgerFile}
   mails      ${keepsMails ? `${internalUrl}/dev/mails` : "sent by the mail server"}
 
 Try it from a second shell:
@@ -110,10 +114,13 @@ Try it from a second shell:
   ${curl} --protocol connect ${authorization} -d '{"token":"my-phone","platform":"PLATFORM_ANDROID"}' \\
     ${publicUrl}/concierge.notification.v1.NotificationService/RegisterDevice
 
-  # from another service: notify the demo account
-  ${curl} --protocol grpc ${serviceToken} \\
-    -d '{"title":"Hello","text":"It works","userIds":["'"${user}"'"]}' \\
-    ${internalUrl}/${create}
+  # from another service: notify the demo account, and see it come in the live inbox
+  ${concierge} call ${create} \\
+    '{"title":"Hello","text":"It works","userIds":["'"${user}"'"]}'${inFolder}${trusting}
+
+  # let the next ten pushes fail, and look after what waits
+  curl -X PUT -H 'content-type: application/json' -d '[{"fault":"internal","times":10}]' ${pushUrl}/faults
+  ${concierge} notifications status${inFolder}${trusting}
 
 Ctrl-C stops it.
 `;

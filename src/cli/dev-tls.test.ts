@@ -27,7 +27,7 @@ test("a system over TLS: called by whoever trusts its authority, and by nobody e
 
   await using dev = startCommand(["dev", "--folder", folder], { ...withoutAuthority, CONCIERGE_PEER_CA_PATH: ca });
   const [welcome] = await dev.printed(/^Concierge is running[\s\S]*Ctrl-C stops it/m);
-  assert.equal(welcome.split(`buf curl --cacert ${ca} `).length, 6);
+  assert.equal(welcome.split(`buf curl --cacert ${ca} `).length, 5);
   assert.equal(welcome.split(`token --folder ${folder} --ca ${ca}`).length, 4);
   const [, internalUrl] = /^ {2}internal +(https:\S+)$/m.exec(welcome)!;
 

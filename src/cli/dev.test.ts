@@ -105,6 +105,16 @@ describe("concierge dev", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
+  test("it says where to see the live inbox and what was pushed", async () => {
+    for (const [name, title] of [
+      ["inbox", "Inbox"],
+      ["pushes", "Pushes"],
+    ]) {
+      const [, url] = new RegExp(`^ {2}${name} +(http\\S+) {3}live`, "m").exec(dev.stdout()) ?? [];
+      assert.match(await (await fetch(url!)).text(), new RegExp(`<title>${title}</title>`));
+    }
+  });
+
   test("`token` prints an access token that works, and does so again", async () => {
     const first = await runCommand(["token", "--folder", folder]);
     assert.equal(first.code, ExitCode.ok, first.stderr);

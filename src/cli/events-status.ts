@@ -3,8 +3,10 @@ import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Following, GetStatusResponse } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import { systemClock } from "../clock.ts";
 import { ExitCode, StartupError } from "../errors.ts";
+import { KAFKA } from "../kafka/relay.ts";
 import { connectFeeds, type Feed, type FeedsSettings, problemOf, publishersOf } from "./feeds.ts";
 import type { Host } from "./host.ts";
+import { table } from "./table.ts";
 
 export interface StatusSettings extends FeedsSettings {
   json: boolean;
@@ -43,7 +45,9 @@ export async function printFeedStatus(host: Host, settings: StatusSettings): Pro
   const shown = {
     feeds: answers.map(({ service, status }) => feedStatus(service, status)),
     followers: answers.flatMap(({ service, status }) => {
-      return status.following.map((following) => followerStatus(service, following, heads.get(following.source)));
+      return status.following.map((following) =>
+        followerStatus(service, following, heads.get(following.source === KAFKA ? service : following.source)),
+      );
     }),
   };
   const unanswered = problems.map(({ service }) => service);
@@ -94,19 +98,9 @@ function tables({ feeds, followers }: { feeds: FeedStatus[]; followers: Follower
   const feedRows = feeds.map(({ service, head, trimmed, pending }) => [service, head, trimmed, pending]);
   const followerRows = followers.map(({ service, source, behind, completeSecondsAgo, parked }) => {
     const complete = completeSecondsAgo === null ? "never" : `${completeSecondsAgo.toFixed(1)} s ago`;
-    return [`${service} <- ${source}`, behind ?? "-", complete, parked];
+    return [source === KAFKA ? `${KAFKA} <- ${service}` : `${service} <- ${source}`, behind ?? "-", complete, parked];
   });
   const feedTable = table(["feed", "head", "trimmed", "pending"], feedRows);
   if (followerRows.length === 0) return feedTable;
   return `${feedTable}\n${table(["follower", "behind", "complete", "parked"], followerRows)}`;
-}
-
-/** The first column to the left, the others to the right. */
-function table(head: string[], rows: (string | number)[][]): string {
-  const lines = [head, ...rows].map((row) => row.map(String));
-  const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  const padded = lines.map((line) => {
-    return line.map((cell, column) => (column === 0 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)));
-  });
-  return `${padded.map((line) => line.join("  ")).join("\n")}\n`;
 }

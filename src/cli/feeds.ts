@@ -10,20 +10,11 @@ import { services } from "../services.ts";
 import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
 import { endpointAt } from "./endpoint.ts";
-import { keyFor } from "./internal-calls.ts";
+import { type CallSettings, keyFor } from "./internal-calls.ts";
 
-export interface FeedsSettings {
-  folder: string;
+export interface FeedsSettings extends CallSettings {
   /** Names of services; all that publish when not given. */
   service?: string[];
-  /** Folder of key files; the development folder's when not given. */
-  keys?: string;
-  /** Address of the internal listener; the running development system's when not given. */
-  url?: string;
-  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
-  ca?: string;
-  /** Who signs. */
-  as: string;
 }
 
 /** A service that publishes. */

@@ -8,7 +8,7 @@ import { connect } from "../db/connection.ts";
 import { dropDatabase } from "../db/provision.ts";
 import { ExitCode } from "../errors.ts";
 import { services } from "../services.ts";
-import { testCluster, testDatabase } from "../testing/cluster.ts";
+import { type TestDatabase, testCluster, testDatabase } from "../testing/cluster.ts";
 import { type Ended, runHere } from "../testing/command.ts";
 import { describeData, describeSchema } from "../testing/schema.ts";
 
@@ -34,8 +34,11 @@ for (const { name, hasTenants } of withDatabase) {
     closing.defer(() => sql.end());
 
     const empty = await describeSchema(sql);
+    const planned = await ok(runHere(["migrate", name, "--plan"], env));
+    assert.deepEqual(await describeSchema(sql), empty);
     const applied = await ok(runHere(["migrate", name], env));
     assert.match(applied, new RegExp(`^${name}: applied ${name}/0000_init\\.sql`));
+    assert.equal(applied, planned.replace("would apply", "applied").replaceAll(" (expansion)", ""));
     assert.equal(await ok(runHere(["migrate", name], env)), `${name}: nothing left to apply\n`);
     const full = await describeSchema(sql);
     const seeded = await describeData(sql);
@@ -53,6 +56,26 @@ for (const { name, hasTenants } of withDatabase) {
   });
 }
 
+test("eight at once over an empty database all succeed, and leave it as one does", async () => {
+  await using database = await testDatabase([]);
+  await using alone = await testDatabase([]);
+  const envOf = ({ runtimeUrl, ownerUrl }: TestDatabase) => ({
+    CONCIERGE_AUTH_DATABASE_URL: runtimeUrl,
+    CONCIERGE_AUTH_DATABASE_OWNER_URL: ownerUrl,
+  });
+  const describe = async ({ ownerUrl }: TestDatabase) => {
+    const sql = connect(ownerUrl, { applicationName: "test" });
+    const lines = [...(await describeSchema(sql)), ...(await describeData(sql))];
+    await sql.end();
+    return lines;
+  };
+  const runs = Array.from({ length: 8 }, () => ok(runHere(["migrate", "auth"], envOf(database))));
+  const said = await Promise.all(runs);
+  assert.equal(said.filter((line) => line === "auth: nothing left to apply\n").length, 7);
+  await ok(runHere(["migrate", "auth"], envOf(alone)));
+  assert.deepEqual(await describe(database), await describe(alone));
+});
+
 test("S-CFG-05 a fresh migration makes no account and no other row: nobody is anybody", async () => {
   for (const { name } of withDatabase) {
     await using database = await testDatabase(["platform", name]);
@@ -64,6 +87,20 @@ test("S-CFG-05 a fresh migration makes no account and no other row: nobody is an
     const kinds = [...new Set(filled.map((line) => line.split(" ")[0]))];
     assert.deepEqual(kinds, [], `${name} has rows from the start`);
   }
+});
+
+test("R-DEP-08 a newer history of expansions: plan and migrate say so, and change nothing", async () => {
+  await using database = await testDatabase(["platform", "user"]);
+  const env = {
+    CONCIERGE_USER_DATABASE_URL: database.runtimeUrl,
+    CONCIERGE_USER_DATABASE_OWNER_URL: database.ownerUrl,
+  };
+  const sql = connect(database.ownerUrl, { applicationName: "test" });
+  await sql`insert into concierge_migration (series, name, checksum, is_expansion) values ('user', '9000_x', '', true)`;
+  await sql.end();
+  const said = "user: ahead of this release by expansions: user/9000_x.sql\nuser: nothing left to apply\n";
+  assert.equal(await ok(runHere(["migrate", "user", "--plan"], env)), said);
+  assert.equal(await ok(runHere(["migrate", "user"], env)), said);
 });
 
 test("S-INJ-07 a migration that was edited after it was applied: exit 78, named with its service", async () => {
@@ -110,7 +147,8 @@ test("--development works on the folder's databases, and says what it did", asyn
     assert.match(
       all,
       new RegExp(
-        `^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, platform/0002_feed_floor\\.sql, ${name}/0000_init\\.sql`,
+        `^${name}: applied platform/0000_platform\\.sql, platform/0001_feed\\.sql, platform/0002_feed_floor\\.sql, ` +
+          `platform/0003_feed_lease\\.sql, platform/0004_stamp_one_by_one\\.sql, ${name}/0000_init\\.sql`,
         "m",
       ),
     );

@@ -1,10 +1,9 @@
 /** `concierge migrate` and `concierge migrate-down`: the only commands that change a schema, with the owner's role. */
 import { DatabaseUnavailable } from "../db/errors.ts";
-import { migrate, migrateDown } from "../db/migrate.ts";
+import { migrate, migrateDown, planMigrations } from "../db/migrate.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { ExitCode, StartupError } from "../errors.ts";
-import type { ServiceDefinition } from "../service.ts";
-import { databaseConfigurationOf, servicesNamed } from "./configuration.ts";
+import { databaseConfigurationOf, servicesWithDatabase } from "./configuration.ts";
 import { openDevelopment } from "./development.ts";
 import type { Host } from "./host.ts";
 
@@ -15,13 +14,22 @@ interface MigrateSettings {
 }
 
 /** Applies what is not applied yet, service by service; all of those with a database for an empty list. */
-export async function migrateUp(host: Host, names: string[], settings: MigrateSettings): Promise<void> {
+export async function migrateUp(
+  host: Host,
+  names: string[],
+  { plan, ...settings }: MigrateSettings & { plan: boolean },
+): Promise<void> {
   await using databases = await databasesOf(host, names, settings);
+  const work = plan ? planMigrations : migrate;
   for (const { name, ...target } of databases.targets) {
     const series = ["platform", name];
     const options = { ...target, series, folder: MIGRATIONS_FOLDER, signal: host.stop };
-    const applied = await named(name, migrate(options));
-    host.print(`${name}: ${applied.length === 0 ? "nothing left to apply" : `applied ${applied.join(", ")}`}\n`);
+    const { pending, ahead } = await named(name, work(options));
+    if (ahead.length > 0) host.print(`${name}: ahead of this release by expansions: ${ahead.join(", ")}\n`);
+    const files = pending.map(({ file, isExpansion }) => (plan && isExpansion ? `${file} (expansion)` : file));
+    const done =
+      files.length === 0 ? "nothing left to apply" : `${plan ? "would apply" : "applied"} ${files.join(", ")}`;
+    host.print(`${name}: ${done}\n`);
   }
 }
 
@@ -61,19 +69,13 @@ async function databasesOf(
   return { targets, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
-function roleOf(url: string): string {
+/** The role that a URL logs in as. */
+export function roleOf(url: string): string {
   return decodeURIComponent(new URL(url).username);
 }
 
-function servicesWithDatabase(names: string[]): ServiceDefinition[] {
-  const definitions = servicesNamed(names);
-  const without = definitions.find(({ hasDatabase }) => !hasDatabase);
-  if (names.length > 0 && without) throw new StartupError(`${without.name} has no database`, ExitCode.usage);
-  return definitions.filter(({ hasDatabase }) => hasDatabase);
-}
-
 /** Says of whose database an error speaks. */
-async function named<T>(service: string, work: Promise<T>): Promise<T> {
+export async function named<T>(service: string, work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {

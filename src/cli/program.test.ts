@@ -11,15 +11,20 @@ import { writeSecret } from "../token/key-folder.ts";
 const COMMANDS = [
   "dev",
   "serve",
+  "doctor",
   "demo",
+  "push-stand-in",
+  "provision",
   "migrate",
   "migrate-down",
+  "restored",
   "keys",
   "certs",
   "token",
   "call",
   "admin",
   "users",
+  "notifications",
   "events",
   "audit",
   "config",
@@ -55,15 +60,23 @@ const mistakes: [what: string, args: string[], says: RegExp][] = [
   ["an unknown service to migrate", ["migrate", "atuh"], /^concierge: there is no service "atuh"/],
   ["a service without a database to migrate", ["migrate", "greeter"], /^concierge: greeter has no database$/m],
   ["the same, downwards", ["migrate-down", "notification-sender"], /^concierge: notification-sender has no database$/m],
+  ["a service without a database that was restored", ["restored", "greeter"], /^concierge: greeter has no database$/m],
   ["an unknown algorithm", ["keys", "init", "--algorithm", "HS256"], /^concierge: the algorithm must be one of ES256/],
   ["a time that is none", ["audit", "list", "--since", "yesterday"], /^concierge: --since must be a time such as/],
   ["a limit that is none", ["audit", "list", "--limit", "all"], /^concierge: --limit is a whole number/],
+  ["another limit that is none", ["notifications", "dead", "--limit", "0"], /^concierge: --limit is a whole number/],
   [
     "an unknown method",
     ["call", "concierge.access.v1.AccessInternalService/Nope"],
     /no internal method.*\n.*ListRoles/s,
   ],
   ["a public method", ["call", "concierge.auth.v1.AuthService/Login"], /^concierge: there is no internal method/],
+  ["a base that is none", ["demo", "--base", "here"], /^concierge: --base is not a URL$/m],
+  [
+    "a base without its push stand-in",
+    ["demo", "--base", "http://127.0.0.1:8080"],
+    /^concierge: --base needs --pushes/,
+  ],
   ["an unknown method to sign for", ["token", "--for", "Nope"], /^concierge: there is no internal method Nope/],
 ];
 
@@ -114,6 +127,8 @@ test("keys: rotating publishes a key, lets it sign, and retires the old one; eac
   assert.equal(signing, old);
   assert.match(await rotate("activate"), /retire/);
   assert.deepEqual(await kids(), [newest, old]);
+  await rotate("activate");
+  assert.deepEqual(await kids(), [newest, old], "a step that was taken already changes nothing");
   assert.match(await rotate("retire"), /refused from then on/);
   assert.deepEqual(await kids(), [newest]);
   assert.equal((await stat(join(keys, "auth-signing.json"))).mode & 0o777, 0o600);

@@ -2,13 +2,13 @@
  * The command line: every command with its arguments. What a command does is in the file of its name, which is loaded when
  * the command runs: most commands need a small part of the program only.
  */
-import { Argument, Command, Option } from "commander";
+import { Command, Option } from "commander";
 import { OPERATOR } from "../token/key-folder.ts";
 import { DEFAULT_FOLDER } from "./development.ts";
 import type { Host } from "./host.ts";
+import { addKeys, keysOption } from "./key-commands.ts";
 
 const folderOption = () => new Option("--folder <path>", "the development folder").default(DEFAULT_FOLDER);
-const keysOption = () => new Option("--keys <path>", "the folder of key files").default(`${DEFAULT_FOLDER}/keys`);
 const caOption = () =>
   new Option("--ca <file>", "authorities (PEM) to trust, instead of those that this machine trusts");
 const urlOption = () =>
@@ -16,6 +16,15 @@ const urlOption = () =>
 const ownKeysOption = () =>
   new Option("--keys <path>", "the folder of key files; that of the development folder when not given");
 const asOption = () => new Option("--as <caller>", "who signs").default(OPERATOR);
+
+/** A command that calls internal methods, signed. */
+const signed = (command: Command) =>
+  command
+    .addOption(urlOption())
+    .addOption(ownKeysOption())
+    .addOption(caOption())
+    .addOption(asOption())
+    .addOption(folderOption());
 
 /** The whole command line. It throws where commander would end the process, and prints to the host. */
 export function createProgram(host: Host): Command {
@@ -30,7 +39,9 @@ export function createProgram(host: Host): Command {
   addCalling(program, host);
   addAdmin(program, host);
   addUsers(program, host);
+  addNotifications(program, host);
   addEvents(program, host);
+  addKafka(program, host);
   addAudit(program, host);
   addConfig(program, host);
   return program;
@@ -52,18 +63,63 @@ function addRunning(program: Command, host: Host): void {
     .action(async (names, { withParent }) => (await import("./serve.ts")).serve(host, names, { withParent }));
 
   program
+    .command("doctor")
+    .description("examine what services would start with, start nothing, and say what to do")
+    .argument(
+      "[service...]",
+      "those of one process, as for serve; every service, each in a process of its own, when not given",
+    )
+    .option("--json", "one line of JSON for each finding", false)
+    .action(async (names, settings) => (await import("./doctor.ts")).doctor(host, names, settings));
+
+  program
     .command("demo")
     .description("do the whole journey once, on free ports, and say how it went")
     .option("--processes", "every service in a process of its own", false)
-    .action(async ({ processes }) => (await import("./demo.ts")).demo(host, { processes }));
+    .option(
+      "--base <url>",
+      "over the system that runs there; with {service} in it if each service has a host of its own",
+    )
+    .option("--pushes <url>", "the push stand-in of that system")
+    .addOption(keysOption())
+    .action(async (settings) => {
+      if (settings.base === undefined) return (await import("./demo.ts")).demo(host, settings);
+      return (await import("./demo-elsewhere.ts")).demoElsewhere(host, settings);
+    });
+
+  program
+    .command("push-stand-in")
+    .description("run what takes Firebase's place in development, alone, for tests of your own")
+    .option("--host <address>", "address to bind; 0.0.0.0 in a container", "127.0.0.1")
+    .option("--port <number>", "0 takes a free one", "0")
+    .option("--name <host...>", "hosts by which it is reached, beside 127.0.0.1 and localhost", [])
+    .option(
+      "--ledger <file>",
+      "where accepted pushes are written, a line of JSON each",
+      `${DEFAULT_FOLDER}/pushes.jsonl`,
+    )
+    .option(
+      "--key <file>",
+      "the service account's key in JSON; made if missing",
+      `${DEFAULT_FOLDER}/service-account.json`,
+    )
+    .action(async (settings) => (await import("./push-stand-in.ts")).pushStandIn(host, settings));
 }
 
 /** Databases, up and down. */
 function addMigrating(program: Command, host: Host): void {
   program
+    .command("provision")
+    .description("make the databases and roles that services' URLs name, or give them back the passwords in these URLs")
+    .argument("[service...]")
+    .requiredOption("--admin <file>", "file with the URL of a role that may make databases and roles")
+    .action(async (names, { admin }) => (await import("./provision.ts")).provision(host, names, admin));
+
+  program
     .command("migrate")
     .description("apply migrations, with each service's owner role")
     .argument("[service...]")
+    .option("--plan", "print what would be applied, and change nothing", false)
     .option("--development", "use the databases of the development folder", false)
     .addOption(folderOption())
     .action(async (names, settings) => (await import("./migrate.ts")).migrateUp(host, names, settings));
@@ -75,44 +131,15 @@ function addMigrating(program: Command, host: Host): void {
     .option("--development", "use the databases of the development folder", false)
     .addOption(folderOption())
     .action(async (name, settings) => (await import("./migrate.ts")).migrateDownOne(host, name, settings));
-}
 
-/** Key files, and certificates. */
-function addKeys(program: Command, host: Host): void {
   program
-    .command("certs")
-    .description("make certificates for TLS on this machine, where they are missing, and say how to use them")
-    .option("--tls <path>", "the folder of certificates", `${DEFAULT_FOLDER}/tls`)
-    .option("--host <name...>", "more names or addresses that the certificate is to be good for", [])
-    .action(async (settings) => (await import("./certs.ts")).makeCertificates(host, settings.tls, settings.host));
-
-  const keys = program.command("keys").description("make keys");
-  keys
-    .command("init")
-    .description("make every key that is missing")
-    .addOption(keysOption())
-    .option("--algorithm <name>", "of access tokens: ES256, EdDSA or RS256", "ES256")
-    .action(async (settings) => (await import("./keys.ts")).makeKeys(host, settings.keys, settings.algorithm));
-  keys
-    .command("rotate")
-    .description("take a step of changing the signing key, and say what comes next")
-    .addArgument(new Argument("<step>", "in this order").choices(["publish", "activate", "retire"]))
-    .addOption(keysOption())
-    .option("--algorithm <name>", "of a new key: ES256, EdDSA or RS256", "ES256")
-    .action(async (step, settings) =>
-      (await import("./keys.ts")).rotateKeys(host, settings.keys, step, settings.algorithm),
-    );
-  keys
-    .command("add-caller")
+    .command("restored")
     .description(
-      "make a key for a caller that is none of our services; run again, it adds a newer key; the old one stays valid",
+      "after a restore, before services start: let readers begin anew, and end what may have been ended since",
     )
-    .argument("<name>")
-    .requiredOption("--to <service>", "the service to call")
-    .addOption(keysOption())
-    .action(async (name, settings) =>
-      (await import("./keys.ts")).addForeignCaller(host, settings.keys, name, settings.to),
-    );
+    .argument("[service...]")
+    .option("--nothing-lost", "every acknowledged change was restored: sessions and devices stay", false)
+    .action(async (names, settings) => (await import("./restored.ts")).restored(host, names, settings));
 }
 
 /** Methods, called by hand. */
@@ -127,17 +154,13 @@ function addCalling(program: Command, host: Host): void {
     .addOption(folderOption())
     .action(async (settings) => (await import("./token.ts")).token(host, settings));
 
-  program
-    .command("call")
-    .description("call an internal method, signed, and print the answer")
-    .argument("<method>", "package.Service/Method")
-    .argument("[message]", "the message in JSON", "{}")
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (method, message, settings) => (await import("./call.ts")).call(host, method, message, settings));
+  signed(
+    program
+      .command("call")
+      .description("call an internal method, signed, and print the answer")
+      .argument("<method>", "package.Service/Method")
+      .argument("[message]", "the message in JSON", "{}"),
+  ).action(async (method, message, settings) => (await import("./call.ts")).call(host, method, message, settings));
 
   program
     .command("greet")
@@ -153,91 +176,111 @@ function addCalling(program: Command, host: Host): void {
 /** Who administers the installation. */
 function addAdmin(program: Command, host: Host): void {
   const admin = program.command("admin").description("say who administers the installation");
-  admin
-    .command("bootstrap")
-    .description("make an account the first administrator, once in the life of an installation")
-    .requiredOption("--user-id <uuid>", "the account")
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (settings) => (await import("./admin.ts")).bootstrapAdmin(host, settings));
+  signed(
+    admin
+      .command("bootstrap")
+      .description("make an account the first administrator, once in the life of an installation")
+      .requiredOption("--user-id <uuid>", "the account"),
+  ).action(async (settings) => (await import("./admin.ts")).bootstrapAdmin(host, settings));
 }
 
 /** Accounts. */
 function addUsers(program: Command, host: Host): void {
   const users = program.command("users").description("accounts of people");
-  users
-    .command("import")
-    .description("make accounts of people who have a password elsewhere: a JSON object a line, with the hash of it")
-    .argument(
-      "<file>",
-      "lines of {email, password_hash, first_name?, last_name?, locale?, kind?, stage_name?, email_verified?}",
-    )
-    .option("--from-line <number>", "begin with this line, to go on where an import was stopped", "1")
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (file, settings) => (await import("./users-import.ts")).importUsers(host, file, settings));
+  signed(
+    users
+      .command("import")
+      .description("make accounts of people who have a password elsewhere: a JSON object a line, with the hash of it")
+      .argument(
+        "<file>",
+        "lines of {email, password_hash, first_name?, last_name?, locale?, kind?, stage_name?, email_verified?}",
+      )
+      .option("--from-line <number>", "begin with this line, to go on where an import was stopped", "1"),
+  ).action(async (file, settings) => (await import("./users-import.ts")).importUsers(host, file, settings));
+}
+
+/** What is pushed to people. */
+function addNotifications(program: Command, host: Host): void {
+  const notifications = program.command("notifications").description("look after what is pushed to people");
+  const codeOption = () =>
+    new Option("--code <code>", "only those given up for this reason, such as messaging/internal-error");
+  signed(
+    notifications
+      .command("status")
+      .description("print what waits to be pushed, and what was given up")
+      .option("--json", "as JSON", false),
+  ).action(async (settings) => (await import("./notifications.ts")).printQueueStatus(host, settings));
+  signed(
+    notifications
+      .command("dead")
+      .description("print recipients that were given up, the last one first")
+      .addOption(codeOption())
+      .option("--limit <number>", "most of them to print", "100")
+      .option("--json", "one line of JSON for each", false),
+  ).action(async (settings) => (await import("./notifications.ts")).listDeadLetters(host, settings));
+  signed(
+    notifications
+      .command("redrive")
+      .description("let recipients that were given up be tried again from the beginning")
+      .addOption(codeOption())
+      .option("--notification <uuid>", "only those of this notification"),
+  ).action(async (settings) => (await import("./notifications.ts")).redriveDeadLetters(host, settings));
 }
 
 /** What services publish. */
 function addEvents(program: Command, host: Host): void {
   const events = program.command("events").description("look at the feeds of services");
-  events
-    .command("tail")
-    .description("print what services publish as it happens, one line of JSON for each event, until Ctrl-C")
-    .option("--service <name...>", "only of these services")
-    .option("--types <name...>", "only these events, by full name or without the package")
-    .option("--from <place>", "where to begin: newest, oldest, or after a position of the one service", "newest")
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (settings) => (await import("./events.ts")).tailEvents(host, settings));
-  events
-    .command("status")
-    .description("print how each feed is, and how far its readers among the services have come")
-    .option("--service <name...>", "only of these services")
-    .option("--json", "as JSON", false)
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (settings) => (await import("./events-status.ts")).printFeedStatus(host, settings));
+  signed(
+    events
+      .command("tail")
+      .description("print what services publish as it happens, one line of JSON for each event, until Ctrl-C")
+      .option("--service <name...>", "only of these services")
+      .option("--types <name...>", "only these events, by full name or without the package")
+      .option("--from <place>", "where to begin: newest, oldest, or after a position of the one service", "newest"),
+  ).action(async (settings) => (await import("./events.ts")).tailEvents(host, settings));
+  signed(
+    events
+      .command("status")
+      .description("print how each feed is, and how far its readers among the services have come")
+      .option("--service <name...>", "only of these services")
+      .option("--json", "as JSON", false),
+  ).action(async (settings) => (await import("./events-status.ts")).printFeedStatus(host, settings));
+}
+
+/** What is published to Kafka. */
+function addKafka(program: Command, host: Host): void {
+  const kafka = program.command("kafka").description("make the topics of CONCIERGE_KAFKA_BROKERS, and read them");
+  kafka
+    .command("topics")
+    .description("make every topic that services publish to and that is missing")
+    .option("--partitions <number>", "of each new topic", "6")
+    .option("--replication <number>", "brokers that keep each of them", "1")
+    .action(async (settings) => (await import("./kafka.ts")).makeTopics(host, settings));
+  kafka
+    .command("consume")
+    .description("print events as they come to topics, one line of JSON each, until Ctrl-C")
+    .option("--topic <name...>", "only these, without the prefix")
+    .option("--from <place>", "where to begin without a group's offsets: newest or oldest", "newest")
+    .option("--group <name>", "the consumer group; a new one when not given")
+    .action(async (settings) => (await import("./kafka.ts")).tailTopics(host, settings));
 }
 
 /** What happened to accounts. */
 function addAudit(program: Command, host: Host): void {
   const audit = program.command("audit").description("look at auth's audit log");
-  audit
-    .command("list")
-    .description("print entries, the newest first")
-    .option("--user-id <uuid>", "only about this account")
-    .option("--action <name>", "only these, such as login")
-    .option("--since <time>", "only from this time on, such as 2026-01-31 or 2026-01-31T12:00:00Z")
-    .option("--limit <number>", "most entries to print", "100")
-    .option("--json", "one line of JSON for each", false)
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (settings) => (await import("./audit.ts")).listAudit(host, settings));
-  audit
-    .command("verify")
-    .description("check that no entry was changed, removed or slipped in")
-    .addOption(urlOption())
-    .addOption(ownKeysOption())
-    .addOption(caOption())
-    .addOption(asOption())
-    .addOption(folderOption())
-    .action(async (settings) => (await import("./audit.ts")).verifyAudit(host, settings));
+  signed(
+    audit
+      .command("list")
+      .description("print entries, the newest first")
+      .option("--user-id <uuid>", "only about this account")
+      .option("--action <name>", "only these, such as login")
+      .option("--since <time>", "only from this time on, such as 2026-01-31 or 2026-01-31T12:00:00Z")
+      .option("--limit <number>", "most entries to print", "100")
+      .option("--json", "one line of JSON for each", false),
+  ).action(async (settings) => (await import("./audit.ts")).listAudit(host, settings));
+  signed(audit.command("verify").description("check that no entry was changed, removed or slipped in")).action(
+    async (settings) => (await import("./audit.ts")).verifyAudit(host, settings),
+  );
 }
 
 /** Variables, and names in contracts. */
@@ -250,4 +293,8 @@ function addConfig(program: Command, host: Host): void {
     .command("permissions")
     .description("print the names of all permissions that methods ask for, as a TypeScript union")
     .action(async () => (await import("./permissions.ts")).printPermissions(host));
+  program
+    .command("network-policies")
+    .description("print who may connect to whom, as the contract says, as NetworkPolicies of Kubernetes")
+    .action(async () => (await import("./network-policies.ts")).printNetworkPolicies(host));
 }

@@ -3,17 +3,20 @@ import { systemClock } from "../clock.ts";
 import type { Configuration, ServiceShapes } from "../config.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { createLogger, type Logger } from "../log.ts";
+import { openLogOutput } from "../log-output.ts";
 import { startServer } from "../server.ts";
 import { configurationOf, servicesNamed } from "./configuration.ts";
 import { aborted, type Host } from "./host.ts";
 
+const STANDARD_OUTPUT = 1;
 const RISK_REMINDER_MS = 3_600_000;
 
 export async function serve(host: Host, names: string[], { withParent }: { withParent: boolean }): Promise<void> {
   const definitions = servicesNamed(names);
   const configuration = configurationOf(host.env, definitions);
   const { mode, logLevel } = configuration.platform;
-  const log = createLogger({ level: logLevel, mode });
+  await using destination = openLogOutput(STANDARD_OUTPUT);
+  const log = createLogger({ level: logLevel, mode, destination });
   using _reminder = remindOfRisks(configuration, log);
   await using server = await startServer({
     ...configuration,
@@ -22,6 +25,7 @@ export async function serve(host: Host, names: string[], { withParent }: { withP
     clock: systemClock,
     log,
     residentBytes: host.residentBytes,
+    droppedLogLines: destination.dropped,
   });
   log.info({ publicUrl: server.publicUrl, internalUrl: server.internalUrl }, "listening");
   const told = withParent ? Promise.race([aborted(host.stop), host.inputEnded()]) : aborted(host.stop);

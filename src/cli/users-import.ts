@@ -12,21 +12,12 @@ import { answerOf } from "./answers.ts";
 import { readRunningNote } from "./development.ts";
 import { endpointAt } from "./endpoint.ts";
 import type { Host } from "./host.ts";
-import { keyFor } from "./internal-calls.ts";
+import { type CallSettings, keyFor } from "./internal-calls.ts";
 import { readUserRows, type UserRow } from "./user-rows.ts";
 
-export interface ImportSettings {
-  folder: string;
+export interface ImportSettings extends CallSettings {
   /** The first line to take, counted from 1, as it was typed. */
   fromLine: string;
-  /** Folder of key files; the development folder's when not given. */
-  keys?: string;
-  /** Address of the internal listener; the running development system's when not given. */
-  url?: string;
-  /** A file of the authorities (PEM) to trust instead of those that this machine trusts. */
-  ca?: string;
-  /** Who signs. */
-  as: string;
 }
 
 /** As many as a call takes. */

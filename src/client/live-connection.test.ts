@@ -11,7 +11,8 @@ import { startFaultProxy } from "../testing/fault-proxy.ts";
 import { until } from "../testing/until.ts";
 import { createServiceKey } from "../token/key-making.ts";
 import { LiveConnection } from "./live-connection.ts";
-import { connectService } from "./service-client.ts";
+import { PRESETS } from "./resilience.ts";
+import { connectService, type ServiceClientOptions } from "./service-client.ts";
 
 const key = createServiceKey("user", "auth", "service");
 const userId = "0198c5a0-0000-7000-8000-000000000000";
@@ -49,8 +50,8 @@ async function startPeer() {
   };
 }
 
-function connectTo(port: number) {
-  const connection = connectService({ baseUrl: `http://127.0.0.1:${port}`, key, clock: systemClock });
+function connectTo(port: number, resilience?: ServiceClientOptions["resilience"]) {
+  const connection = connectService({ baseUrl: `http://127.0.0.1:${port}`, key, clock: systemClock, resilience });
   const client = connection.client(AuthInternalService);
   const call = (timeoutMs = 10_000) =>
     client.getAccount({ userId }, { timeoutMs }).then(
@@ -130,4 +131,16 @@ test("a call that ends before it has a connection, or after it was closed, asks 
   connection[Symbol.dispose]();
   connection[Symbol.dispose]();
   await closed;
+});
+
+test("a connection that was closed is not opened again, neither by a call nor by one that is tried again", async () => {
+  await using peer = await startPeer();
+  using client = connectTo(peer.port, { ...PRESETS.default, name: "auth", log: { info() {}, warn() {}, error() {} } });
+  peer.state.holds = true;
+  const call = client.call();
+  await until("the call is held", () => peer.held.length === 1);
+  client[Symbol.dispose]();
+  assert.equal(await call, "DEPENDENCY_UNAVAILABLE");
+  assert.equal(await client.call(), "DEPENDENCY_UNAVAILABLE");
+  assert.equal(peer.state.opened, 1);
 });

@@ -15,12 +15,14 @@ const PONG_TIMEOUT_MS = 2_000;
 /** How long a connection is silent before the system asks, once a second and ten times, whether the peer is still there. */
 const KEEP_ALIVE_AFTER_MS = 10_000;
 
-/** Opens a connection when it is needed, and a new one when the old one is gone. */
+/** Opens a connection when it is needed, and a new one when the old one is gone; none once it was disposed of. */
 export class LiveConnection implements SessionManager, Disposable {
   readonly authority: string;
   readonly #manager: Http2SessionManager;
+  readonly #known = new WeakSet<http2.Http2Session>();
   readonly #pinged = new WeakSet<http2.Http2Session>();
   readonly #pongTimeoutMs: number;
+  #isClosed = false;
 
   constructor(
     baseUrl: string,
@@ -34,8 +36,16 @@ export class LiveConnection implements SessionManager, Disposable {
   }
 
   async request(...request: Parameters<SessionManager["request"]>): Promise<http2.ClientHttp2Stream> {
+    if (this.#isClosed) throw closed();
     const stream = await this.#manager.request(...request);
     const { session } = stream;
+    if (session) this.#hearErrors(session);
+    if (this.#isClosed) {
+      // Closed while it waited: Connect's manager may have opened another one for it.
+      stream.on("error", () => {});
+      this.#manager.abort();
+      throw closed();
+    }
     let isAnswered = false;
     stream.once("response", () => {
       isAnswered = true;
@@ -52,7 +62,18 @@ export class LiveConnection implements SessionManager, Disposable {
 
   /** Ends the connection, and the calls over it. */
   [Symbol.dispose](): void {
+    this.#isClosed = true;
     this.#manager.abort();
+  }
+
+  /**
+   * Connect's manager destroys a connection that is told to go away, with an error that is emitted a moment later: whoever closes the manager
+   * in between takes its listener away, and the error would end the process.
+   */
+  #hearErrors(session: http2.Http2Session): void {
+    if (this.#known.has(session)) return;
+    this.#known.add(session);
+    session.on("error", () => {});
   }
 
   /** Destroys a connection over which a call got no answer, unless the peer answers a ping. One at a time is enough. */
@@ -68,9 +89,12 @@ export class LiveConnection implements SessionManager, Disposable {
   }
 }
 
+function closed(): ConnectError {
+  return new ConnectError("the connection was closed", Code.Canceled);
+}
+
 /** With an error, without which its calls would not end before their deadlines. */
 function giveUp(session: http2.Http2Session): void {
-  session.on("error", () => {}); // those who listened may have gone
   session.destroy(
     new ConnectError("the peer does not answer", Code.Unavailable),
     http2.constants.NGHTTP2_CONNECT_ERROR,

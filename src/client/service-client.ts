@@ -8,10 +8,10 @@ import { type DescService, toBinary } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import type { Clock } from "../clock.ts";
-import type { ServiceKey } from "../config.ts";
 import { dependencyUnavailable } from "../errors.ts";
-import { messageDigest, SERVICE_TOKEN_HEADER, signServiceToken } from "../token/service-token.ts";
+import { messageDigest, SERVICE_TOKEN_HEADER, type ServiceKey, signServiceToken } from "../token/service-token.ts";
 import { LiveConnection } from "./live-connection.ts";
+import { type BreakerState, type MakeResilientOptions, makeResilient } from "./resilience.ts";
 import { traceCalls } from "./trace-calls.ts";
 
 const DEFAULT_TIMEOUT_MS = 5_000;
@@ -27,28 +27,39 @@ export interface ServiceClientOptions {
   /** The key of this caller and callee. */
   key: ServiceKey;
   clock: Clock;
+  /** Run for each try of a call before it is signed. */
+  interceptors?: Interceptor[];
+  /** Breaker, retries and deadlines (resilience.ts); without it a call is made once and has five seconds. */
+  resilience?: Omit<MakeResilientOptions, "clock">;
 }
 
 /** A connection to one service; makes any number of clients. Disposing closes it. */
 export interface ServiceConnection extends Disposable {
   client<Desc extends DescService>(desc: Desc): Client<Desc>;
+  /** Undefined without `resilience`. */
+  readonly breaker: BreakerState | undefined;
 }
 
-export function connectService({ baseUrl, ca, key, clock }: ServiceClientOptions): ServiceConnection {
+export function connectService(options: ServiceClientOptions): ServiceConnection {
+  const { baseUrl, ca, key, clock, interceptors = [], resilience } = options;
   // Said, so that no variable of the environment can turn it off.
   const tls = { ca, minVersion: "TLSv1.2", rejectUnauthorized: true } as const;
   const sessionManager = new LiveConnection(baseUrl, tls);
-  const transport = nameFaults(
+  const single = nameFaults(
     createGrpcTransport({
       baseUrl,
       sessionManager,
       defaultTimeoutMs: DEFAULT_TIMEOUT_MS,
       readMaxBytes: MAX_ANSWER_BYTES,
-      interceptors: [signCalls(key, clock)],
+      interceptors: [...interceptors, signCalls(key, clock)],
     }),
   );
+  const resilient = resilience && makeResilient(single, { ...resilience, clock });
   return {
-    client: (desc) => createClient(desc, traceCalls(transport)),
+    client: (desc) => createClient(desc, traceCalls(resilient ?? single)),
+    get breaker() {
+      return resilient?.breaker;
+    },
     [Symbol.dispose]: () => sessionManager[Symbol.dispose](),
   };
 }

@@ -3,7 +3,9 @@
  * Without any of them a process runs in production mode, on loopback.
  */
 import { z } from "zod";
+import { kafkaSettings } from "./kafka.ts";
 import { addressRanges, encryptedPeer, httpUrl, webOrigins } from "./network.ts";
+import { redisSettings } from "./redis.ts";
 import { type Risk, setting, type ValuesOf, type Variable } from "./variable.ts";
 
 const port = z.coerce.number().int().min(0).max(65535);
@@ -32,6 +34,11 @@ const settings = {
   logLevel: setting(
     z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
     "The least severe level that is logged: trace, debug, info, warn, error or fatal",
+  ),
+  drainDelaySeconds: setting(
+    z.coerce.number().int().min(0).max(600).default(0),
+    "Seconds for which a process that is told to stop works on and only says that it is not ready, before " +
+      "CONCIERGE_DRAIN_SECONDS begin: as long as a balancer needs to notice",
   ),
   drainSeconds: setting(
     z.coerce.number().int().min(0).max(3600).default(10),
@@ -71,6 +78,7 @@ const settings = {
     z.coerce.number().int().min(0).max(1_000_000).default(500),
     "Calls of the public listener per second from one address (IPv6: one /64), twice as many in a burst; 0 is no limit",
   ),
+  ...redisSettings,
   callsInFlight: setting(
     count(1_000_000).default(1_000),
     "Most unary calls that a listener works on at once; more are refused as UNAVAILABLE / OVERLOADED",
@@ -123,6 +131,7 @@ const settings = {
     z.coerce.number().min(0).max(1).default(1),
     "Share of traces that are recorded, where none of our own services has decided already",
   ),
+  ...kafkaSettings,
 };
 
 function risk(description: string): Variable<"accepted" | undefined> {

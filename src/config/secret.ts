@@ -3,6 +3,7 @@
  * and double use are checked in demo and production. No message here may contain any part of a value.
  */
 import { z } from "zod";
+import type { ServiceKey } from "../token/service-token.ts";
 import { isSigningKey, type KeySet, type SetKey } from "../token/signing-keys.ts";
 import { reachOf } from "./network.ts";
 import { decodeHex } from "./strength.ts";
@@ -50,7 +51,7 @@ const namedKey = {
 };
 
 const partyName = /^[a-z][a-z0-9-]{0,62}$/;
-const serviceKey = z.strictObject(
+const serviceKey: z.ZodType<ServiceKey> = z.strictObject(
   {
     ...namedKey,
     caller: z.string("caller must be text").regex(partyName, "caller must be a name such as notification-sender"),
@@ -59,8 +60,6 @@ const serviceKey = z.strictObject(
   },
   "must be an object with exactly kid, caller, callee, kind and secret",
 );
-/** One HMAC key of one caller-callee pair; two live keys of a pair (for rotation) differ in kid and secret. */
-export type ServiceKey = z.output<typeof serviceKey>;
 
 /** `{keys: [...]}` of at least one key, all different in name and secret. */
 function ringOf<T extends z.ZodType<NamedKey>>(key: T) {
@@ -222,6 +221,11 @@ function textMaterial(text: string | undefined, owner: { name: string }): KeyMat
   ];
 }
 
+function passwordMaterial(text: string | undefined, owner: { name: string }): KeyMaterial[] {
+  if (text === undefined) return [];
+  return [{ part: "", bytes: Buffer.from(text), texts: [text], minBytes: minPasswordBytes, identity: owner.name }];
+}
+
 function declare<T, O extends SecretOptions>(variable: Variable<T>, options?: O): Variable<Value<T, O>> {
   if (!options?.optional) return variable as Variable<Value<T, O>>;
   return { ...variable, type: variable.type.optional() } as unknown as Variable<Value<T, O>>;
@@ -273,6 +277,17 @@ export const secret = {
   /** The URL of a mail server. */
   smtpUrl<O extends SecretOptions>(description: string, options?: O) {
     const variable: Variable<string> = { type: smtpUrlType, description, secret: "smtpUrl", keyMaterial: smtpPassword };
+    return declare(variable, options);
+  },
+
+  /** A password that we have at somebody else's, at least 16 bytes. */
+  password<O extends SecretOptions>(description: string, options?: O) {
+    const variable: Variable<string> = {
+      type: z.string("must be text").min(1, "is empty"),
+      description,
+      secret: "password",
+      keyMaterial: passwordMaterial,
+    };
     return declare(variable, options);
   },
 

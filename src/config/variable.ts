@@ -21,7 +21,16 @@ export interface Refusal {
 /** A production rule: undefined when the value may be used; a text is a refusal that nothing lifts. */
 export type ProductionRule<T> = (value: T) => Refusal | string | undefined;
 
-export type SecretKind = "databaseUrl" | "serviceKeys" | "keys" | "jwks" | "smtpUrl" | "text" | "json";
+export type SecretKind =
+  | "databaseUrl"
+  | "serviceKeys"
+  | "keys"
+  | "jwks"
+  | "smtpUrl"
+  | "password"
+  | "redisUrl"
+  | "text"
+  | "json";
 
 /** One piece of key material inside a secret's value, for the checks on strength and on double use. */
 export interface KeyMaterial {

@@ -36,6 +36,8 @@ export interface Database extends AsyncDisposable {
   readonly db: Db;
   /** How busy the pool is now; the connection of ping() is not counted. */
   poolCounts(): PoolCounts;
+  /** How often the server had no disk space or memory for what was asked. */
+  outOfResources(): number;
   /** Resolves if the database answers a query within 2 s; else throws DatabaseUnavailable. */
   ping(): Promise<void>;
 }
@@ -89,6 +91,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     // the pool has what Drizzle uses of a postgres.js client
     db: drizzle(pool as unknown as Sql),
     poolCounts: () => pool.counts,
+    outOfResources: () => pool.outOfResources,
     ping() {
       // One question for all who ask: whoever can reach a probe must not be able to make it slow.
       asking ??= ping(probe).finally(() => {

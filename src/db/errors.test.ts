@@ -68,7 +68,7 @@ test("a unique violation tells the domain which constraint it was", async () => 
   assert.equal(sqlStateOf(error), "23505");
 });
 
-test("connection faults are unavailability; our own errors and strangers' are left alone", () => {
+test("R-RES-01 connection faults, and no file left for a connection, are unavailability; our own errors and strangers' are left alone", () => {
   for (const code of [
     "ECONNREFUSED",
     "CONNECT_TIMEOUT",
@@ -76,6 +76,8 @@ test("connection faults are unavailability; our own errors and strangers' are le
     "CONNECTION_ENDED",
     "EPIPE",
     "ENOTFOUND",
+    "EMFILE",
+    "EADDRNOTAVAIL",
   ]) {
     const error = Object.assign(new Error("connect 10.0.0.1:5432"), { code });
     assert.equal(toConnectError(error)?.code, Code.Unavailable, code);

@@ -26,10 +26,17 @@ const CONNECTION_FAULTS = new Set([
   "EAI_AGAIN",
   "EHOSTUNREACH",
   "ENETUNREACH",
+  // we have no file or port left for another connection
+  "EMFILE",
+  "ENFILE",
+  "EADDRNOTAVAIL",
 ]);
 
 /** SQLSTATE classes and codes: connection exceptions, no resources (disk full), shutting down, a standby. */
 const UNAVAILABLE_STATE = /^(08...|53...|57P0[1-5]|25006|25P03)$/;
+
+/** Of class 53 without too_many_connections (53300), which is said before there is a connection. */
+const OUT_OF_RESOURCES = new Set(["53000", "53100", "53200", "53400"]);
 
 interface DriverError {
   code: string;
@@ -61,6 +68,14 @@ export function constraintOf(error: unknown): string | undefined {
 export function isUnavailable(error: unknown): boolean {
   const code = driverError(error)?.code;
   return code !== undefined && (CONNECTION_FAULTS.has(code) || UNAVAILABLE_STATE.test(code));
+}
+
+/**
+ * True if the server lacks what it takes to do this (a full disk, no memory). It is UNAVAILABLE, too, but the connection is sound, and
+ * what needs less, as most reads do, goes on.
+ */
+export function isOutOfResources(error: unknown): boolean {
+  return OUT_OF_RESOURCES.has(sqlStateOf(error) ?? "");
 }
 
 /**

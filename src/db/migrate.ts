@@ -8,7 +8,16 @@ import { ExitCode, StartupError } from "../errors.ts";
 import { connect, connectOnce, identifier } from "./connection.ts";
 import { connectionLimits } from "./database.ts";
 import { DatabaseUnavailable, isUnavailable, sqlStateOf, withoutData } from "./errors.ts";
-import { comparePlan, type Migration, readApplied, readDownScript, readMigrations } from "./migrations.ts";
+import {
+  type AppliedMigration,
+  BOOKKEEPING,
+  comparePlan,
+  type Migration,
+  type MigrationPlan,
+  readApplied,
+  readDownScript,
+  readMigrations,
+} from "./migrations.ts";
 import { admitJobs, jobRoleProblems, runtimeRoleProblems } from "./policies.ts";
 
 export interface MigrateOptions {
@@ -47,26 +56,38 @@ const REFUSED_LOGIN = /^(3D000|28000|28P01)$/;
 const REFUSED_SETTINGS = "08P01";
 
 /**
- * Applies what is not applied yet and grants the run-time role and the job role their rights; returns the files applied
- * now. Throws StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
+ * Applies what is not applied yet and grants the two roles their rights; returns the plan that it carried out. Throws
+ * StartupError for anything a person must look at, DatabaseUnavailable if the database cannot be reached.
  */
-export async function migrate(options: MigrateOptions): Promise<string[]> {
+export async function migrate(options: MigrateOptions): Promise<MigrationPlan> {
   const { runtimeRole, jobRole } = options;
   if (runtimeRole === jobRole) throw new StartupError("the job role must be another than the run-time role");
   const files = await readMigrations(options.folder, options.series);
-  return withMigrationLock(options, async (sql) => {
+  return asOwner(options.ownerUrl, async (sql) => {
+    await takeLock(sql, options.signal);
     await createBookkeeping(sql);
-    const { pending, problems } = comparePlan(files, await readApplied(sql, options.series));
-    if (problems.length > 0) throw schemaError(problems);
-    for (const migration of pending) await apply(sql, migration, options.signal);
+    const plan = soundPlan(files, await readApplied(sql, options.series));
+    for (const migration of plan.pending) await apply(sql, migration, options.signal);
     await inTransaction(sql, async () => {
       await grantRights(sql, runtimeRole);
       if (jobRole === undefined) return;
       await grantRights(sql, jobRole);
       await admitJobs(sql, jobRole);
     });
-    return pending.map(({ file }) => file);
+    return plan;
   });
+}
+
+/** What `migrate` would do now, or the error that it would stop with. Changes nothing and waits for no other runner. */
+export async function planMigrations(options: MigrateOptions): Promise<MigrationPlan> {
+  const files = await readMigrations(options.folder, options.series);
+  return asOwner(options.ownerUrl, async (sql) => soundPlan(files, await readApplied(sql, options.series)));
+}
+
+function soundPlan(files: readonly Migration[], applied: readonly AppliedMigration[]): MigrationPlan {
+  const plan = comparePlan(files, applied);
+  if (plan.problems.length > 0) throw schemaError(plan.problems);
+  return plan;
 }
 
 /**
@@ -74,7 +95,8 @@ export async function migrate(options: MigrateOptions): Promise<string[]> {
  * nothing is applied or there is no down script: older ones are not kept, production goes forward only.
  */
 export async function migrateDown(options: MigrateDownOptions): Promise<string> {
-  return withMigrationLock(options, async (sql) => {
+  return asOwner(options.ownerUrl, async (sql) => {
+    await takeLock(sql, options.signal);
     const newest = (await readApplied(sql, [options.series])).at(-1);
     if (!newest) throw new StartupError(`${options.series}: no migration is applied`);
     const statements = await readDownScript(options.folder, newest);
@@ -97,30 +119,32 @@ export interface SchemaCheck {
 }
 
 /**
- * Checks, as the run-time role and as the job role, that the database is exactly what these files make, that
- * connections get the time limits that we set, and that policies bind the roles. Throws StartupError (exit code 78)
- * naming every file that is missing, edited, unknown or out of order, and every table that is not safe;
- * DatabaseUnavailable if it cannot be reached.
+ * Checks, as the run-time role and as the job role, that the database is what these files make, or what expansions of a
+ * newer release have made of it: then it returns their files. Also that connections get the time limits that we set, and
+ * that policies bind the roles. Throws StartupError (exit code 78) naming every file that is missing, edited, unknown or
+ * out of order, and every table that is not safe; DatabaseUnavailable if it cannot be reached.
  */
-export async function checkSchema({ runtimeUrl, jobUrl, series, folder }: SchemaCheck): Promise<void> {
+export async function checkSchema({ runtimeUrl, jobUrl, series, folder }: SchemaCheck): Promise<string[]> {
   const files = await readMigrations(folder, series);
   const check = (sql: Sql) => checkFiles(sql, files, series);
   if (jobUrl === undefined) return checkAs(runtimeUrl, check);
-  await checkAs(runtimeUrl, check, runtimeRoleProblems);
+  const ahead = await checkAs(runtimeUrl, check, runtimeRoleProblems);
   await checkAs(jobUrl, check, jobRoleProblems);
+  return ahead;
 }
 
 async function checkAs(
   url: string,
-  check: (sql: Sql) => Promise<void>,
+  check: (sql: Sql) => Promise<string[]>,
   roleProblems?: (sql: Sql) => Promise<string[]>,
-): Promise<void> {
+): Promise<string[]> {
   const sql = connect(url, { applicationName: "concierge-check", settings: connectionLimits, arrays: false });
   try {
     await checkLimits(sql);
-    await check(sql);
+    const ahead = await check(sql);
     const problems = (await roleProblems?.(sql)) ?? [];
     if (problems.length > 0) throw problemError("the database does not keep organizations apart", problems);
+    return ahead;
   } catch (error) {
     throw startError(error);
   } finally {
@@ -128,10 +152,11 @@ async function checkAs(
   }
 }
 
-async function checkFiles(sql: Sql, files: readonly Migration[], series: readonly string[]): Promise<void> {
-  const { pending, problems } = comparePlan(files, await readApplied(sql, series));
+async function checkFiles(sql: Sql, files: readonly Migration[], series: readonly string[]) {
+  const { pending, ahead, problems } = comparePlan(files, await readApplied(sql, series));
   const missing = pending.map(({ file }) => `${file}: not applied; run \`concierge migrate\``);
   if (missing.length + problems.length > 0) throw schemaError([...missing, ...problems]);
+  return ahead;
 }
 
 /** A pooler may drop settings without a word; without these limits a lock could be waited for all day. */
@@ -145,15 +170,12 @@ async function checkLimits(sql: Sql): Promise<void> {
   );
 }
 
-/** Holds one connection and, on it, the lock that lets one runner work at a time; without it the run fails. */
-async function withMigrationLock<T>(
-  options: Pick<MigrateOptions, "ownerUrl" | "signal">,
-  work: (sql: Sql) => Promise<T>,
-): Promise<T> {
+/** Does the work over one connection, the owner's, which is never replaced; so the lock stays, or everything fails. */
+async function asOwner<T>(ownerUrl: string, work: (sql: Sql) => Promise<T>): Promise<T> {
   const settings = { lock_timeout: LOCK_TIMEOUT_MS, client_connection_check_interval: CLIENT_CHECK_INTERVAL_MS };
-  const sql = connectOnce(options.ownerUrl, { applicationName: "concierge-migrate", settings });
+  const sql = connectOnce(ownerUrl, { applicationName: "concierge-migrate", settings });
   try {
-    await takeLock(sql, options.signal);
+    await requireDirect(sql);
     return await work(sql);
   } catch (error) {
     throw startError(error);
@@ -162,7 +184,14 @@ async function withMigrationLock<T>(
   }
 }
 
-/** Polls instead of waiting inside the server, so that it can be stopped at once. The connection's end releases it. */
+/** Behind a pooler that hands out connections for a transaction, the lock would outlive its runner, and stop all later ones. */
+async function requireDirect(sql: Sql): Promise<void> {
+  const [limit] = await sql`select setting from pg_settings where name = 'lock_timeout'`;
+  if (limit!.setting === String(LOCK_TIMEOUT_MS)) return;
+  throw new StartupError("what stands before the database drops our settings: migrations need the database itself");
+}
+
+/** Takes the lock that lets one runner work at a time; the connection's end releases it. Polls, to be stopped at once. */
 async function takeLock(sql: Sql, signal: AbortSignal | undefined): Promise<void> {
   for (;;) {
     signal?.throwIfAborted();
@@ -173,21 +202,21 @@ async function takeLock(sql: Sql, signal: AbortSignal | undefined): Promise<void
 }
 
 async function createBookkeeping(sql: Sql): Promise<void> {
-  await sql`
-    create table if not exists concierge_migration (
-      series text not null,
-      name text not null,
-      checksum text not null,
-      applied_at timestamptz not null default clock_timestamp(),
-      primary key (series, name)
-    )`;
+  await sql.unsafe(BOOKKEEPING);
+  // asked first: ADD COLUMN IF NOT EXISTS would wait for whoever reads the table, a dump for one, to add nothing
+  const column = await sql`
+    select 1 from pg_attribute where attrelid = 'concierge_migration'::regclass and attname = 'is_expansion'`;
+  if (column.length > 0) return;
+  await sql`alter table concierge_migration add column is_expansion boolean not null default false`;
 }
 
 async function apply(sql: Sql, migration: Migration, signal: AbortSignal | undefined): Promise<void> {
-  const { series, name, checksum, statements, file } = migration;
+  const { series, name, checksum, isExpansion, statements, file } = migration;
   await inTransaction(sql, async () => {
     // first: if another runner is at it in spite of the lock, one of the two stops here
-    await sql`insert into concierge_migration (series, name, checksum) values (${series}, ${name}, ${checksum})`;
+    await sql`
+      insert into concierge_migration (series, name, checksum, is_expansion)
+      values (${series}, ${name}, ${checksum}, ${isExpansion})`;
     await runStatements(sql, statements, file, signal);
   });
 }

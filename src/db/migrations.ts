@@ -23,15 +23,35 @@ export interface Migration {
   statements: string[];
   /** SHA-256 of the text, in hex. */
   checksum: string;
+  /** Releases from before it work on the schema it makes. */
+  isExpansion: boolean;
 }
 
-export interface AppliedMigration {
-  series: string;
-  name: string;
-  checksum: string;
+export type AppliedMigration = Pick<Migration, "series" | "name" | "checksum" | "isExpansion">;
+
+/** What stands between the migration files and a database. */
+export interface MigrationPlan {
+  /** In the order of application. */
+  pending: Migration[];
+  /** Files of a newer release that are applied already, and leave room for this one: all of them are expansions. */
+  ahead: string[];
+  /** What a person must solve first, a line each, with the file's name. */
+  problems: string[];
 }
+
+/** The table of what is applied. */
+export const BOOKKEEPING = `CREATE TABLE IF NOT EXISTS concierge_migration (
+  series text NOT NULL,
+  name text NOT NULL,
+  checksum text NOT NULL,
+  applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  is_expansion boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (series, name)
+)`;
 
 const STATEMENT_BREAKPOINT = "--> statement-breakpoint";
+/** The first line of a migration that is an expansion, as in "expand and contract"; a reason may follow a colon. */
+const EXPANSION = /^-- expand(:.*)?\r?\n/;
 const UNDEFINED_TABLE = "42P01";
 
 /** The up migrations of the series, in order. Throws StartupError for a missing folder or a number used twice. */
@@ -56,7 +76,9 @@ async function readSeries(folder: string, series: string): Promise<Migration[]> 
 
 async function readMigration(folder: string, series: string, name: string): Promise<Migration> {
   const text = await readFile(join(folder, series, `${name}.sql`), "utf8");
-  return { series, name, file: `${series}/${name}.sql`, statements: statementsOf(text), checksum: checksumOf(text) };
+  const file = `${series}/${name}.sql`;
+  const isExpansion = EXPANSION.test(text);
+  return { series, name, file, statements: statementsOf(text), checksum: checksumOf(text), isExpansion };
 }
 
 /** The statements that undo a migration; undefined if it has no down script. */
@@ -78,11 +100,15 @@ function checksumOf(text: string): string {
   return createHash("sha256").update(text.replaceAll("\r\n", "\n")).digest("hex");
 }
 
-/** What the database says was applied in these series, in order; nothing if no migration ever ran. */
+/**
+ * What the database says was applied in these series, in order; nothing if no migration ever ran. By to_jsonb, because
+ * a database of before there were expansions has no such column, and nothing that was one.
+ */
 export async function readApplied(sql: Sql, series: readonly string[]): Promise<AppliedMigration[]> {
   try {
     return await sql<AppliedMigration[]>`
-      select series, name, checksum from concierge_migration where series in ${sql(series)}
+      select series, name, checksum, coalesce(to_jsonb(m)->>'is_expansion' = 'true', false) as "isExpansion"
+      from concierge_migration m where series in ${sql(series)}
       order by series, name collate "C"`;
   } catch (error) {
     if (sqlStateOf(error) === UNDEFINED_TABLE) return [];
@@ -90,18 +116,19 @@ export async function readApplied(sql: Sql, series: readonly string[]): Promise<
   }
 }
 
-/**
- * What stands between these files and this database: `pending` may be applied, `problems` (one line each, with the
- * file's name) must be solved by a person first.
- */
-export function comparePlan(files: readonly Migration[], applied: readonly AppliedMigration[]) {
+/** Compares the files with what is applied. A newer history is a problem unless all that is newer are expansions. */
+export function comparePlan(files: readonly Migration[], applied: readonly AppliedMigration[]): MigrationPlan {
   const key = ({ series, name }: AppliedMigration) => `${series}/${name}.sql`;
   const appliedByFile = new Map(applied.map((row) => [key(row), row]));
   const known = new Set(files.map(({ file }) => file));
-  const problems = applied
-    .map(key)
-    .filter((file) => !known.has(file))
-    .map((file) => `${file}: applied to the database, but there is no such file (a newer release, or a renamed file)`);
+  const unknown = applied.filter((row) => !known.has(key(row)));
+  const leavesRoom = (row: AppliedMigration) =>
+    row.isExpansion && files.every(({ series, name }) => series !== row.series || name < row.name);
+  const problems = unknown
+    .filter((row) => !leavesRoom(row))
+    .map(
+      (row) => `${key(row)}: applied to the database, but there is no such file (a newer release, or a renamed file)`,
+    );
   const pending: Migration[] = [];
   for (const migration of files) {
     const row = appliedByFile.get(migration.file);
@@ -110,5 +137,5 @@ export function comparePlan(files: readonly Migration[], applied: readonly Appli
     else if (!row) pending.push(migration);
     else if (row.checksum !== migration.checksum) problems.push(`${migration.file}: edited after it was applied`);
   }
-  return { pending, problems };
+  return { pending, ahead: unknown.filter(leavesRoom).map(key), problems };
 }

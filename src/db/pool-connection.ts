@@ -4,7 +4,7 @@
  */
 import type { Row, RowList, Sql } from "postgres";
 import { type ConnectionOptions, connect } from "./connection.ts";
-import { DatabaseUnavailable, isUnavailable, sqlStateOf } from "./errors.ts";
+import { DatabaseUnavailable, isOutOfResources, isUnavailable, sqlStateOf } from "./errors.ts";
 
 export interface ConnectionSettings extends Omit<ConnectionOptions, "max" | "onClose"> {
   /** The longest to wait for an answer, over the server's own limit: after it the connection counts as lost. */
@@ -74,7 +74,7 @@ export class PooledConnection {
       this.#learnFrom((pending as Retried).retried);
       return rows;
     } catch (error) {
-      if (isUnavailable(error)) this.#break();
+      if (isUnavailable(error) && !isOutOfResources(error)) this.#break();
       this.#learnFrom(error);
       signal?.throwIfAborted();
       throw error;

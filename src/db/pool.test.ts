@@ -244,3 +244,15 @@ test("a kept statement outlives a change of its table", async (t) => {
   const [row] = await transaction(db, read);
   assert.deepEqual({ ...row }, { id: "first", note: "new" });
 });
+
+test("R-DB-07 a server without disk space for a write keeps its connection, and what it refused is counted", async (t) => {
+  const { db, database } = await setUp(t, { poolSize: 1 });
+  const backend = () => transaction(db, backendOf);
+  const before = await backend();
+  const diskFull = statement`do $$ begin raise exception 'no space left' using errcode = 'disk_full'; end $$`;
+  const alone = await db.execute(diskFull).catch((error: unknown) => error);
+  const within = await transaction(db, (tx) => tx.execute(diskFull)).catch((error: unknown) => error);
+  for (const error of [alone, within]) assert.equal(reasonOf(toConnectError(error)), "DATABASE_UNAVAILABLE");
+  assert.equal(await backend(), before);
+  assert.equal(database.outOfResources(), 2);
+});

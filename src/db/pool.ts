@@ -7,7 +7,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Row, RowList } from "postgres";
 import { literal } from "./connection.ts";
-import { DatabaseUnavailable } from "./errors.ts";
+import { DatabaseUnavailable, isOutOfResources } from "./errors.ts";
 import { type ConnectionSettings, PooledConnection, type Statement, type TypeParsers } from "./pool-connection.ts";
 
 interface PoolOptions extends ConnectionSettings {
@@ -71,6 +71,8 @@ interface Waiter {
 export class ConnectionPool implements PoolClient {
   readonly options: TypeParsers = { parsers: {}, serializers: {} };
   readonly pool = this;
+  /** How often the server had no disk space or memory for what was asked. */
+  outOfResources = 0;
   readonly #url: string;
   readonly #settings: PoolOptions;
   readonly #all = new Set<PooledConnection>();
@@ -130,6 +132,9 @@ export class ConnectionPool implements PoolClient {
     const connection = await this.#acquire(signal);
     try {
       return await work(connection);
+    } catch (error) {
+      if (isOutOfResources(error)) this.outOfResources++;
+      throw error;
     } finally {
       this.#release(connection);
     }

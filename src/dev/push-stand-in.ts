@@ -1,17 +1,25 @@
 /**
  * A stand-in for Firebase Cloud Messaging, for development, demos and tests: a real HTTP server that speaks FCM's HTTP
  * v1 send and Google's token endpoint, checks what they check, and writes each accepted push to a ledger before it
- * answers. Faults are provoked from outside, by the prefix of a registration token (the table is in
- * push-stand-in-message.ts). It never runs in production.
+ * answers. It fails on demand (push-stand-in-faults.ts), and shows what it accepted (push-stand-in-desk.ts). It listens on
+ * the loopback, unless a container network needs more, and never runs in production.
  */
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import { setTimeout } from "node:timers/promises";
 import type { Clock } from "../clock.ts";
+import { openPort } from "../listener/open-port.ts";
 import type { ServiceAccountIdentity } from "./push-stand-in-account.ts";
+import { type Desk, openDesk } from "./push-stand-in-desk.ts";
+import { Faults } from "./push-stand-in-faults.ts";
 import { type Ledger, openLedger } from "./push-stand-in-ledger.ts";
-import { type Answer, type FcmMessage, faultOf, googleError, readSendRequest } from "./push-stand-in-message.ts";
+import {
+  type Answer,
+  type FcmMessage,
+  googleError,
+  readSendRequest,
+  unauthenticated,
+} from "./push-stand-in-message.ts";
 import { createTokenIssuer, type TokenIssuer } from "./push-stand-in-token.ts";
 
 export type { ServiceAccountKey } from "../services/notification-sender/push-credentials.ts";
@@ -21,8 +29,12 @@ export type { LedgerEntry } from "./push-stand-in-ledger.ts";
 export { readLedger } from "./push-stand-in-ledger.ts";
 
 export interface PushStandInOptions {
-  /** On 127.0.0.1; 0, the default, takes a free one. */
+  /** Address to bind; the default is 127.0.0.1. */
+  host?: string;
+  /** 0, the default, takes a free one. */
   port?: number;
+  /** Hosts by which it is reached, beside 127.0.0.1 and localhost. */
+  names?: readonly string[];
   /** Where accepted pushes are written, one JSON line each. Made if missing, appended to otherwise. */
   ledgerFile: string;
   /** Life of assertions and bearer tokens. The SDK signs with the wall clock: more than 5 minutes off is refused. */
@@ -43,61 +55,52 @@ interface StandInState {
   clock: Clock;
   issuer: TokenIssuer;
   ledger: Ledger;
-  triesByToken: Map<string, number>;
+  faults: Faults;
+  desk: Desk;
   stopping: AbortController;
 }
 
+/** Longer than anybody leaves one unused. */
+const KEEP_ALIVE_MS = 3_600_000;
+const LOOPBACK = "127.0.0.1";
 const MAX_BODY_BYTES = 1024 * 1024;
 const SEND_PATH = /^\/v1\/projects\/([^/]+)\/messages:send$/;
 
-/** Starts the stand-in; resolves when it listens. Stopping cuts open connections and closes the ledger. */
+/**
+ * Starts the stand-in; resolves when it listens. Stopping cuts open connections and closes the ledger. Throws a StartupError
+ * (exit code 69) when the port cannot be had.
+ */
 export async function startPushStandIn(options: PushStandInOptions): Promise<PushStandIn> {
-  const issuer = await createTokenIssuer(options.serviceAccount, options.clock);
-  const ledger = await openLedger(options.ledgerFile);
   const { projectId, clock } = options;
-  const state: StandInState = {
-    ...{ projectId, clock, issuer, ledger },
-    triesByToken: new Map(),
-    stopping: new AbortController(),
-  };
+  await using opened = new AsyncDisposableStack();
+  const issuer = await createTokenIssuer(options.serviceAccount, clock);
+  const ledger = opened.use(await openLedger(options.ledgerFile));
+  const faults = new Faults();
+  const desk = await openDesk(faults, ledger, options.names);
+  const state = { projectId, clock, issuer, ledger, faults, desk, stopping: new AbortController() };
   const server = createServer((request, response) => void handle(state, request, response));
-  try {
-    await listen(server, options.port ?? 0);
-  } catch (error) {
-    await ledger[Symbol.asyncDispose]();
-    throw error;
-  }
-  let stopped: Promise<void> | undefined;
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    [Symbol.asyncDispose]() {
-      stopped ??= stop(server, state);
-      return stopped;
-    },
-  };
+  // A connection that is closed just as it is used again loses a push, which then waits for its next try.
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  const port = await openPort(server, options.host ?? LOOPBACK, options.port ?? 0);
+  opened.defer(() => stop(server, state));
+  const resources = opened.move();
+  return { url: `http://${LOOPBACK}:${port}`, [Symbol.asyncDispose]: () => resources.disposeAsync() };
 }
 
-function listen(server: Server, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, "127.0.0.1", () => resolve());
-  });
-}
-
-async function stop(server: Server, state: StandInState): Promise<void> {
-  state.stopping.abort();
+async function stop(server: Server, { stopping }: StandInState): Promise<void> {
+  stopping.abort();
   const closed = new Promise((resolve) => server.close(resolve));
   server.closeAllConnections();
   await closed;
-  await state.ledger[Symbol.asyncDispose]();
 }
 
 async function handle(state: StandInState, request: IncomingMessage, response: ServerResponse): Promise<void> {
   try {
     const answer = await route(state, request);
     if (answer === "cut") return void response.destroy();
-    response.writeHead(answer.status, { "content-type": "application/json; charset=UTF-8", ...answer.headers });
-    response.end(JSON.stringify(answer.body));
+    const { status, headers, body } = answer;
+    response.writeHead(status, { "content-type": "application/json; charset=UTF-8", ...headers });
+    response.end(typeof body === "string" ? body : JSON.stringify(body));
   } catch {
     // The client went away, or the ledger could not be written: nothing was accepted, so nothing may be answered.
     response.destroy();
@@ -109,7 +112,11 @@ async function route(state: StandInState, request: IncomingMessage): Promise<Ans
   const [path = ""] = (request.url ?? "").split("?", 1);
   const body = await readBody(request);
   if (body === undefined) return googleError(413, "INVALID_ARGUMENT", "Request payload size exceeds the limit.");
-  if (request.method === "POST" && path === "/token") return state.issuer.exchange(new URLSearchParams(body));
+  const fromDesk = state.desk.answer(request, body);
+  if (fromDesk) return fromDesk;
+  if (request.method === "POST" && path === "/token") {
+    return state.faults.ofKey() ?? state.issuer.exchange(new URLSearchParams(body));
+  }
   const [, project] = SEND_PATH.exec(path) ?? [];
   if (request.method !== "POST" || project === undefined) {
     return googleError(404, "NOT_FOUND", "The requested URL was not found on this server.");
@@ -124,14 +131,11 @@ async function route(state: StandInState, request: IncomingMessage): Promise<Ans
 /** `validate_only`: every check and refusal, nothing kept. */
 function pretend(state: StandInState, message: FcmMessage): Answer {
   const name = `projects/${state.projectId}/messages/fake_message_id`;
-  return faultOf(deviceOf(message), 0).refusal ?? { status: 200, body: { name } };
+  return state.faults.ofPush(deviceOf(message)).refusal ?? { status: 200, body: { name } };
 }
 
 async function accept(state: StandInState, message: FcmMessage): Promise<Answer | "cut"> {
-  const device = deviceOf(message);
-  const earlierTries = state.triesByToken.get(device) ?? 0;
-  if (device.startsWith("flaky-")) state.triesByToken.set(device, earlierTries + 1);
-  const fault = faultOf(device, earlierTries);
+  const fault = state.faults.ofPush(deviceOf(message));
   if (fault.refusal) return fault.refusal;
 
   const { projectId: project, clock, ledger } = state;
@@ -151,17 +155,6 @@ function deviceOf(message: FcmMessage): string {
 /** Waits, but not past the stop, even one that came first. */
 async function delay(delayMs: number, signal: AbortSignal): Promise<void> {
   await setTimeout(delayMs, undefined, { signal }).catch(() => undefined);
-}
-
-function unauthenticated(): Answer {
-  const message =
-    "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid " +
-    "authentication credential.";
-  const answer = googleError(401, "UNAUTHENTICATED", message);
-  return {
-    ...answer,
-    headers: { "www-authenticate": 'Bearer realm="https://accounts.google.com/", error="invalid_token"' },
-  };
 }
 
 function permissionDenied(project: string): Answer {

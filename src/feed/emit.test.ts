@@ -57,6 +57,23 @@ test("events of one call get consecutive versions per subject in the order of th
   ]);
 });
 
+test("a thousand events of one call are numbered as two are", async (t) => {
+  const { db } = await openTestDatabase(t);
+  const events = Array.from({ length: 1_000 }, (_, place) => fact(`subject "${(place * 7) % 300}"`, place));
+  const versions = await transaction(db, (tx) => emit(tx, events));
+  const rows = await outbox(db);
+  assert.deepEqual(
+    rows.map(({ payload }) => Number(fromBinary(DurationSchema, payload).seconds)),
+    events.map((_, place) => place),
+  );
+  const seen = new Map<string, bigint>();
+  for (const { subject, version } of rows) {
+    assert.equal(version, (seen.get(subject) ?? 0n) + 1n);
+    seen.set(subject, version);
+  }
+  assert.deepEqual(versions, seen);
+});
+
 test("no events is nothing; a second call in a transaction is a defect", async (t) => {
   const { db } = await openTestDatabase(t);
   await transaction(db, (tx) => emit(tx, []));

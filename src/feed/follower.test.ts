@@ -20,6 +20,7 @@ import { whenAborted } from "../rpc/until-aborted.ts";
 import { createTestClock } from "../testing/clock.ts";
 import { testCluster, testDatabase } from "../testing/cluster.ts";
 import { until } from "../testing/until.ts";
+import { loadCursor, moveCursor } from "./cursors.ts";
 import { emit, event, type OutboxEvent } from "./emit.ts";
 import { type FollowerOptions, on, type RunningFollower, startFollower } from "./follower.ts";
 import { FeedLog } from "./log.ts";
@@ -49,7 +50,7 @@ async function openServices(t: TestContext) {
   const target = open(post.runtimeUrl);
   const replicasDb = open(post.runtimeUrl, REPLICAS);
   return {
-    ...{ source: source.db, target, targetName: post.name, edge, logLines },
+    ...{ source: source.db, target, targetName: post.name, edge, logLines, clientOfShop: clientOf(feed, edge) },
     messages: () => logLines.map(({ msg }) => msg),
     publish: (events: OutboxEvent[]) => transaction(source.db, (tx) => emit(tx, events)),
     follow(effects = [on(DurationSchema, writeDown)], options: Partial<FollowerOptions> = {}): RunningFollower {
@@ -192,6 +193,23 @@ test("R-OBX-11 two replicas, cut before the commit and lost after it again and a
     numbered(1, 180),
   );
   assert.deepEqual([await target.select().from(feedParked), cuts > 0, losses > 0], [[], true, true]);
+});
+
+test("a replica that is never the first one has what the other has done", async (t) => {
+  const { publish, follow, target, clientOfShop } = await openServices(t);
+  const slower: FollowerOptions["client"] = {
+    async read(init, options) {
+      await publish([fact("a")]);
+      const answer = await clientOfShop.read(init, options);
+      await moveCursor(target, "shop", await loadCursor(target, "shop"), answer.next!);
+      return answer;
+    },
+  };
+  const follower = follow(undefined, { client: slower });
+  await follower.caughtUp;
+  const before = follower.freshAt!;
+  await until("it is fresh again", async () => follower.freshAt! > before);
+  assert.deepEqual(await ids(target), []);
 });
 
 test("a poison event is parked, its subject's later events wait behind it, others go on; then it is done, once and in order", async (t) => {

@@ -25,7 +25,8 @@ const READ_WAIT_MS = 1_000;
 const READ_TIMEOUT_MS = 5_000;
 const EVENTS_PER_READ = 200;
 const FIRST_PAUSE_MS = 100;
-const MAX_PAUSE_MS = 5_000;
+/** So that what follows is there again a second after whatever was away. Asking costs little beside that. */
+const MAX_PAUSE_MS = 1_000;
 /** After an empty answer that came at once, as from a source that is about to stop: it would be asked again and again. */
 const QUICK_ANSWER_MS = 50;
 const MAX_FAILURES = 5;
@@ -128,7 +129,7 @@ class Following implements RunningFollower {
         if (this.#waitsFor !== undefined) this.#log.info(`follows ${this.source} again`);
         this.#waitsFor = undefined;
       } catch (error) {
-        if (error instanceof CursorMoved || this.#end.signal.aborted) continue;
+        if (this.#end.signal.aborted) continue;
         if (reasonOf(error) === "CURSOR_LOST" && this.#standing?.readOn) this.#beginAnew(this.#standing.stored);
         else await this.#waitAfter(error, failures++);
       }
@@ -141,8 +142,15 @@ class Following implements RunningFollower {
     const sentAt = this.#options.clock.monotonic();
     const asked = this.#standing.readOn;
     const { events, next, complete } = await this.#read(asked);
-    if (events.length > 0) await this.#take(events, next, this.#standing.stored);
-    else await this.#pass(next, this.#standing.stored);
+    try {
+      if (events.length > 0) await this.#take(events, next, this.#standing.stored);
+      else await this.#pass(next, this.#standing.stored);
+    } catch (error) {
+      if (!(error instanceof CursorMoved)) throw error;
+      // Another replica was first. What it has done, this one need not do.
+      this.#standing = await this.#load();
+      if (!isPast(this.#standing.stored, next)) return;
+    }
     if (complete) {
       this.freshAt = sentAt;
       this.#firstFresh.resolve();
@@ -319,6 +327,11 @@ class Following implements RunningFollower {
     const pauseMs = Math.min(FIRST_PAUSE_MS * 2 ** failures, MAX_PAUSE_MS);
     await delay(pauseMs * (0.5 + random() / 2), undefined, { signal: this.#end.signal });
   }
+}
+
+/** True if a cursor has come as far as this place. */
+function isPast(stored: Place | undefined, { epoch, position }: Place): boolean {
+  return stored?.epoch === epoch && stored.position >= position;
 }
 
 function unpackEvent({ position, id, type, subject, version, createdAt, payload }: Event): FeedEvent {

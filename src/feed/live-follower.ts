@@ -16,7 +16,7 @@ import {
 } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
 import { reasonOf } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import type { SimpleLog } from "../simple-log.ts";
 
 /** What a service watches in memory: nothing is stored, every process watches for itself. */
 export interface Watcher {
@@ -39,7 +39,7 @@ export interface LiveFollowerOptions extends Watcher {
    */
   begin?(signal: AbortSignal): Promise<Beginning>;
   clock: Clock;
-  log: Logger;
+  log: SimpleLog;
 }
 
 export interface Beginning {
@@ -56,6 +56,8 @@ export interface LiveFollower extends AsyncDisposable {
   readonly freshAt: number | undefined;
   /** Resolves when freshAt is set for the first time. */
   readonly caughtUp: Promise<void>;
+  /** Which life of the feed is read: another one after a restore. Undefined before the beginning, and when the cursor was lost. */
+  readonly epoch: string | undefined;
 }
 
 type From = MessageInitShape<typeof ReadRequestSchema>["from"];
@@ -95,6 +97,10 @@ class MemoryFollower implements LiveFollower {
     this.#types = options.types.map(({ typeName }) => typeName);
     this.caughtUp = this.#caughtUp.promise;
     this.#reading = this.#readOn();
+  }
+
+  get epoch(): string | undefined {
+    return this.#from?.case === "cursor" ? this.#from.value.epoch : undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -13,8 +13,8 @@ export type { FeedEvent, Place };
 
 export interface FeedQuery {
   from: Place | "newest" | "oldest";
-  /** Full names of the events to read. */
-  types: ReadonlySet<string>;
+  /** Full names of the events to read; all when not given. */
+  types?: ReadonlySet<string>;
   /** How long to wait for the first of them. */
   maxWaitMs: number;
   limit: number;
@@ -161,13 +161,20 @@ export class FeedLog implements AsyncDisposable {
     const { head } = this.#looks.tail;
     const held = this.#looks.tail.since(after);
     const until = held || after + SCAN_AT_ONCE > head ? head : after + SCAN_AT_ONCE;
-    const found = held?.filter(({ type }) => types.has(type)) ?? (await this.#scan(after, until, types, limit, signal));
+    const found =
+      held?.filter(({ type }) => types?.has(type) ?? true) ?? (await this.#scan(after, until, types, limit, signal));
     const { chosen, isCut } = atMost(found, limit);
     return { events: chosen, next: { epoch, position: isCut ? chosen.at(-1)!.position : until } };
   }
 
   /** From the database; one scan at a time, so that there is always a connection to look with. */
-  async #scan(after: bigint, until: bigint, types: ReadonlySet<string>, limit: number, signal: AbortSignal) {
+  async #scan(
+    after: bigint,
+    until: bigint,
+    types: ReadonlySet<string> | undefined,
+    limit: number,
+    signal: AbortSignal,
+  ) {
     const before = this.#scanning;
     const { promise: done, resolve } = Promise.withResolvers<void>();
     this.#scanning = done;

@@ -146,7 +146,7 @@ export class Looks implements AsyncDisposable {
   async events(
     after: bigint,
     until: bigint,
-    { db = this.db, types, limit }: { db?: Db; types?: ReadonlySet<string>; limit?: number } = {},
+    { db = this.db, types, limit }: { db?: Db; types?: ReadonlySet<string> | undefined; limit?: number } = {},
   ): Promise<FeedEvent[]> {
     const isWanted = types && inArray(feedOutbox.type, [...types]);
     const query = db

@@ -2,7 +2,7 @@
  * Events of another service whose effect failed again and again. They wait here, so that they hold up nothing but the later
  * events about their own subjects, which wait behind them: one subject's events are done in their order or not at all.
  */
-import { and, count, eq, inArray, min, ne, or } from "drizzle-orm";
+import { and, asc, count, eq, inArray, min, ne, or } from "drizzle-orm";
 import { type Db, type Tx, transaction } from "../db/database.ts";
 import { isUnavailable } from "../db/errors.ts";
 import type { Effects } from "./effects.ts";
@@ -17,7 +17,11 @@ export async function countParked(db: Db, source: string): Promise<number> {
 }
 
 /** Which of these subjects have events that are parked. */
-export async function parkedSubjects(tx: Tx, source: string, subjects: string[]): Promise<Set<string>> {
+export async function parkedSubjects(
+  tx: Pick<Db, "selectDistinct">,
+  source: string,
+  subjects: string[],
+): Promise<Set<string>> {
   const rows = await tx
     .selectDistinct({ subject: feedParked.subject })
     .from(feedParked)
@@ -40,6 +44,26 @@ export async function parkEvent(tx: Tx, source: string, event: FeedEvent): Promi
     .insert(feedParked)
     .values({ source, eventId, type, subject, version, position, createdAt, payload })
     .onConflictDoNothing();
+}
+
+/** Of each subject the event that is to be tried first, in the order in which they were parked. */
+export async function oldestParked(db: Db, source: string): Promise<(FeedEvent & { number: bigint })[]> {
+  const numbers = db
+    .select({ number: min(feedParked.number) })
+    .from(feedParked)
+    .where(eq(feedParked.source, source))
+    .groupBy(feedParked.subject);
+  const rows = await db
+    .select()
+    .from(feedParked)
+    .where(and(eq(feedParked.source, source), inArray(feedParked.number, numbers)))
+    .orderBy(asc(feedParked.number));
+  return rows.map(({ eventId, ...row }) => ({ ...row, id: eventId }));
+}
+
+/** Takes out one that is done. */
+export async function unpark(db: Pick<Db, "delete">, source: string, number: bigint): Promise<void> {
+  await db.delete(feedParked).where(and(eq(feedParked.source, source), eq(feedParked.number, number)));
 }
 
 export interface RetryOptions {
@@ -73,7 +97,7 @@ async function retryOldest(db: Db, source: string, subject: string, effects: Eff
       const effect = effects.get(row.type);
       if (!effect) return false;
       const published = await effect.prepare({ ...row, id: row.eventId })(tx);
-      await tx.delete(feedParked).where(and(eq(feedParked.source, source), eq(feedParked.number, row.number)));
+      await unpark(tx, source, row.number);
       await emit(tx, published ?? []);
       return true;
     });

@@ -46,3 +46,11 @@ export const feedParked = pgTable("feed_parked", {
   payload: bytea("payload").notNull(),
   parkedAt: time("parked_at").notNull().default(now),
 });
+
+/** Who does what one process of the service should do at a time (leases.ts). */
+export const feedLease = pgTable("feed_lease", {
+  name: text("name").primaryKey(),
+  /** One process's own. */
+  holder: text("holder").notNull(),
+  until: time("until").notNull(),
+});

@@ -110,6 +110,8 @@ test("a client that cancels as many calls as it may have, three times over, is n
     const closed = streams.map((stream) => new Promise((resolve) => stream.once("close", resolve)));
     for (const stream of streams) stream.close(http2.constants.NGHTTP2_CANCEL);
     await Promise.all(closed);
+    // Once this is answered, so many more may be opened: the listener has seen the last cancellation.
+    await new Promise((resolve) => session.ping(resolve));
   }
   assert.equal(session.closed, false);
   assert.equal(listener.connectionCount(), 1);

@@ -1,7 +1,7 @@
 /**
  * `make prove/access`: what access decides, on two replicas, against an oracle of a few lines after each of 10,000 random changes;
  * 10,000 grants and revocations, each checked at once with the token that came back; 100,000 answers that were on their way while
- * rights changed. SEED=... repeats a run.
+ * rights changed. QUICK=1 takes a twentieth, CHANGES=<n> another number. SEED=... repeats a run.
  */
 import { machineLine } from "../bench/figures.ts";
 import { AccessModel } from "../testing/access-model.ts";
@@ -10,8 +10,9 @@ import { raceFills } from "../testing/rights-race.ts";
 import { Random } from "../testing/seeded.ts";
 import { Goals } from "./figures.ts";
 
-const SEED = Number(process.env.SEED ?? Math.trunc(Math.random() * 2 ** 31));
-const CHANGES = Number(process.env.CHANGES ?? 10_000);
+const { QUICK, SEED: SEED_GIVEN, CHANGES: CHANGES_GIVEN } = process.env;
+const SEED = Number(SEED_GIVEN ?? Math.trunc(Math.random() * 2 ** 31));
+const CHANGES = Number(CHANGES_GIVEN ?? (QUICK ? 500 : 10_000));
 const RACES = CHANGES * 10;
 const OTHER_WAYS_EVERY = 20;
 const MAX_DIFFERENCES = 5;

@@ -5,8 +5,8 @@ import { systemClock } from "../clock.ts";
 import { openDatabase, type Tx } from "../db/database.ts";
 import { on, startFollower } from "../feed/follower.ts";
 import { createLogger } from "../log.ts";
+import { fateCommands } from "./fate.ts";
 import { FeedClients } from "./feed-client.ts";
-import { fateCommands } from "./feed-fate.ts";
 import { effect, effectCount, FOLLOWER, SOURCE } from "./feed-tables.ts";
 import { answerCommands } from "./workers.ts";
 

@@ -2,13 +2,11 @@
  * The processes of `make prove/feed`: four of the service and two of its follower, which are killed and stopped, and started
  * again at once. What is done to one process is done one after another; what is done to several overlaps.
  */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { FailpointName } from "../failpoints.ts";
 import type { Random } from "../testing/seeded.ts";
-import { until } from "../testing/until.ts";
-import { commonMs } from "./feed-fate.ts";
 import type { ServiceOptions } from "./feed-service.ts";
+import { Member } from "./members.ts";
 import { startWorker, type Worker } from "./workers.ts";
 
 export type Kind = "service" | "follower";
@@ -21,10 +19,6 @@ export const FAILPOINTS: Record<Kind, readonly FailpointName[]> = {
 
 const SERVICES = 4;
 const FOLLOWERS = 2;
-/** The longest that it may take until a process comes by a failpoint. */
-const PATIENCE_MS = 5_000;
-const MARGIN_MS = 1_000;
-
 /** Pauses of the writers, and by how many events the followers may be behind. */
 const MIN_PAUSE_MS = 500;
 const MAX_PAUSE_MS = 16_000;
@@ -44,7 +38,7 @@ export interface FleetOptions {
 
 /** All processes, by number: those of the service first. */
 export class Fleet implements AsyncDisposable {
-  readonly members: readonly Member[];
+  readonly members: readonly Member<Kind>[];
   readonly #options: FleetOptions;
   #maxPauseMs = MIN_PAUSE_MS * 2;
 
@@ -54,7 +48,7 @@ export class Fleet implements AsyncDisposable {
     this.members = kinds.map((kind, slot) => new Member(kind, slot, (member) => this.#start(member)));
   }
 
-  of(kind: Kind): Member[] {
+  of(kind: Kind): Member<Kind>[] {
     return this.members.filter((member) => member.kind === kind);
   }
 
@@ -84,7 +78,7 @@ export class Fleet implements AsyncDisposable {
     await Promise.all(this.members.map((member) => member[Symbol.asyncDispose]()));
   }
 
-  async #start(member: Member): Promise<Worker> {
+  async #start(member: Member<Kind>): Promise<Worker> {
     const { seed, sourceUrl, targetUrl, folder, maxLateMs, onServers } = this.#options;
     const { kind, slot, life } = member;
     const output = join(folder, `${kind}-${slot}.log`);
@@ -107,98 +101,7 @@ export class Fleet implements AsyncDisposable {
   }
 }
 
-/** One place for a process, in which one life follows another. */
-class Member implements AsyncDisposable {
-  readonly kind: Kind;
-  readonly slot: number;
-  life = 0;
-  worker: Worker | undefined;
-  url: string | undefined;
-  /** How often it has ended without having been told to. */
-  endedByItself = 0;
-  readonly #startWorker: (member: Member) => Promise<Worker>;
-  #busy: Promise<unknown> = Promise.resolve();
-  #ended = Promise.resolve();
-  #isDoomed = false;
-
-  constructor(kind: Kind, slot: number, startOne: (member: Member) => Promise<Worker>) {
-    this.kind = kind;
-    this.slot = slot;
-    this.#startWorker = startOne;
-  }
-
-  /** Does something to the process once nothing else is being done to it. */
-  do<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#busy.then(work);
-    this.#busy = done.catch(() => {});
-    return done;
-  }
-
-  async start(): Promise<void> {
-    const worker = await this.#startWorker(this);
-    this.worker = worker;
-    this.#isDoomed = false;
-    this.#ended = worker.call("live").then(
-      () => {},
-      () => {
-        if (!this.#isDoomed) this.endedByItself++;
-      },
-    );
-  }
-
-  /** Kills it, at a failpoint or as it is, and starts it again. Returns whether the failpoint was reached. */
-  async kill(failpoint: FailpointName | undefined): Promise<boolean> {
-    const worker = this.worker!;
-    this.#isDoomed = true;
-    let isReached = false;
-    if (failpoint !== undefined) {
-      // The answer may be lost with the process.
-      await worker.call("dieAt", { failpoint }).catch(() => {});
-      isReached = await endsWithin(this.#ended, PATIENCE_MS);
-    }
-    await worker[Symbol.asyncDispose]();
-    this.life++;
-    await this.start();
-    return isReached;
-  }
-
-  /** Stops it for a while: in the call after a failpoint, or wherever it is if it comes by none. `during` runs while it stands. */
-  async stopFor(failpoint: FailpointName | undefined, during: () => Promise<void>): Promise<void> {
-    const { pid } = this.worker!;
-    const stands = () => stateOf(pid) === "T";
-    if (failpoint !== undefined) {
-      await this.worker!.call("stopAt", { failpoint, beforeMs: commonMs() + PATIENCE_MS - MARGIN_MS });
-      await until("the process stands", stands, PATIENCE_MS).catch(() => {});
-    }
-    process.kill(pid, "SIGSTOP");
-    await until("the process stands", stands);
-    await during();
-    process.kill(pid, "SIGCONT");
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#busy;
-    this.#isDoomed = true;
-    await this.worker?.[Symbol.asyncDispose]();
-  }
-}
-
-export type { Member };
-
 /** A failpoint of this kind of process, or none. */
 export function pickFailpoint(random: Random, kind: Kind): FailpointName | undefined {
   return random.oneIn(3) ? undefined : random.pick(FAILPOINTS[kind]);
-}
-
-async function endsWithin(ended: Promise<void>, ms: number): Promise<boolean> {
-  const late = Promise.withResolvers<boolean>();
-  const timer = setTimeout(() => late.resolve(false), ms);
-  const result = await Promise.race([ended.then(() => true), late.promise]);
-  clearTimeout(timer);
-  return result;
-}
-
-/** One letter, as Linux says it. */
-function stateOf(pid: number): string {
-  return readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]![0]!;
 }

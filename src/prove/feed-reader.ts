@@ -8,8 +8,8 @@ import { durationFromMs, StringValueSchema } from "@bufbuild/protobuf/wkt";
 import { ConnectError } from "@connectrpc/connect";
 import { type Cursor, type Event, Start } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import { reasonOf } from "../errors.ts";
+import { commonMs } from "./fate.ts";
 import { FeedClients } from "./feed-client.ts";
-import { commonMs } from "./feed-fate.ts";
 import { SOURCE } from "./feed-tables.ts";
 
 const READ_WAIT_MS = 1_000;

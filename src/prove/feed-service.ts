@@ -14,7 +14,7 @@ import { feedHandlers } from "../feed/handlers.ts";
 import { FeedLog } from "../feed/log.ts";
 import { createLogger } from "../log.ts";
 import { type Call, callKey } from "../rpc/call.ts";
-import { fateCommands } from "./feed-fate.ts";
+import { fateCommands } from "./fate.ts";
 import { FOLLOWER, SOURCE } from "./feed-tables.ts";
 import { startWriters, WRITERS, type Writers, type WritersOptions } from "./feed-writers.ts";
 import { answerCommands } from "./workers.ts";

@@ -10,7 +10,7 @@ import { type Db, type Tx, transaction } from "../db/database.ts";
 import { sqlStateOf } from "../db/errors.ts";
 import { emit, event } from "../feed/emit.ts";
 import { Random } from "../testing/seeded.ts";
-import { commonMs } from "./feed-fate.ts";
+import { commonMs } from "./fate.ts";
 import { BUSINESS_ROWS, business, fact, SUBJECTS } from "./feed-tables.ts";
 
 export interface WritersOptions {

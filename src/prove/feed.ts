@@ -1,7 +1,7 @@
 /**
  * `make prove/feed`: four processes of a service with 200 writers, rollbacks and late commits, two replicas of a follower, and
- * a reader. The processes are killed at every failpoint and at random, and stopped now and then: 100 times (FULL=1: 1,000;
- * CYCLES=<n>). Nothing may be lost, invented, reordered in its subject, or done twice. SEED=<n> repeats the choices.
+ * a reader. The processes are killed at every failpoint and at random, and stopped now and then: 100 times (QUICK=1: 20;
+ * FULL=1: 1,000; CYCLES=<n>). Nothing may be lost, invented, reordered in its subject, or done twice. SEED=<n> repeats it.
  */
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,13 +16,14 @@ import { CLUSTER_VARIABLE, testDatabase } from "../testing/cluster.ts";
 import { Random } from "../testing/seeded.ts";
 import { until } from "../testing/until.ts";
 import { judge } from "./feed-checks.ts";
-import { FAILPOINTS, Fleet, type Kind, type Member, pickFailpoint } from "./feed-processes.ts";
+import { FAILPOINTS, Fleet, type Kind, pickFailpoint } from "./feed-processes.ts";
 import { FeedReader } from "./feed-reader.ts";
 import { makeSourceTables, makeTargetTables, SOURCE } from "./feed-tables.ts";
 import { Goals } from "./figures.ts";
+import type { Member } from "./members.ts";
 
-const { FULL, SEED, CYCLES } = process.env;
-const KILLS = Number(CYCLES ?? (FULL ? 1_000 : 100));
+const { FULL, QUICK, SEED, CYCLES } = process.env;
+const KILLS = Number(CYCLES ?? (FULL ? 1_000 : QUICK ? 20 : 100));
 const MAX_LATE_MS = FULL ? 5_000 : 2_000;
 const MAX_BETWEEN_MS = 1_500;
 const MIN_STOP_MS = 1_000;
@@ -104,7 +105,7 @@ class Attack {
   async run(): Promise<void> {
     const startedAt = performance.now();
     const untried = { service: [...FAILPOINTS.service], follower: [...FAILPOINTS.follower] };
-    let inTurn: Member[] = [];
+    let inTurn: Member<Kind>[] = [];
     for (let cycle = 0; cycle < KILLS; cycle++) {
       if (inTurn.length === 0) inTurn = this.#shuffled();
       const victim = inTurn.pop()!;
@@ -126,12 +127,12 @@ class Attack {
   }
 
   /** All processes: one that was killed just now is seldom the next, which would have to wait until it is up. */
-  #shuffled(): Member[] {
+  #shuffled(): Member<Kind>[] {
     const left = [...this.#fleet.members];
     return this.#fleet.members.map(() => left.splice(this.#random.below(left.length), 1)[0]!);
   }
 
-  async #kill(victim: Member, failpoint: FailpointName | undefined): Promise<void> {
+  async #kill(victim: Member<Kind>, failpoint: FailpointName | undefined): Promise<void> {
     const isReached = await victim.kill(failpoint);
     this.#kills++;
     if (isReached) this.#hits.set(failpoint!, (this.#hits.get(failpoint!) ?? 0) + 1);
@@ -155,7 +156,7 @@ class Attack {
     this.#begin(victim, () => victim.stopFor(failpoint, during));
   }
 
-  #begin(victim: Member, work: () => Promise<void>): void {
+  #begin(victim: Member<Kind>, work: () => Promise<void>): void {
     victim.do(work).catch((error: unknown) => {
       this.#problem ??= error;
     });

@@ -94,7 +94,11 @@ export async function proveKills(
   const refreshes = sum(({ tokens }) => tokens.length - 1);
   goals.info(`kill -9: ${kills} kills, ${refreshes} refreshes, ${sum(({ repeated }) => repeated)} calls made again`);
   goals.atMost("S-REF-06 kill -9: families that ended", chains.filter(({ isEnded }) => isEnded).length, 0);
-  goals.atMost("S-REF-06 kill -9: families that are not what was answered", await tornFamilies(sql, chains), 0);
+  goals.atMost(
+    "R-CON-05, S-REF-06 kill -9: families that are not what was answered",
+    await tornFamilies(sql, chains),
+    0,
+  );
   const used = chains.flatMap(({ tokens }) => (tokens.length > 1 ? [tokens.at(-2)!] : []));
   await using opened = new AsyncDisposableStack();
   const client = clientAt(replicas[0]!.publicUrl, opened);

@@ -5,6 +5,7 @@ import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { createLogger } from "../log.ts";
 import { type RunningServer, startServer } from "../server.ts";
 import { services as allServices } from "../services.ts";
+import { fateCommands } from "./fate.ts";
 import { answerCommands } from "./workers.ts";
 
 /** Where a replica is. */
@@ -29,6 +30,7 @@ const QUESTIONS = /^rpc_server_call_duration_seconds_count\{.*AuthInternalServic
 let running: RunningServer | undefined;
 
 answerCommands({
+  ...fateCommands,
   async start({ services: names, variables }: ReplicaTask): Promise<Replica> {
     const definitions = allServices.filter(({ name }) => names.includes(name));
     const { platform, services } = loadConfig({

@@ -25,6 +25,11 @@ export function subjectOf(service: string, organizationId: string): string {
   return `${service}/${organizationId}`;
 }
 
+/** Whether it is a service's changes that a subject counts. */
+export function isOf(service: string, subject: string): boolean {
+  return subject.startsWith(`${service}/`);
+}
+
 /** One subject at one version. */
 export function revision(service: string, organizationId: string, version: bigint): Revisions {
   return new Map([[subjectOf(service, organizationId), version]]);

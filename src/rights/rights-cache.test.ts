@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { reasonOf } from "../errors.ts";
+import { createTestClock } from "../testing/clock.ts";
 import { raceFills } from "../testing/rights-race.ts";
 import { mergeRevisions, type Revisions, revision, subjectOf } from "./revisions.ts";
 import { holds, noRights, type Rights, type Subject, setOf } from "./rights.ts";
-import { RightsCache, type RightsChange } from "./rights-cache.ts";
+import { RightsCache, type RightsChange, type SharedAnswers } from "./rights-cache.ts";
 
 const PERMISSION = "things:do";
 const anne: Subject = { userId: "anne", organizationId: "bakery" };
@@ -23,14 +24,14 @@ const changeTo = (version: bigint, userId?: string): RightsChange => {
 };
 
 /** An owner whose answers come when the test lets them. */
-function slowOwner(maxBytes?: number) {
+function slowOwner(maxBytes?: number, shared?: SharedAnswers) {
   const questions: { subject: Subject; wanted: Revisions; answer: (rights: Rights) => void; fail: () => void }[] = [];
   const load = (subject: Subject, wanted: Revisions) => {
     const { promise, resolve, reject } = Promise.withResolvers<Rights>();
     questions.push({ subject, wanted, answer: resolve, fail: () => reject(new Error("away")) });
     return promise;
   };
-  return { questions, cache: new RightsCache({ load, now: () => 0, maxBytes }) };
+  return { questions, cache: new RightsCache({ load, shared, now: () => 0, maxBytes }) };
 }
 
 const because = (reason: string) => (error: unknown) => reasonOf(error) === reason;
@@ -39,6 +40,10 @@ const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 test("R-CON-06 an answer of revision n that comes after the change n + 1 is never kept: 10,000 rounds", async () => {
   assert.equal(await raceFills(10_000), 0);
+});
+
+test("R-CON-06 nor is one that is shared, however old the one is that comes back: 10,000 rounds", async () => {
+  assert.equal(await raceFills(10_000, { isShared: true }), 0);
 });
 
 test("all who ask at the same time are one question; a failed one is not kept", async () => {
@@ -102,7 +107,7 @@ test("who wants more asks a question of their own, and no older answer that come
 test("after clear() nothing that was asked before is kept, and who asks then asks anew", async () => {
   const { cache, questions } = slowOwner();
   const before = cache.ask(anne);
-  cache.clear();
+  cache.clear("access");
   const after = cache.ask(anne);
   assert.equal(questions.length, 2);
   questions[0]!.answer(rightsAt(2n));
@@ -111,6 +116,18 @@ test("after clear() nothing that was asked before is kept, and who asks then ask
   questions[1]!.answer(rightsAt(3n));
   await after;
   assert.ok(!holds(cache.get(anne)!.rights, PERMISSION));
+});
+
+test("a service that counts anew after a restore is believed; what others count is remembered", async () => {
+  const { cache, questions } = slowOwner();
+  cache.change(changeTo(5n));
+  cache.change({ ...changeTo(3n), service: "organization" });
+  cache.clear("access");
+  const asked = cache.ask(anne);
+  assert.deepEqual(questions[0]!.wanted, revision("organization", "bakery", 3n));
+  questions[0]!.answer(rightsAt(2n));
+  await asked;
+  assert.ok(cache.get(anne));
 });
 
 test("a change of one person, of an organization, of the platform: each forgets no more than it must", async () => {
@@ -187,4 +204,108 @@ test("any number of strangers pushes no member out", async () => {
   assert.equal(owner.cache.get(anne)!.rights.standing, "none");
   owner.cache.change(changeTo(5n));
   assert.equal(owner.cache.get(anne), undefined);
+});
+
+/** What others share, found when the test lets it be. */
+function slowShared() {
+  const looks: ((found?: Rights) => void)[] = [];
+  const stored: [Subject, Rights][] = [];
+  const shared: SharedAnswers = {
+    isFresh: () => true,
+    find: () => new Promise<Rights | undefined>((resolve) => void looks.push(resolve)),
+    store: (subject, rights) => void stored.push([subject, rights]),
+  };
+  return { shared, looks, stored };
+}
+
+test("what is shared is looked for once the owner has told of the organization, once for all who ask", async () => {
+  const { shared, looks, stored } = slowShared();
+  const owner = slowOwner(undefined, shared);
+  await fill(owner, [anne], rightsAt(2n));
+  assert.deepEqual([looks.length, stored], [0, [[anne, rightsAt(2n)]]]);
+  const asked = [owner.cache.ask(bert), owner.cache.ask(bert)];
+  assert.equal(looks.length, 1);
+  looks[0]!(rightsAt(2n));
+  assert.deepEqual(
+    await Promise.all(asked),
+    [1, 2].map(() => ({ rights: rightsAt(2n), askedAt: 0, isFollowed: true })),
+  );
+  assert.ok(owner.cache.get(bert));
+  assert.equal(owner.questions.length, 1);
+});
+
+const doubts: [what: string, shared: Rights, meanwhile?: (cache: RightsCache, shared: SharedAnswers) => void][] = [
+  ["is older than what the owner told", rightsAt(1n)],
+  ["knows the platform less well", rightsAt(2n)],
+  [
+    "depends on what the owner did not tell of",
+    { ...rightsAt(2n, 1n), revisions: revision("organization", "bakery", 9n) },
+  ],
+  ["is overtaken by a change of somebody", rightsAt(2n, 1n), (cache) => cache.change(changeTo(3n, "carla"))],
+  ["is overtaken by a change of everybody", rightsAt(2n, 1n), (cache) => cache.change(changeTo(3n))],
+  ["is overtaken by the platform", rightsAt(2n, 1n), (cache) => cache.change({ ...changeTo(2n), organizationId: "" })],
+  ["was asked for before all was forgotten", rightsAt(2n, 1n), (cache) => cache.clear("access")],
+  ["is not known to be fresh", rightsAt(2n, 1n), (_, shared) => Object.assign(shared, { isFresh: () => false })],
+];
+for (const [what, found, meanwhile] of doubts) {
+  test(`R-CON-06 what is shared but ${what} is no answer, and not kept`, async () => {
+    const { shared, looks } = slowShared();
+    const owner = slowOwner(undefined, shared);
+    await fill(owner, [anne], rightsAt(2n, 1n));
+    const asked = owner.cache.ask(bert);
+    meanwhile?.(owner.cache, shared);
+    looks[0]!(found);
+    await turn();
+    assert.equal(owner.cache.get(bert), undefined);
+    assert.equal(owner.questions.length, 2);
+    owner.questions[1]!.answer(rightsAt(4n, 2n));
+    assert.deepEqual((await asked).rights, rightsAt(4n, 2n));
+  });
+}
+
+test("R-CON-06 what was looked for before all was forgotten is no answer, even if the owner tells of the same revisions", async () => {
+  const { shared, looks } = slowShared();
+  const owner = slowOwner(undefined, shared);
+  await fill(owner, [anne], rightsAt(2n));
+  const asked = owner.cache.ask(bert);
+  owner.cache.clear("access");
+  await fill(owner, [anne], rightsAt(2n));
+  looks[0]!(rightsAt(2n));
+  await turn();
+  assert.equal(owner.questions.length, 3);
+  owner.questions[2]!.answer(rightsAt(3n));
+  assert.deepEqual((await asked).rights, rightsAt(3n));
+});
+
+test("what is shared but does not know what is wanted is no answer", async () => {
+  const { shared, looks } = slowShared();
+  const owner = slowOwner(undefined, shared);
+  await fill(owner, [anne], rightsAt(2n));
+  const asked = owner.cache.ask(bert, revision("access", "bakery", 3n));
+  looks[0]!(rightsAt(2n));
+  await turn();
+  owner.questions[1]!.answer(rightsAt(4n));
+  assert.deepEqual((await asked).rights, rightsAt(4n));
+});
+
+test("after a change what is shared counts again if it knows of it, without a question", async () => {
+  const { shared, looks } = slowShared();
+  const owner = slowOwner(undefined, shared);
+  await fill(owner, [anne], rightsAt(2n));
+  owner.cache.change(changeTo(3n, "anne"));
+  const asked = owner.cache.ask(bert);
+  looks[0]!(rightsAt(3n));
+  assert.deepEqual((await asked).rights, rightsAt(3n));
+  assert.equal(owner.questions.length, 1);
+});
+
+test("rights are kept no longer than told, whatever the feeds say", async () => {
+  const clock = createTestClock();
+  const load = async () => rightsAt(2n);
+  const cache = new RightsCache({ load, now: () => clock.monotonic(), maxAgeMs: 1_000 });
+  await cache.ask(anne);
+  clock.advance(899);
+  assert.ok(cache.get(anne));
+  clock.advance(102);
+  assert.equal(cache.get(anne), undefined);
 });

@@ -22,27 +22,44 @@ import {
 } from "../../gen/concierge/organization/v1/organization_events_pb.ts";
 import type { Clock } from "../clock.ts";
 import { Code, fail, reasonOf } from "../errors.ts";
-import type { Consumer } from "../feed/consumers.ts";
 import { type FeedReader, type LiveFollower, startLiveFollower } from "../feed/live-follower.ts";
-import type { Logger } from "../log.ts";
+import type { SimpleLog } from "../simple-log.ts";
 import { FRESH_MS } from "../token/freshness.ts";
 import { authStale, type WhenStale } from "../token/session-check.ts";
 import { NO_REVISIONS, type Revisions } from "./revisions.ts";
 import type { Rights, Subject } from "./rights.ts";
-import { type KnownRights, type LoadRights, RightsCache, type RightsChange, unknownRevision } from "./rights-cache.ts";
+import {
+  type KnownRights,
+  type LoadRights,
+  RightsCache,
+  type RightsChange,
+  type SharedAnswers,
+  unknownRevision,
+} from "./rights-cache.ts";
+import type { SharedRights } from "./shared-rights.ts";
 
 /** Whose changes make rights wrong. */
-type Source = "access" | "organization";
+export type Source = "access" | "organization";
+
+type AnswersOfOthers = Pick<SharedRights, "find" | "store">;
 
 export interface RightsOptions {
   load: LoadRights;
+  /** Answers that other processes share. */
+  shared?: AnswersOfOthers;
   feedOf(source: Source): FeedReader;
   clock: Clock;
-  log: Logger;
+  log: SimpleLog;
   /** Whether methods that say so decide on what they knew last while nobody can be asked. */
   allowStale: boolean;
+  /** How old knowledge may be, at most FRESH_MS, which it is unless told. */
+  freshMs?: number;
+  /** How long somebody's rights are kept, in milliseconds, however fresh they are; as long as there is room unless told. */
+  maxAgeMs?: number;
   /** Called for each decision that was made so. */
   onStale?(): void;
+  /** Called with the events that were followed; without any once reading has begun, or begun anew. */
+  onEvents?(source: Source, events: Event[]): void;
 }
 
 export interface RightsQuestion {
@@ -66,8 +83,11 @@ export interface RightsWatch {
    */
   rightsOf(subject: Subject, question?: RightsQuestion): FreshRights | Promise<FreshRights>;
   /** Follows the feeds. Before that, and without it, every question goes to the owner. */
-  follow(): Consumer[];
+  follow(): LiveFollower[];
 }
+
+/** What was committed so shortly before a feed was complete may not have come yet (live-follower.ts). */
+const SETTLED_MS = 250;
 
 /** Whose rights, and where, an event makes wrong. */
 type Concern = Pick<RightsChange, "organizationId" | "userId">;
@@ -107,10 +127,12 @@ class Watch implements RightsWatch {
 
   constructor(options: RightsOptions) {
     this.#options = options;
-    this.#cache = new RightsCache({ load: options.load, now: () => options.clock.monotonic() });
+    const { load, maxAgeMs, clock } = options;
+    const shared = options.shared && this.#sharing(options.shared);
+    this.#cache = new RightsCache({ load, shared, maxAgeMs, now: () => clock.monotonic() });
   }
 
-  follow(): Consumer[] {
+  follow(): LiveFollower[] {
     const { feedOf, clock, log } = this.#options;
     this.#followers = SOURCES.map((source) => {
       const types = READINGS[source].map(({ desc }) => desc);
@@ -126,10 +148,35 @@ class Watch implements RightsWatch {
     return fresh ?? this.#ask(subject, question, known);
   }
 
-  /** What is known, if it is known to be no older than FRESH_MS: by the feeds, or because it was asked for lately. */
-  #fresh({ rights, askedAt }: KnownRights): FreshRights | undefined {
-    const freshAt = Math.max(askedAt, this.#followedAt());
-    return this.#options.clock.monotonic() - freshAt <= FRESH_MS ? { rights, freshAt } : undefined;
+  /** What is known, if it is known to be fresh: by the feeds, or because it was asked for lately. */
+  #fresh(known: KnownRights, freshMs = this.#options.freshMs ?? FRESH_MS): FreshRights | undefined {
+    const followedAt = known.isFollowed ? this.#followedAt() : Number.NEGATIVE_INFINITY;
+    const isFresh = this.#options.clock.monotonic() - Math.max(known.askedAt, followedAt) <= freshMs;
+    return isFresh ? { rights: known.rights, freshAt: this.#freshAt(known) } : undefined;
+  }
+
+  /** Since when nothing newer is known: a feed that is complete lacks what was committed a moment ago. */
+  #freshAt({ askedAt, isFollowed }: KnownRights): number {
+    return isFollowed ? Math.max(askedAt, this.#followedAt() - SETTLED_MS) : askedAt;
+  }
+
+  /** Only while both feeds are followed, and among those who follow the same lives of them: restored services count anew. */
+  #sharing(shared: AnswersOfOthers): SharedAnswers {
+    const epochs = () => {
+      const known = this.#followers.flatMap(({ epoch }) => epoch ?? []);
+      return known.length === SOURCES.length ? known : undefined;
+    };
+    return {
+      find(subject) {
+        const followed = epochs();
+        return followed && shared.find(subject, followed);
+      },
+      store(subject, rights) {
+        const followed = epochs();
+        if (followed) shared.store(subject, followed, rights);
+      },
+      isFresh: (known) => this.#fresh(known) !== undefined,
+    };
   }
 
   /** When the feed that is furthest behind was last known to be complete. */
@@ -145,9 +192,8 @@ class Watch implements RightsWatch {
     known: KnownRights | undefined,
   ): Promise<FreshRights> {
     try {
-      const { rights, askedAt } = await this.#cache.ask(subject, wanted);
-      // This process may have stood still since.
-      const fresh = this.#fresh({ rights, askedAt });
+      // This process may have stood still since; and the owner goes by its own idea of what is fresh.
+      const fresh = this.#fresh(await this.#cache.ask(subject, wanted), FRESH_MS);
       if (!fresh) throw new Error("the answer came too late");
       return fresh;
     } catch (error) {
@@ -157,18 +203,19 @@ class Watch implements RightsWatch {
       const isKnown = known !== undefined && this.#cache.get(subject, wanted) === known;
       if (!isKnown || whenStale === "closed" || !this.#options.allowStale) throw authStale(error);
       this.#options.onStale?.();
-      return { rights: known.rights, freshAt: Math.max(known.askedAt, this.#followedAt()) };
+      return { rights: known.rights, freshAt: this.#freshAt(known) };
     }
   }
 
   /** Without events reading has begun anew: what changed in between is not known. */
   #heed(service: Source, events: Event[]): void {
-    if (events.length === 0) this.#cache.clear();
+    if (events.length === 0) this.#cache.clear(service);
     for (const { type, payload, version } of events) {
       const { read } = READINGS[service].find(({ desc }) => desc.typeName === type)!;
       const concern = read(payload);
       if (concern) this.#cache.change({ ...concern, service, version });
     }
+    this.#options.onEvents?.(service, events);
   }
 }
 

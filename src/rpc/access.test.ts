@@ -38,6 +38,8 @@ const stops: [what: string, service: string, who: Who | undefined, message: RegE
   ["a public method for services", "TestService", { case: "callers", value: { services: ["a"] } }, /only internal/],
 ];
 
+const tracing = { resume: () => undefined };
+
 describe("a contract that would leave a method open", () => {
   for (const [what, name, who, message] of stops) {
     const desc = withRule(name, who);
@@ -74,6 +76,7 @@ describe("a contract that would leave a method open", () => {
         migrationsFolder: "",
         clock: systemClock,
         log,
+        tracing,
       };
       await assert.rejects(mountService(definition, options), namesIt);
     });
@@ -91,7 +94,15 @@ describe("a contract that would leave a method open", () => {
     });
     const platform = { mode: "development", issuer: "http://127.0.0.1" } as never;
     const log = createLogger({ level: "fatal", mode: "development" });
-    const options = { platform, config: {}, localUrl: () => undefined, migrationsFolder: "", clock: systemClock, log };
+    const options = {
+      platform,
+      config: {},
+      localUrl: () => undefined,
+      migrationsFolder: "",
+      clock: systemClock,
+      log,
+      tracing,
+    };
     await assert.rejects(mountService(definition, options), /does not implement test\.v1\.TestService/);
   });
 });
@@ -116,6 +127,7 @@ concierge.access.v1.AccessInternalService/GetUserRoles                       int
 concierge.access.v1.AccessInternalService/GrantAdmin                         internal  operators
 concierge.access.v1.AccessInternalService/ListRoles                          internal  backends operators
 concierge.access.v1.AccessInternalService/ListUsersWithPermission            internal  backends operators
+concierge.access.v1.AccessInternalService/ListUsersWithRole                  internal  notification backends operators
 concierge.access.v1.AccessInternalService/RevokeAdmin                        internal  operators
 concierge.access.v1.AccessInternalService/UnassignRole                       internal  backends operators
 concierge.access.v1.AccessService/AssignRole                                 public    a person who holds roles:assign
@@ -165,17 +177,32 @@ concierge.greeter.v1.GreeterService/SayHello                                 pub
 concierge.greeter.v1.GreeterService/SayHelloBidirectional                    public    a person with a live session
 concierge.greeter.v1.GreeterService/SayHelloClientStream                     public    a person with a live session
 concierge.greeter.v1.GreeterService/SayHelloStream                           public    a person with a live session
+concierge.notification.v1.NotificationInternalService/CancelNotification     internal  backends operators
 concierge.notification.v1.NotificationInternalService/Claim                  internal  notification-sender backends
 concierge.notification.v1.NotificationInternalService/CreateNotification     internal  backends operators
+concierge.notification.v1.NotificationInternalService/ExtendLease            internal  notification-sender backends
+concierge.notification.v1.NotificationInternalService/GetQueueStatus         internal  operators
+concierge.notification.v1.NotificationInternalService/ListDeadLetters        internal  operators
+concierge.notification.v1.NotificationInternalService/ListRecipients         internal  backends operators
 concierge.notification.v1.NotificationInternalService/ListUnprocessed        internal  backends operators
 concierge.notification.v1.NotificationInternalService/MarkProcessed          internal  notification-sender backends operators
+concierge.notification.v1.NotificationInternalService/RedriveDeadLetters     internal  operators
+concierge.notification.v1.NotificationService/CountUnread                    public    a person with a live session
 concierge.notification.v1.NotificationService/ExportMyData                   public    a person with a live session
+concierge.notification.v1.NotificationService/ListMutedTopics                public    a person with a live session
+concierge.notification.v1.NotificationService/ListMyDevices                  public    a person with a live session
 concierge.notification.v1.NotificationService/ListMyNotifications            public    a person with a live session
+concierge.notification.v1.NotificationService/MarkRead                       public    a person with a live session
 concierge.notification.v1.NotificationService/MarkReceived                   public    a person with a live session
+concierge.notification.v1.NotificationService/MuteTopic                      public    a person with a live session
 concierge.notification.v1.NotificationService/RegisterDevice                 public    a person with a live session
+concierge.notification.v1.NotificationService/RemoveDevice                   public    a person with a live session
+concierge.notification.v1.NotificationService/UnmuteTopic                    public    a person with a live session
+concierge.notification.v1.NotificationService/WatchMyNotifications           public    a person with a live session
+concierge.organization.v1.OrganizationInternalService/FilterMembers          internal  access notification backends operators
 concierge.organization.v1.OrganizationInternalService/GetMembership          internal  access backends operators
 concierge.organization.v1.OrganizationInternalService/GetOrganization        internal  auth backends operators
-concierge.organization.v1.OrganizationInternalService/ListMemberships        internal  access backends operators
+concierge.organization.v1.OrganizationInternalService/ListMemberships        internal  access notification backends operators
 concierge.organization.v1.OrganizationInternalService/ListUserOrganizations  internal  backends operators
 concierge.organization.v1.OrganizationInternalService/ReleaseUser            internal  auth
 concierge.organization.v1.OrganizationInternalService/ResumeOrganization     internal  backends operators

@@ -5,11 +5,10 @@
 
 import { base64Decode } from "@bufbuild/protobuf/wire";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import { ConnectError } from "@connectrpc/connect";
 import type { Mode } from "../config.ts";
 import { Code, fail } from "../errors.ts";
+import { requirePermission as refuseWithout } from "../rights/require-permission.ts";
 import { wantedRevisions } from "../rights/revisions.ts";
-import { holds } from "../rights/rights.ts";
 import type { RightsWatch } from "../rights/rights-watch.ts";
 import type { AccessTokenVerifier } from "../token/access-token.ts";
 import type { Refusal } from "../token/compact.ts";
@@ -77,34 +76,13 @@ async function authenticateUser(
   call.claims = claims;
 }
 
-/**
- * Refuses a person who lacks the permission in the organization that the token names: PERMISSION_DENIED / NO_ORGANIZATION or
- * PERMISSION_MISSING, UNAVAILABLE / AUTH_STALE. The token's word is only where to look.
- */
+/** Refuses a person who lacks the permission, as require-permission.ts tells. Changes that the call knows of are waited for. */
 export async function requirePermission(
-  { rights: watch }: Pick<Authentication, "rights">,
+  { rights }: Pick<Authentication, "rights">,
   { permission, whenStale }: AccessRule & { who: "permission" },
   { claims, rawHeaders }: Pick<Call, "claims" | "rawHeaders">,
 ): Promise<void> {
-  const { userId, organizationId } = claims!;
-  if (organizationId === undefined) {
-    throw fail(Code.PermissionDenied, "NO_ORGANIZATION", "choose an organization first: refresh with its id");
-  }
-  const question = { wanted: wantedRevisions(rawHeaders), whenStale };
-  const found = watch.rightsOf({ userId, organizationId }, question);
-  const { rights } = found instanceof Promise ? await found.catch(nobody) : found;
-  if (!rights || !holds(rights, permission)) throw permissionMissing();
-}
-
-/** In an organization that does not exist nobody holds anything. */
-function nobody(error: unknown): { rights: undefined } {
-  if (ConnectError.from(error).code !== Code.NotFound) throw error;
-  return { rights: undefined };
-}
-
-/** The refusal of a person who may not do this. */
-export function permissionMissing() {
-  return fail(Code.PermissionDenied, "PERMISSION_MISSING", "this takes a permission that you do not have here");
+  return refuseWithout(rights, claims!, { permission }, { wanted: wantedRevisions(rawHeaders), whenStale });
 }
 
 function authenticateService(

@@ -87,7 +87,7 @@ describe("CORS", () => {
         assert.equal(headers.get("access-control-max-age"), "7200");
         assert.deepEqual(names(headers.get("access-control-allow-methods")), ["get", "post"]);
         const allowed = names(headers.get("access-control-allow-headers"));
-        for (const name of [...connectCors.allowedHeaders, "authorization", "traceparent"]) {
+        for (const name of [...connectCors.allowedHeaders, "authorization", "consistency-token", "traceparent"]) {
           assert.ok(allowed.includes(name.toLowerCase()), name);
         }
         assert.equal(headers.has("access-control-allow-credentials"), false);

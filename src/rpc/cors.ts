@@ -11,7 +11,7 @@ import type { NodeRequest, NodeResponse, RequestHandler } from "../listener/list
 const MAX_AGE_SECONDS = 7_200;
 
 const ALLOWED_METHODS = connectCors.allowedMethods.join(", ");
-const ALLOWED_HEADERS = [...connectCors.allowedHeaders, "Authorization", "Traceparent"].join(", ");
+const ALLOWED_HEADERS = [...connectCors.allowedHeaders, "Authorization", "Consistency-Token", "Traceparent"].join(", ");
 const EXPOSED_HEADERS = [...connectCors.exposedHeaders, "X-Request-Id"].join(", ");
 
 /**

@@ -189,6 +189,18 @@ describe("messages", () => {
     }
   });
 
+  test("S-API-21 what cannot be read is said in our words, also while its deadline passes", async () => {
+    for (const wire of allWires) {
+      const timeout =
+        wire.protocol === "connect" ? (["connect-timeout-ms", "1"] as const) : (["grpc-timeout", "1n"] as const);
+      // Decompressing takes until after the deadline.
+      const { body, headers } = compressed(wire, Buffer.from("no message at all".repeat(1_000)), "gzip");
+      const late = await callWire(wire, edge.url, { method: login, body, headers: [...headers, timeout] });
+      assert.ok(["MALFORMED_MESSAGE", "DEADLINE_EXCEEDED"].includes(String(late.reason)), wireName(wire));
+      assert.doesNotMatch(String(late.message), /illegal|token|JSON/, wireName(wire));
+    }
+  });
+
   test("S-API-04 a compression that we do not have is UNIMPLEMENTED", async () => {
     for (const wire of allWires) {
       const name = wire.protocol === "connect" ? "content-encoding" : "grpc-encoding";

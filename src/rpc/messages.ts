@@ -5,7 +5,7 @@
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { createValidator, violationsToProto } from "@bufbuild/protovalidate";
 import { ConnectError } from "@connectrpc/connect";
-import { Code, fail } from "../errors.ts";
+import { addDetail, Code, fail } from "../errors.ts";
 import { namePublic } from "./errors.ts";
 import { refuseUnstorableText } from "./text.ts";
 
@@ -20,7 +20,7 @@ export function checkMessage(schema: DescMessage, message: Message): void {
   if (result.kind === "error") throw result.error;
   const error = fail(Code.InvalidArgument, "INVALID_REQUEST", result.error.message);
   const [value, desc] = violationsToProto(result.violations);
-  error.details.push({ desc, value });
+  addDetail(error, desc, value);
   throw error;
 }
 

@@ -116,6 +116,7 @@ describe("a system that is watched", () => {
     const text = String(answer.body);
     assert.match(text, /^db_pool_connections\{service="auth",state="idle"\} \d+$/m);
     assert.match(text, /^db_pool_waiting\{service="user"\} 0$/m);
+    assert.match(text, /^db_out_of_resources_total\{service="user"\} 0$/m);
     assert.match(text, /^queue_length\{name="password hashing"\} 0$/m);
     assert.match(text, /^listener_connections\{listener="internal"\} [1-9]/m);
     const onPublic = await sendHttp("1.1", replica.publicUrl, { httpMethod: "GET", path: "/metrics", headers: [] });

@@ -10,7 +10,7 @@ import { Code, fail } from "../errors.ts";
 import { addressGroup } from "../listener/address.ts";
 
 /** Callers that are remembered; a forgotten one starts anew, so an attacker gains one burst by 100,000 addresses. */
-const MOST_REMEMBERED = 100_000;
+export const MOST_REMEMBERED = 100_000;
 const BURST_SECONDS = 2;
 const SMALL_BODY_BYTES = 64 * 1_024;
 
@@ -20,9 +20,13 @@ export type RateLimit = (address: string) => ConnectError | undefined;
 /**
  * Makes a limit of `perSecond` calls for each address (IPv6: each /64), with bursts of twice as many; 0 is no limit.
  */
-export function createRateLimit(perSecond: number, clock: Clock): RateLimit {
+export function createRateLimit(
+  perSecond: number,
+  clock: Clock,
+  paceOf = (limits: PaceLimits) => createPace(limits, clock),
+): RateLimit {
   if (perSecond === 0) return () => undefined;
-  const pace = createPace({ costMs: 1_000 / perSecond, burstMs: BURST_SECONDS * 1_000 }, clock);
+  const pace = paceOf({ costMs: 1_000 / perSecond, burstMs: BURST_SECONDS * 1_000 });
   return (address) => {
     const retryAfterMs = pace(addressGroup(address));
     if (retryAfterMs === 0) return undefined;
@@ -33,12 +37,20 @@ export function createRateLimit(perSecond: number, clock: Clock): RateLimit {
 /** Milliseconds that somebody has to wait until one more call is not one too many; 0 if it is none, and then it counts. */
 export type Pace = (who: string) => number;
 
+export interface PaceLimits {
+  costMs: number;
+  burstMs: number;
+}
+
 /**
  * Makes the pace of one call in `costMs`, and of as many at once as `burstMs` pays for. It keeps one number for each: the time at which
  * the calls so far would be paid off (the generic cell rate algorithm).
  */
-export function createPace({ costMs, burstMs }: { costMs: number; burstMs: number }, clock: Clock): Pace {
-  const paidOffAt = new LRUCache<string, number>({ max: MOST_REMEMBERED });
+export function createPace(
+  { costMs, burstMs }: PaceLimits,
+  clock: Clock,
+  paidOffAt = new LRUCache<string, number>({ max: MOST_REMEMBERED }),
+): Pace {
   return (who) => {
     const now = clock.monotonic();
     const next = Math.max(paidOffAt.get(who) ?? now, now) + costMs;

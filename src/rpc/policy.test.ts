@@ -54,6 +54,7 @@ const OWN: Record<string, (own: TestOrganization) => Record<string, unknown>> = 
   "AccessService/UnassignRole": ({ member, branchId }) => ({ userId: member.userId, role: "cashier", branchId }),
   "AuthService/EndSession": ({ owner }) => ({ sessionId: owner.sessionId }),
   "NotificationService/MarkReceived": () => ({ notificationId: crypto.randomUUID() }),
+  "NotificationService/RemoveDevice": () => ({ deviceId: crypto.randomUUID() }),
   "OrganizationService/AcceptInvitation": ({ invitationId }) => ({ invitationId }),
   "OrganizationService/ChangeMemberRole": ({ member }) => ({ userId: member.userId, role: MemberRole.ADMIN }),
   "OrganizationService/CloseBranch": ({ branchId }) => ({ branchId }),
@@ -80,6 +81,7 @@ const THEIRS: Record<string, (theirs: TestOrganization) => string> = {
   organizationId: ({ organizationId }) => organizationId,
   sessionId: ({ owner }) => owner.sessionId,
   notificationId: () => crypto.randomUUID(),
+  deviceId: () => crypto.randomUUID(),
 };
 
 const idFields = (method: DescMethod) => method.input.fields.filter(({ name }) => name.endsWith("_id"));

@@ -11,9 +11,17 @@ import { answerJson } from "./json.ts";
 /** What keeps the process from being ready, one line each; empty when it is. */
 export type Readiness = () => Promise<string[]>;
 
+export interface ProbeOptions {
+  /** Whether the answers say more than yes or no. */
+  showReasons: boolean;
+  /** What does not work though calls are answered, one line each. */
+  degraded(): string[];
+  metrics: Metrics;
+}
+
 export function probePaths(
   readiness: Readiness,
-  { showReasons, metrics }: { showReasons: boolean; metrics: Metrics },
+  { showReasons, degraded, metrics }: ProbeOptions,
 ): Record<string, RequestHandler> {
   const paths: Record<string, RequestHandler> = {
     "/healthz": (_, response) => answerJson(response, 200, { status: "alive" }),
@@ -21,7 +29,10 @@ export function probePaths(
       readiness()
         .then((reasons) => {
           const missing = [...heldUp(metrics), ...reasons];
-          const body = { status: missing.length === 0 ? "ready" : "not ready", ...(showReasons ? { missing } : {}) };
+          const body = {
+            status: missing.length === 0 ? "ready" : "not ready",
+            ...(showReasons && { missing, ...shown(degraded()) }),
+          };
           answerJson(response, missing.length === 0 ? 200 : 503, body);
         })
         .catch(() => response.destroy());
@@ -29,6 +40,11 @@ export function probePaths(
   };
   if (showReasons) paths["/metrics"] = (_, response) => answerMetrics(response, metrics);
   return paths;
+}
+
+/** Only when there is something to say. */
+function shown(degraded: string[]): { degraded?: string[] } {
+  return degraded.length > 0 ? { degraded } : {};
 }
 
 /** A process that does not come to its work in time would only make callers wait. */

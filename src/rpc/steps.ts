@@ -75,13 +75,24 @@ function refuseUnreadableQuery({ httpMethod, target }: Call): void {
   }
 }
 
+/** What Connect ends a call by, with the very error that it is about to send, whoever raised it. Its types do not show it. */
+interface Ending {
+  abort(reason?: unknown): void;
+}
+
 /** Notes what Connect knows of a call: reading the body and accounting for the call need it. */
 export function followContext(context: HandlerContext): Call {
   const call = callOf(context.values);
   call.protocol = context.protocolName;
   call.signal = context.signal;
-  // Connect aborts this signal with the very error that it is about to send, whoever raised it.
   context.signal.addEventListener("abort", () => noteOutcome(call, context.signal.reason), { once: true });
+  // Once the deadline has passed the signal is aborted already, and says nothing of an error that comes after.
+  const ending = context as HandlerContext & Ending;
+  const { abort } = ending;
+  ending.abort = (reason) => {
+    noteOutcome(call, reason);
+    abort(reason);
+  };
   return call;
 }
 

@@ -87,6 +87,24 @@ test("gauges of one name are read at each scrape", async () => {
   for (const part of ["p50", "p99", "max"]) assert.ok(first.has(`nodejs_eventloop_lag_${part}_seconds`));
 });
 
+test("a gauge that only grows is shown as a counter, with its own total at each scrape", async () => {
+  const { metrics } = start();
+  using _metrics = metrics;
+  const totals: Record<string, number> = { sent: 0, rejected: 2 };
+  for (const result of Object.keys(totals)) {
+    const read = () => totals[result]!;
+    metrics.gauge({ kind: "counter", name: "pushes_total", help: "Pushes", labels: { result }, read });
+  }
+  assert.equal((await samplesOf(metrics)).get('pushes_total{result="sent"}'), 0);
+  totals.sent = 5;
+  const second = await samplesOf(metrics);
+  assert.deepEqual(
+    ["sent", "rejected"].map((result) => second.get(`pushes_total{result="${result}"}`)),
+    [5, 2],
+  );
+  assert.match(await metrics.text(), /^# TYPE pushes_total counter$/m);
+});
+
 test("S-LOG-01 nothing that a caller chooses becomes a label, and no flood of values makes the list longer", async () => {
   const { metrics } = start();
   using _metrics = metrics;
@@ -131,7 +149,7 @@ test("every method with every protocol and code is a list that Prometheus can ta
 async function startProbes(metrics: Metrics) {
   const opened = new AsyncDisposableStack();
   const open = async (showReasons: boolean) => {
-    const paths = probePaths(async () => [], { showReasons, metrics });
+    const paths = probePaths(async () => [], { showReasons, degraded: () => [], metrics });
     const handler: RequestHandler = (request, response, peer) => {
       const answer = paths[request.url!];
       if (answer) return answer(request, response, peer);

@@ -13,6 +13,8 @@ import { type EventLoopWatch, watchEventLoop } from "./event-loop.ts";
 
 /** One number that is read at every scrape. */
 export interface Gauge {
+  /** "counter": it only grows, from 0 at the start of the process. */
+  kind?: "counter";
   /** As Prometheus wants it: "queue_length", "db_pool_connections", with the unit at the end where there is one. */
   name: string;
   help: string;
@@ -52,14 +54,16 @@ export interface Metrics extends Disposable {
 export interface MetricsOptions {
   log: Logger;
   /** Physical memory of the process, where somebody can tell. */
-  residentBytes?: () => number;
+  residentBytes?: (() => number) | undefined;
+  /** Log lines that could not be written, where they are counted. */
+  droppedLogLines?: (() => number) | undefined;
 }
 
 /** Causes are words of our code, so this is never reached; it bounds what a mistake could cost. */
 const MAX_CAUSES = 64;
 
 /** Starts measuring; disposing ends the watch over the event loop. */
-export function createMetrics({ log, residentBytes }: MetricsOptions): Metrics {
+export function createMetrics({ log, residentBytes, droppedLogLines }: MetricsOptions): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const durations = new CallDurations(registry);
@@ -85,6 +89,10 @@ export function createMetrics({ log, residentBytes }: MetricsOptions): Metrics {
   let callsInFlight = 0;
   addGauge({ name: "rpc_server_calls_in_flight", help: "Calls that are being answered", read: () => callsInFlight });
   for (const gauge of processGauges(loop, residentBytes)) addGauge(gauge);
+  if (droppedLogLines) {
+    const help = "Log lines that could not be written";
+    addGauge({ kind: "counter", name: "log_lines_dropped_total", help, read: droppedLogLines });
+  }
   return {
     callStarted() {
       callsInFlight++;
@@ -119,15 +127,19 @@ function gaugesOf(registry: Registry): (gauge: Gauge) => void {
     const { name, help, labels = {} } = gauge;
     const gauges = [gauge];
     byName.set(name, gauges);
-    new PrometheusGauge({
-      name,
-      help,
-      labelNames: Object.keys(labels),
-      registers: [registry],
-      collect() {
-        for (const { labels = {}, read } of gauges) this.set(labels, read());
-      },
-    });
+    const shape = { name, help, labelNames: Object.keys(labels), registers: [registry] };
+    if (gauge.kind === "counter") {
+      new Counter({ ...shape, collect: countAll });
+    } else {
+      new PrometheusGauge({ ...shape, collect: setAll });
+    }
+    function countAll(this: Counter) {
+      this.reset();
+      for (const { labels = {}, read } of gauges) this.inc(labels, read());
+    }
+    function setAll(this: PrometheusGauge) {
+      for (const { labels = {}, read } of gauges) this.set(labels, read());
+    }
   };
 }
 

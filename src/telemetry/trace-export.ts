@@ -16,7 +16,7 @@ import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { resourceFromAttributes } from "@opentelemetry/resources";
 import { BatchSpanProcessor, type ReadableSpan, type SpanExporter } from "@opentelemetry/sdk-trace";
 import { Code } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import type { SimpleLog } from "../simple-log.ts";
 import { statusName } from "./status-name.ts";
 import type { EndedSpan, Recorder } from "./traces.ts";
 
@@ -40,7 +40,7 @@ const SERVER_FAILURES = new Set<Code>([
 ]);
 
 /** Starts nothing yet: the first span does. Disposing delivers what waits, within 2 s. */
-export function createRecorder(url: string, serviceName: string, log: Logger): Recorder {
+export function createRecorder(url: string, serviceName: string, log: SimpleLog): Recorder {
   const processor = new BatchSpanProcessor({
     exporter: reportingExporter(new OTLPTraceExporter({ url, timeoutMillis: EXPORT_TIMEOUT_MS }), log),
     maxQueueSize: MAX_WAITING_SPANS,
@@ -61,7 +61,7 @@ export function createRecorder(url: string, serviceName: string, log: Logger): R
 }
 
 /** Says once that nothing gets through, and once that it does again. */
-function reportingExporter(exporter: SpanExporter, log: Logger): SpanExporter {
+function reportingExporter(exporter: SpanExporter, log: SimpleLog): SpanExporter {
   let isFailing = false;
   return {
     export(spans, done) {
@@ -83,7 +83,7 @@ function readable(span: EndedSpan): Omit<ReadableSpan, "resource"> {
   const traceFlags = TraceFlags.SAMPLED;
   const traceState = tracestate === undefined ? undefined : createTraceState(tracestate);
   return {
-    name: methodName(span),
+    name: operationName(span),
     kind: span.kind === "server" ? SpanKind.SERVER : SpanKind.CLIENT,
     spanContext: () => ({ traceId, spanId, traceFlags, traceState }),
     parentSpanContext: parentSpanId === undefined ? undefined : { traceId, spanId: parentSpanId, traceFlags },
@@ -105,18 +105,20 @@ function readable(span: EndedSpan): Omit<ReadableSpan, "resource"> {
 /** Named as OpenTelemetry's conventions for RPC do. */
 function attributesOf(span: EndedSpan): Attributes {
   const status = statusName(span.code);
+  const failure = isFailure(span) ? { "error.type": status } : {};
+  if (typeof span.operation === "string") return failure;
   return {
     "rpc.system.name": span.protocol === "connect" ? "connectrpc" : "grpc",
-    "rpc.method": methodName(span),
+    "rpc.method": operationName(span),
     "rpc.status_code": status,
-    ...(isFailure(span) ? { "error.type": status } : {}),
+    ...failure,
     ...(span.caller === undefined ? {} : { "concierge.caller.kind": span.caller }),
   };
 }
 
 /** What a stranger asked for and we do not have stays out. */
-function methodName({ method }: EndedSpan): string {
-  return method ? `${method.parent.typeName}/${method.name}` : "_OTHER";
+function operationName({ operation = "_OTHER" }: EndedSpan): string {
+  return typeof operation === "string" ? operation : `${operation.parent.typeName}/${operation.name}`;
 }
 
 function isFailure({ kind, code }: EndedSpan): boolean {

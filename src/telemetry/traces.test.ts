@@ -95,6 +95,20 @@ describe("a trace without a collector", () => {
 });
 
 describe("a trace with a collector", () => {
+  test("that was stored with its work goes on under the name of that work, unless nobody was to record it", async () => {
+    await using collector = await startTraceCollector();
+    {
+      await using tracing = await start({ url: collector.url, ratio: 1 }).tracing;
+      tracing.resume(TRACEPARENT, "push notification")!.end(Code.Unavailable);
+      tracing.resume(TRACEPARENT.replace(/01$/, "00"), "push notification")!.end();
+      assert.equal(tracing.resume("", "push notification"), undefined);
+    }
+    assert.equal(collector.spans.length, 1);
+    const [{ name, kind, traceId, parentSpanId, attributes } = assert.fail()] = collector.spans;
+    assert.deepEqual([name, kind, traceId, parentSpanId], ["push notification", 3, TRACE_ID, SPAN_ID]);
+    assert.deepEqual(attributes, { "error.type": "UNAVAILABLE" });
+  });
+
   test("S-LOG-01 from a client over two services is one trace, and nothing of what they sent is in it", async () => {
     const canary = "canary-77e1";
     await using collector = await startTraceCollector();

@@ -8,7 +8,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { createContextKey } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
 import type { Code } from "../errors.ts";
-import type { Logger } from "../log.ts";
+import type { SimpleLog } from "../simple-log.ts";
 import {
   formatTraceparent,
   isWithinRatio,
@@ -46,6 +46,11 @@ export interface Tracing extends AsyncDisposable {
    * decision; where the caller is one of our own services (`isTrusted`), its decision holds.
    */
   begin(method: DescMethod | undefined, headers: IncomingHttpHeaders, options: { isTrusted: boolean }): CallTrace;
+  /**
+   * Goes on with a trace of ours that was stored with the work it asked for, to call somebody who is no service of ours: `name` says what
+   * for. Undefined where `traceparent` names none.
+   */
+  resume(traceparent: string, name: string): CallTrace | undefined;
 }
 
 export interface TracingOptions {
@@ -56,13 +61,14 @@ export interface TracingOptions {
   /** What the collector shows the process as. */
   serviceName: string;
   clock: Clock;
-  log: Logger;
+  log: SimpleLog;
 }
 
 /** A part of a trace that has ended and is to be recorded. */
 export interface EndedSpan extends ParentContext, TraceEnd {
   kind: "server" | "client";
-  method: DescMethod | undefined;
+  /** A method of ours, or a name for what no method is; not set: a method that we do not have. */
+  operation: DescMethod | string | undefined;
   parentSpanId: string | undefined;
   tracestate: string | undefined;
   /** Milliseconds since 1970, and how long it took. */
@@ -90,6 +96,11 @@ export async function createTracing({ url, ratio, serviceName, clock, log }: Tra
       const tracestate = parent && isTrusted ? parseTracestate(headers) : undefined;
       return new Span("server", method, own, parent?.spanId, tracestate, recording);
     },
+    resume(traceparent, name) {
+      const parent = parseTraceparent({ traceparent });
+      if (!parent) return undefined;
+      return new Span("client", name, { ...parent, spanId: randomId(8) }, parent.spanId, undefined, recording);
+    },
     async [Symbol.asyncDispose]() {
       await recording?.recorder[Symbol.asyncDispose]();
     },
@@ -101,7 +112,7 @@ interface Recording {
   clock: Clock;
 }
 
-async function startRecording(url: string, serviceName: string, clock: Clock, log: Logger): Promise<Recording> {
+async function startRecording(url: string, serviceName: string, clock: Clock, log: SimpleLog): Promise<Recording> {
   const { createRecorder } = await import("./trace-export.ts");
   return { recorder: createRecorder(url, serviceName, log), clock };
 }
@@ -111,7 +122,7 @@ class Span implements CallTrace {
   readonly spanId: string;
   readonly tracestate: string | undefined;
   readonly #kind: EndedSpan["kind"];
-  readonly #method: DescMethod | undefined;
+  readonly #operation: EndedSpan["operation"];
   readonly #isSampled: boolean;
   readonly #parentSpanId: string | undefined;
   readonly #recording: Recording | undefined;
@@ -121,7 +132,7 @@ class Span implements CallTrace {
 
   constructor(
     kind: EndedSpan["kind"],
-    method: DescMethod | undefined,
+    operation: EndedSpan["operation"],
     { traceId, spanId, isSampled }: ParentContext,
     parentSpanId: string | undefined,
     tracestate: string | undefined,
@@ -131,7 +142,7 @@ class Span implements CallTrace {
     this.spanId = spanId;
     this.tracestate = tracestate;
     this.#kind = kind;
-    this.#method = method;
+    this.#operation = operation;
     this.#isSampled = isSampled;
     this.#parentSpanId = parentSpanId;
     this.#recording = isSampled ? recording : undefined;
@@ -155,7 +166,7 @@ class Span implements CallTrace {
     recorder.record({
       ...details,
       kind: this.#kind,
-      method: this.#method,
+      operation: this.#operation,
       traceId: this.traceId,
       spanId: this.spanId,
       isSampled: this.#isSampled,

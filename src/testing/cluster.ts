@@ -3,7 +3,7 @@
  * migration files, and a fresh copy of it for each test. A test that leaves a connection open fails.
  */
 import { createHash, createHmac } from "node:crypto";
-import { chmod, mkdtemp, rm, statfs } from "node:fs/promises";
+import { chmod, mkdtemp, readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -12,7 +12,10 @@ import { connect, identifier, withDatabase } from "../db/connection.ts";
 import { migrate } from "../db/migrate.ts";
 import { MIGRATIONS_FOLDER, readMigrations } from "../db/migrations.ts";
 import { asAdmin, cloneDatabase, type DatabaseUrls, dropDatabase, provisionDatabase } from "../db/provision.ts";
+import { allDone } from "../dev/all-done.ts";
 import { startPostgres } from "../dev/postgres.ts";
+import { findPlace } from "../dev/postgres-folder.ts";
+import { type ClusterRecipe, copyPreparedCluster } from "./prepared-cluster.ts";
 
 /** The variable by which a run's shared cluster reaches the processes of its test files. */
 export const CLUSTER_VARIABLE = "CONCIERGE_TEST_DATABASE_URL";
@@ -24,6 +27,8 @@ const NOT_DURABLE = {
   min_wal_size: "32MB",
   max_wal_size: "128MB",
 };
+/** The series that every database gets first. */
+const PLATFORM = "platform";
 const MEMORY_FOLDER = "/dev/shm";
 const MEMORY_NEEDED_BYTES = 2 * 1024 ** 3;
 const CLOSING_TIMEOUT_MS = 1_000;
@@ -41,17 +46,33 @@ export interface TestDatabase extends AllUrls, AsyncDisposable {
   readonly name: string;
 }
 
-/** Starts a cluster that forgets everything: in a temporary folder, without fsync. */
-export async function startTestCluster(): Promise<TestCluster> {
+/** Starts a cluster that forgets everything: in a temporary folder, without fsync. A prepared one has every template from the start. */
+export async function startTestCluster({ isPrepared = false } = {}): Promise<TestCluster> {
   const folder = await temporaryFolder();
   // a root process runs the server as another account, which must get in
   await chmod(folder, 0o755);
-  const server = await startPostgres({ folder, settings: NOT_DURABLE });
+  if (isPrepared) await copyPreparedCluster(await recipe(folder), folder);
+  const server = await startPostgres({ folder, settings: NOT_DURABLE, isTemporary: true });
   return {
     adminUrl: server.url,
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
       await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A cluster with a template for each service. */
+async function recipe(folder: string): Promise<ClusterRecipe> {
+  const series = (await readdir(MIGRATIONS_FOLDER)).filter((name) => name !== PLATFORM).sort();
+  const migrations = await readMigrations(MIGRATIONS_FOLDER, [PLATFORM, ...series]);
+  const { binaries } = await findPlace(folder, undefined);
+  const texts = migrations.map(({ file, checksum }) => `${file} ${checksum}`);
+  return {
+    ingredients: [binaries.folder, binaries.major, ...texts].join("\n"),
+    async make(place) {
+      await using server = await startPostgres({ folder: place, settings: NOT_DURABLE });
+      await allDone(series.map((name) => migratedTemplate(server.url, [PLATFORM, name], MIGRATIONS_FOLDER)));
     },
   };
 }
@@ -77,7 +98,7 @@ export async function testCluster(): Promise<{ adminUrl: string }> {
 }
 
 async function startOwnCluster(): Promise<TestCluster> {
-  const cluster = await startTestCluster();
+  const cluster = await startTestCluster({ isPrepared: true });
   process.once("beforeExit", () => cluster[Symbol.asyncDispose]());
   return cluster;
 }

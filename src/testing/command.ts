@@ -86,7 +86,11 @@ export async function runCommand(args: string[], env: Record<string, string | un
 export async function runHere(
   args: string[],
   env: Record<string, string | undefined> = {},
-  { stop = new AbortController().signal, warn = () => {} }: Partial<Pick<Host, "stop" | "warn">> = {},
+  {
+    stop = new AbortController().signal,
+    print = () => {},
+    warn = () => {},
+  }: Partial<Pick<Host, "stop" | "print" | "warn">> = {},
 ): Promise<Ended> {
   const output = { stdout: "", stderr: "" };
   const code = await run(
@@ -96,6 +100,7 @@ export async function runHere(
       mainFile: MAIN_FILE,
       print(text) {
         output.stdout += text;
+        print(text);
       },
       warn(text) {
         output.stderr += text;

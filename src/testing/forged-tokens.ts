@@ -261,7 +261,8 @@ function spellings({ header, claims, make }: Forge): Forgery[] {
     "an empty first part": `.${good}`,
     "padded with =": `${good}==`,
     "in the alphabet of standard base64": `${head}.${payload}.${signature}`.replaceAll("-", "+").replaceAll("_", "/"),
-    "its last character respelled": `${good.slice(0, -1)}${respelled}`,
+    // Where that has bits to spare: 384 bytes of RSA have none.
+    ...(signature.length % 4 !== 0 && { "its last character respelled": `${good.slice(0, -1)}${respelled}` }),
     "a percent-encoded dot": good.replace(".", "%2E"),
     "a comma and itself again": `${good},${good}`,
     "a null byte escape": `${good}%00`,

@@ -41,6 +41,7 @@ const TEXTS: Record<string, string> = {
   name: "porter",
   role: "porter",
   slug: "porter",
+  topic: "porters",
   permission: "products:read",
   permissions: "products:read",
   // Of a field mask, whose JSON holds nothing but names.

@@ -1,23 +1,35 @@
-/** R-CON-06: answers about rights that are on their way while the rights change, each told only after the change is known. */
+/**
+ * R-CON-06: answers about rights that are on their way while the rights change, each told only after the change is known; the same with
+ * answers that are shared, of which old ones come back.
+ */
 import { mergeRevisions, revision } from "../rights/revisions.ts";
 import { holds, noRights, type Rights, setOf } from "../rights/rights.ts";
-import { RightsCache } from "../rights/rights-cache.ts";
+import { RightsCache, type SharedAnswers } from "../rights/rights-cache.ts";
+import { Random } from "./seeded.ts";
 
 const PERMISSION = "things:do";
 const subject = { userId: "anne", organizationId: "bakery" };
+const OLDEST_SHARED = 4;
 
 /** Resolves to the number of wrong answers, told or kept, in so many rounds. */
-export async function raceFills(rounds: number): Promise<number> {
+export async function raceFills(rounds: number, { isShared = false } = {}): Promise<number> {
   let owned = 0n;
   let wrong = 0;
   const told: (() => void)[] = [];
-  const load = () => {
-    // Read now, and told later.
+  // Read now, and told later.
+  const tellLater = (version: bigint) => {
     const { promise, resolve } = Promise.withResolvers<Rights>();
-    told.push(resolve.bind(undefined, rightsAt(owned)));
+    told.push(resolve.bind(undefined, rightsAt(version)));
     return promise;
   };
-  const cache = new RightsCache({ load, now: () => 0 });
+  const random = new Random(rounds);
+  const shared: SharedAnswers = {
+    find: () => tellLater(owned - BigInt(random.below(Math.min(OLDEST_SHARED, Number(owned) + 1)))),
+    store() {},
+    isFresh: () => true,
+  };
+  const load = () => tellLater(owned);
+  const cache = new RightsCache({ load, shared: isShared ? shared : undefined, now: () => 0 });
   const judge = ({ rights }: { rights: Rights }) => {
     if (holds(rights, PERMISSION) !== isHeldAt(owned)) wrong += 1;
   };

@@ -24,7 +24,7 @@ export async function describeSchema(sql: Sql): Promise<string[]> {
     union all select format('function %s %s', pg_get_functiondef(oid), proacl) from pg_proc
       where pronamespace = 'public'::regnamespace
     union all select format('type %s', typname) from pg_type where typnamespace = 'public'::regnamespace
-    union all select format('migration %s %s %s', series, name, checksum) from concierge_migration
+    union all select format('migration %s %s %s %s', series, name, checksum, is_expansion) from concierge_migration
     order by 1`;
   return rows.map(({ line }) => line);
 }

@@ -12,6 +12,8 @@ const databaseUrl = (password: string) => `postgres://service:${password}@127.0.
 
 const smtpUrl = (password: string) => `smtps://service:${password}@mail.example.com`;
 
+const redisUrl = (password: string) => `rediss://:${password}@redis.example.com:6379`;
+
 const ring = (...secrets: string[]) =>
   JSON.stringify({
     keys: secrets.map((secret, index) => {
@@ -42,6 +44,8 @@ export function strongSecret(kind: GeneratedKind): string {
   switch (kind) {
     case "databaseUrl":
       return databaseUrl(randomBytes(18).toString("base64url"));
+    case "redisUrl":
+      return redisUrl(randomBytes(18).toString("base64url"));
     case "serviceKeys":
       return ring(randomBytes(32).toString("base64url"));
     case "keys":
@@ -50,6 +54,8 @@ export function strongSecret(kind: GeneratedKind): string {
       return jwks(privateJwk());
     case "smtpUrl":
       return smtpUrl(randomBytes(18).toString("base64url"));
+    case "password":
+      return randomBytes(18).toString("base64url");
     case "text":
       return randomBytes(32).toString("base64");
   }
@@ -79,6 +85,15 @@ export function weakSecrets(kind: GeneratedKind): { what: string; value: string 
         { what: "a repeated password", value: databaseUrl("xk9xk9xk9xk9xk9xk9xk9xk9") },
         { what: "the user name as password", value: "postgres://notification_sender:notification_sender@[::1]/x" },
       ];
+    case "redisUrl":
+      return [
+        { what: "S-INJ-09 no password", value: "rediss://redis.example.com:6379" },
+        { what: "another protocol", value: "http://:CANARY-4711@redis.example.com" },
+        { what: "settings of its own", value: `${redisUrl(randomBytes(18).toString("base64url"))}/0?tls=false` },
+        { what: "a default password", value: redisUrl("changeme") },
+        { what: "a short password", value: redisUrl(randomBytes(9).toString("base64url")) },
+        { what: "a repeated password", value: redisUrl("xk9xk9xk9xk9xk9xk9xk9xk9") },
+      ];
     case "serviceKeys":
       return weakRings(ring);
     case "keys":
@@ -102,6 +117,12 @@ export function weakSecrets(kind: GeneratedKind): { what: string; value: string 
         { what: "settings of its own", value: `${smtpUrl(randomBytes(18).toString("base64url"))}/?pool=true` },
         { what: "a default password", value: smtpUrl("changeme") },
         { what: "a short password", value: smtpUrl("kT9w") },
+      ];
+    case "password":
+      return [
+        { what: "a default password", value: "changeme" },
+        { what: "a short password", value: randomBytes(9).toString("base64url") },
+        { what: "a repeated password", value: "xk9xk9xk9xk9xk9xk9xk9xk9" },
       ];
     case "text":
       return [

@@ -7,8 +7,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-node";
+import { type Client, createClient } from "@connectrpc/connect";
 import { decodeJwt } from "jose";
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connectService, type ServiceConnection } from "../client/service-client.ts";
@@ -32,6 +31,9 @@ import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsO
 import { createSigner, type KeySet } from "../token/signing-keys.ts";
 import { createTestClock, type TestClock } from "./clock.ts";
 import { setDatabaseOffset, type TestDatabase, testDatabase } from "./cluster.ts";
+import { newUser, type TestUser, type UserDetails, userTransport } from "./people.ts";
+
+export type { TestUser } from "./people.ts";
 
 export interface TestSystemOptions {
   /** All services unless told otherwise; one of them may be another than the real one of its name. */
@@ -42,17 +44,10 @@ export interface TestSystemOptions {
   signingKeys?: KeySet;
   /** Keys beside the usual ones: each pair of the contract, and an operator and a backend for each callee. */
   extraKeys?: ServiceKey[];
+  /** Of services that shall have others than new ones; disposed with the system. */
+  databases?: Record<string, TestDatabase>;
   /** Stands still unless told otherwise; one that runs is for clients with clocks of their own. */
   clock?: TestClock;
-}
-
-export interface TestUser {
-  userId: string;
-  email: string;
-  password: string;
-  sessionId: string;
-  accessToken: string;
-  refreshToken: string;
 }
 
 export interface TestSystem extends AsyncDisposable {
@@ -84,13 +79,7 @@ export interface TestSystem extends AsyncDisposable {
   /** The key of a pair. */
   keyOf(caller: string, callee: string): ServiceKey;
   /** Registers somebody and logs in: an artist, if there is a stage name. */
-  newUser(details?: {
-    email?: string;
-    password?: string;
-    firstName?: string;
-    lastName?: string;
-    stageName?: string;
-  }): Promise<TestUser>;
+  newUser(details?: UserDetails): Promise<TestUser>;
   /** What the push stand-in accepted. */
   pushes(): Promise<LedgerEntry[]>;
   /**
@@ -116,7 +105,7 @@ export async function startTestSystem(options: TestSystemOptions = {}): Promise<
   const clock = options.clock ?? createTestClock();
   await using opened = new AsyncDisposableStack();
   const push = await openPush(opened);
-  const databases = await openDatabases(definitions, opened);
+  const databases = await openDatabases(definitions, options.databases, opened);
   const serviceKeys = [...contractKeys(), ...(options.extraKeys ?? [])];
   const signingKeys = options.signingKeys ?? (await createSigningKeys("ES256"));
   const parts = {
@@ -246,10 +235,14 @@ function contractKeys(): ServiceKey[] {
   ];
 }
 
-async function openDatabases(definitions: ServiceDefinition[], opened: AsyncDisposableStack) {
+async function openDatabases(
+  definitions: ServiceDefinition[],
+  given: Record<string, TestDatabase> = {},
+  opened: AsyncDisposableStack,
+) {
   const named = definitions.filter(({ hasDatabase }) => hasDatabase);
   const pairs = named.map(async ({ name }) => {
-    return [name, opened.use(await testDatabase(["platform", name]))] as const;
+    return [name, opened.use(given[name] ?? (await testDatabase(["platform", name])))] as const;
   });
   return Object.fromEntries(await Promise.all(pairs));
 }
@@ -291,27 +284,4 @@ class ClientSet implements Disposable {
   [Symbol.dispose](): void {
     for (const connection of this.#connections.values()) connection[Symbol.dispose]();
   }
-}
-
-/** Connect over HTTP/1.1, which leaves no connection open that a test would have to close. */
-function userTransport(baseUrl: string, accessToken?: string): Transport {
-  const authorize: Interceptor = (next) => (request) => {
-    if (accessToken !== undefined) request.header.set("authorization", `Bearer ${accessToken}`);
-    return next(request);
-  };
-  return createConnectTransport({ baseUrl, httpVersion: "1.1", interceptors: [authorize] });
-}
-
-async function newUser(
-  auth: Client<typeof AuthService>,
-  { email, password, firstName = "Ann", lastName = "Lee", stageName }: Parameters<TestSystem["newUser"]>[0] = {},
-): Promise<TestUser> {
-  const chosen = {
-    email: email ?? `${crypto.randomUUID()}@example.com`,
-    password: password ?? `pass-${crypto.randomUUID()}`,
-  };
-  const details = { ...chosen, firstName, lastName };
-  await (stageName === undefined ? auth.registerUser(details) : auth.registerArtist({ ...details, stageName }));
-  const { userId, sessionId, accessToken, refreshToken } = await auth.login(chosen);
-  return { ...chosen, userId, sessionId, accessToken, refreshToken };
 }

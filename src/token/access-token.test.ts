@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
-import { createPrivateKey } from "node:crypto";
+import { createPrivateKey, scrypt } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { importJWK, jwtVerify, SignJWT } from "jose";
 import type { Clock } from "../clock.ts";
 import { createTestClock } from "../testing/clock.ts";
@@ -14,6 +15,7 @@ import { fixedKeyRing, type KeyRing, remoteKeyRing } from "./key-ring.ts";
 import { signServiceToken } from "./service-token.ts";
 import { createSigner, type KeySet, publicKeySet, type SigningAlgorithm } from "./signing-keys.ts";
 
+const hash = promisify<string, string, number, Buffer>(scrypt);
 const issuer = "https://auth.example";
 const algorithms: SigningAlgorithm[] = ["ES256", "EdDSA", "RS256"];
 
@@ -94,6 +96,18 @@ for (const alg of algorithms) {
           expiresAt: nowSeconds + 300,
         },
       });
+    });
+
+    test("S-JWT-31 it is verified at once, while password hashes have all threads", async () => {
+      const token = await signByJose(set, claims);
+      let hashed = 0;
+      const hashes = Array.from({ length: 4 }, async () => {
+        await hash("a password", "some salt", 64);
+        hashed++;
+      });
+      const verified = verify(token);
+      assert.deepEqual([verified.ok, hashed], [true, 0]);
+      await Promise.all(hashes);
     });
 
     test("one of our own is accepted by jose's check of the signature, and by us", async () => {

@@ -11,7 +11,7 @@ import type { CheckSessionResponse, ListEndedSessionsResponse } from "../../gen/
 import type { Event } from "../../gen/concierge/feed/v1/feed_service_pb.ts";
 import type { Clock } from "../clock.ts";
 import { type Beginning, type FeedReader, type LiveFollower, startLiveFollower } from "../feed/live-follower.ts";
-import type { Logger } from "../log.ts";
+import type { SimpleLog } from "../simple-log.ts";
 import type { AccessClaims } from "./access-token.ts";
 import { EndedSessions } from "./ended-sessions.ts";
 import { createSessionCheck, type SessionCheck, type WhenStale } from "./session-check.ts";
@@ -39,9 +39,11 @@ export interface FollowSessionsOptions {
   feed: FeedReader;
   auth: SessionSource;
   clock: Clock;
-  log: Logger;
+  log: SimpleLog;
   /** Whether methods that say so go on while nobody can tell whether a session lives. */
   allowStale: boolean;
+  /** How old knowledge may be, at most FRESH_MS, which it is unless told. */
+  freshMs?: number;
   /** Called for each call that goes on so. */
   onStale?(): void;
   /** Told each signing key that was removed, by its `kid`; maybe more than once. */
@@ -130,8 +132,8 @@ function msOf(time: Timestamp | undefined): number | undefined {
 type IsFresh = (at: number | undefined, leadMs?: number) => boolean;
 
 function createCheck(options: FollowSessionsOptions, ended: EndedSessions, follower: LiveFollower): SessionCheck {
-  const { clock } = options;
-  const isFresh: IsFresh = (at, leadMs = 0) => at !== undefined && clock.monotonic() - at + leadMs <= FRESH_MS;
+  const { clock, freshMs = FRESH_MS } = options;
+  const isFresh: IsFresh = (at, leadMs = 0) => at !== undefined && clock.monotonic() - at + leadMs <= freshMs;
   const { wasLive, ask } = createQuestions(options, ended, isFresh);
   const goOn = async (claims: AccessClaims, whenStale: WhenStale) => {
     try {

@@ -9,7 +9,7 @@ import type { KeyRing, ServiceKey } from "../config.ts";
 import { ExitCode, StartupError } from "../errors.ts";
 import type { ServiceDefinition } from "../service.ts";
 import { calleesOf, createServiceKey, createSigningKeys, createTokenKeys, pairsOf } from "./key-making.ts";
-import type { KeySet, SetKey, SigningAlgorithm } from "./signing-keys.ts";
+import type { KeySet, SigningAlgorithm } from "./signing-keys.ts";
 
 const SIGNING_FILE = "auth-signing.json";
 const TOKEN_FILE = "auth-tokens.json";
@@ -19,6 +19,11 @@ export const OPERATOR = "operator";
 /** True for a name whose file is another thing than a foreign caller's keys. */
 export function isReservedParty(name: string): boolean {
   return name === OPERATOR || [SIGNING_FILE, TOKEN_FILE].includes(`${name}.json`);
+}
+
+/** Whether a file in the folder of keys holds the service keys of a party. */
+export function isPartyFile(name: string): boolean {
+  return name.endsWith(".json") && name !== SIGNING_FILE && name !== TOKEN_FILE;
 }
 
 /**
@@ -63,28 +68,9 @@ export async function readServiceKeys(folder: string, party: string): Promise<Se
   return ring?.keys ?? [];
 }
 
-/**
- * A step of changing the signing key. Each is taken by auth when it is started again: `publish` adds a key that everybody may know
- * before it signs, `activate` lets the newest one sign, `retire` drops all others. Returns the names of the keys, the signing one first.
- */
-export type KeyStep = "publish" | "activate" | "retire";
-
-export async function changeSigningKeys(folder: string, step: KeyStep, alg: SigningAlgorithm): Promise<string[]> {
-  const { keys } = await readSigningKeys(folder);
-  const changed = await stepOf(keys, step, alg);
-  await writeSecret(join(folder, SIGNING_FILE), { keys: changed });
-  return changed.map(({ kid }) => kid);
-}
-
-async function stepOf(keys: SetKey[], step: KeyStep, alg: SigningAlgorithm): Promise<SetKey[]> {
-  switch (step) {
-    case "publish":
-      return [...keys, ...(await createSigningKeys(alg)).keys];
-    case "activate":
-      return [...keys.slice(-1), ...keys.slice(0, -1)];
-    case "retire":
-      return keys.slice(0, 1);
-  }
+/** Replaces all keys in a party's file. */
+export async function writeServiceKeys(folder: string, party: string, keys: ServiceKey[]): Promise<void> {
+  await writeSecret(join(folder, `${party}.json`), { keys });
 }
 
 /** The private signing keys. */
@@ -92,9 +78,17 @@ export async function readSigningKeys(folder: string): Promise<KeySet> {
   return (await readKeys(folder, SIGNING_FILE)) as KeySet;
 }
 
+export async function writeSigningKeys(folder: string, keys: KeySet): Promise<void> {
+  await writeSecret(join(folder, SIGNING_FILE), keys);
+}
+
 /** The keys that refresh tokens and mailed tokens are derived with. */
 export async function readTokenKeys(folder: string): Promise<KeyRing> {
   return (await readKeys(folder, TOKEN_FILE)) as KeyRing;
+}
+
+export async function writeTokenKeys(folder: string, keys: KeyRing): Promise<void> {
+  await writeSecret(join(folder, TOKEN_FILE), keys);
 }
 
 async function readKeys(folder: string, file: string): Promise<unknown> {
@@ -110,8 +104,7 @@ async function readKeys(folder: string, file: string): Promise<unknown> {
 async function addKey(folder: string, key: ServiceKey): Promise<string[]> {
   const files = [];
   for (const party of [key.callee, key.caller]) {
-    const keys = [key, ...(await readServiceKeys(folder, party))];
-    await writeSecret(join(folder, `${party}.json`), { keys });
+    await writeServiceKeys(folder, party, [key, ...(await readServiceKeys(folder, party))]);
     files.push(`${party}.json`);
   }
   return files;
@@ -133,11 +126,16 @@ export async function readSecret(file: string): Promise<unknown> {
 
 /** Written whole or not at all, readable by the owner only from the first byte. */
 export async function writeSecret(file: string, value: unknown): Promise<void> {
+  await writeSecretText(file, JSON.stringify(value, null, 2));
+}
+
+/** The same for a text as it is, with a line's end. */
+export async function writeSecretText(file: string, text: string): Promise<void> {
   const temporary = `${file}.new`;
   const handle = await open(temporary, "w", 0o600);
   try {
     await handle.chmod(0o600);
-    await handle.writeFile(`${JSON.stringify(value, null, 2)}\n`);
+    await handle.writeFile(`${text}\n`);
     await handle.sync();
   } finally {
     await handle.close();

@@ -3,7 +3,8 @@
  * and the key sets that sign access tokens.
  */
 import { randomBytes } from "node:crypto";
-import { calculateJwkThumbprint, exportJWK, generateKeyPair } from "jose";
+import { exportJWK, generateKeyPair } from "jose";
+import { v7 as uuidv7 } from "uuid";
 import type { KeyRing, ServiceKey } from "../config.ts";
 import { readingServices } from "../feed/readers.ts";
 import { accessRule, sideOf } from "../rpc/access.ts";
@@ -11,16 +12,25 @@ import type { ServiceDefinition } from "../service.ts";
 import type { KeySet, SetKey, SigningAlgorithm } from "./signing-keys.ts";
 
 const SECRET_BYTES = 32;
+/** As strong as the elliptic curves (128 bits, NIST SP 800-57). */
+const RSA_BITS = 3_072;
+/** The end of a name that tells when the key was made: a UUID of version 7, which sorts by time. */
+const TIME_IN_NAME = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /** A key for calls from one caller to one callee. */
 export function createServiceKey(caller: string, callee: string, kind: ServiceKey["kind"]): ServiceKey {
-  const kid = `${caller}-${callee}-${randomBytes(6).toString("hex")}`;
+  const kid = `${caller}-${callee}-${uuidv7()}`;
   return { kid, caller, callee, kind, secret: randomBytes(SECRET_BYTES).toString("base64url") };
 }
 
 /** A ring with one new key, to derive tokens with. */
 export function createTokenKeys(): KeyRing {
-  return { keys: [{ kid: randomBytes(6).toString("hex"), secret: randomBytes(SECRET_BYTES).toString("base64url") }] };
+  return { keys: [{ kid: uuidv7(), secret: randomBytes(SECRET_BYTES).toString("base64url") }] };
+}
+
+/** When a key was made, as its name tells: texts that sort by time; empty for a key whose name does not tell. */
+export function madeAt(kid: string): string {
+  return TIME_IN_NAME.exec(kid)?.[0] ?? "";
 }
 
 /** Every pair of services of which the first may call the second or read its feed, as the contract says. */
@@ -38,9 +48,9 @@ export function calleesOf(definitions: ServiceDefinition[]): ServiceDefinition[]
   return definitions.filter(({ services }) => services.some((desc) => sideOf(desc) === "internal"));
 }
 
-/** A set with one new private key, named by its RFC 7638 thumbprint. */
+/** A set with one new private key. */
 export async function createSigningKeys(alg: SigningAlgorithm): Promise<KeySet> {
-  const { privateKey } = await generateKeyPair(alg, { extractable: true, modulusLength: 2048 });
+  const { privateKey } = await generateKeyPair(alg, { extractable: true, modulusLength: RSA_BITS });
   const jwk = await exportJWK(privateKey);
-  return { keys: [{ ...jwk, kid: await calculateJwkThumbprint(jwk), alg } as SetKey] };
+  return { keys: [{ ...jwk, kid: uuidv7(), alg } as SetKey] };
 }

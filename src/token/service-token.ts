@@ -6,7 +6,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from "node:crypto";
 import { v7 as uuidv7 } from "uuid";
 import type { Clock } from "../clock.ts";
-import type { ServiceKey } from "../config.ts";
 import { formatCompact, isTime, parseCompact, TOLERANCE_SECONDS, type Verified } from "./compact.ts";
 
 export const SERVICE_TOKEN_HEADER = "service-token";
@@ -17,6 +16,16 @@ const MAX_LENGTH = 2048;
 const LIFE_SECONDS = 30;
 const DIGEST = /^[A-Za-z0-9_-]{43}$/;
 const TOKEN_ID = /^[A-Za-z0-9._-]{16,64}$/;
+
+/** One HMAC key of one caller-callee pair; two live keys of a pair (for rotation) differ in kid and secret. */
+export interface ServiceKey {
+  kid: string;
+  /** At least 32 bytes, base64url. */
+  secret: string;
+  caller: string;
+  callee: string;
+  kind: "service" | "backend" | "operator";
+}
 
 /** What a verified service token says. */
 export interface ServiceClaims {

@@ -35,12 +35,15 @@ export interface OpenPage {
   readonly console: readonly string[];
   /** The answers that the page has got so far, and how each came: "http/1.1" or "h2". */
   readonly answers: readonly { readonly url: string; readonly protocol?: string }[];
+  /** For what somebody does in it: typing, clicking, reading. */
+  readonly tab: Page;
   /** Runs one of the page's actions there. */
   run<Name extends keyof Actions>(name: Name, ...input: Parameters<Actions[Name]>): ReturnType<Actions[Name]>;
 }
 
 export interface OpenBrowser extends AsyncDisposable {
-  openPage(origin: string): Promise<OpenPage>;
+  /** Opens the page at this address, which may have a path: in a window that shares nothing with others, or as a tab beside one. */
+  openPage(url: string, beside?: OpenPage): Promise<OpenPage>;
 }
 
 /** Starts the browser at this path. */
@@ -54,7 +57,7 @@ export async function openChromium(executablePath: string): Promise<OpenBrowser>
   opened.defer(() => close(browser, mark));
   const resources = opened.move();
   return {
-    openPage: (origin) => openPage(browser, origin),
+    openPage: (url, beside) => openPage(browser, url, beside),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }
@@ -68,9 +71,10 @@ async function close(browser: Browser, mark: string): Promise<void> {
   });
 }
 
-async function openPage(browser: Browser, origin: string): Promise<OpenPage> {
+async function openPage(browser: Browser, url: string, beside?: OpenPage): Promise<OpenPage> {
   // Certificates of tests are made by authorities that no browser knows.
-  const page: Page = await browser.newPage({ ignoreHTTPSErrors: true });
+  const window = beside?.tab.context() ?? (await browser.newContext({ ignoreHTTPSErrors: true }));
+  const page: Page = await window.newPage();
   const lines: string[] = [];
   const answers: { url: string; protocol?: string }[] = [];
   page.on("console", (message) => lines.push(message.text()));
@@ -78,9 +82,10 @@ async function openPage(browser: Browser, origin: string): Promise<OpenPage> {
   const network = await page.context().newCDPSession(page);
   network.on("Network.responseReceived", ({ response: { url, protocol } }) => answers.push({ url, protocol }));
   await network.send("Network.enable");
-  await page.goto(origin);
+  await page.goto(url);
   return {
-    origin,
+    origin: new URL(url).origin,
+    tab: page,
     console: lines,
     answers,
     run: (name, ...input) => page.evaluate<never>(`concierge.${name}(...${JSON.stringify(input)})`) as never,

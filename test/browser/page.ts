@@ -7,6 +7,7 @@ import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/conn
 import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { GreeterService } from "../../gen/concierge/greeter/v1/greeter_service_pb.ts";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
+import { sessionActions } from "./session-page.ts";
 
 export interface Via {
   protocol: "connect" | "grpc-web";
@@ -97,6 +98,7 @@ async function download(url: string): Promise<{ status: number; body: string }> 
 }
 
 const actions = {
+  ...sessionActions,
   signUp: (via: Via, person: { email: string; password: string }) => outcomeOf(signUp(via, person)),
   greet: (via: Via, name: string) => outcomeOf(greet(via, name)),
   greetAgain: (via: Via, name: string, count: number) => outcomeOf(greetAgain(via, name, count)),

@@ -5,7 +5,7 @@ import { DurationSchema } from "@bufbuild/protobuf/wkt";
 import { systemClock } from "../../src/clock.ts";
 import { connect } from "../../src/db/connection.ts";
 import { connectionLimits, openDatabase, transaction } from "../../src/db/database.ts";
-import { checkSchema } from "../../src/db/migrate.ts";
+import { checkSchema, migrate } from "../../src/db/migrate.ts";
 import { MIGRATIONS_FOLDER } from "../../src/db/migrations.ts";
 import { ExitCode, StartupError } from "../../src/errors.ts";
 import { emit, event } from "../../src/feed/emit.ts";
@@ -41,6 +41,14 @@ test("R-OBX-19 where it drops our settings without a word, the start names them"
     check(pooler.url),
     refusal(/drops our settings \(client_connection_check_interval, .*statement/),
   );
+});
+
+test("where it drops our settings, nothing is migrated: a lock would stay behind in a connection of the pooler", async () => {
+  await using database = await testDatabase();
+  await using pooler = await startPgBouncer(database.ownerUrl, LIMITS);
+  const role = decodeURIComponent(new URL(database.runtimeUrl).username);
+  const options = { ownerUrl: pooler.url, runtimeRole: role, series: ["platform"], folder: MIGRATIONS_FOLDER };
+  await assert.rejects(migrate(options), refusal(/drops our settings: migrations need the database itself/));
 });
 
 test("R-OBX-19 with the settings on the role, the feed works by polling", async () => {

@@ -4,8 +4,9 @@
  * is not there.
  */
 import type { CallOptions } from "@connectrpc/connect";
-import { eq, inArray, isNull, sql } from "drizzle-orm";
+import { eq, isNull, sql } from "drizzle-orm";
 import { AccountKind } from "../../../gen/concierge/auth/v1/account_kind_pb.ts";
+import { isAnyOf } from "../../db/any-of.ts";
 import { during, type Tx } from "../../db/database.ts";
 import { Code, fail, reasonOf } from "../../errors.ts";
 import { knownAccounts } from "./schema.ts";
@@ -37,7 +38,7 @@ export async function kindsOfAccounts(
   const known = await during(db, call.signal)
     .select()
     .from(knownAccounts)
-    .where(inArray(knownAccounts.userId, userIds));
+    .where(isAnyOf(knownAccounts.userId, userIds));
   const kinds = new Map(known.flatMap(({ userId, kind, deletedAt }) => (deletedAt ? [] : [[userId, kind] as const])));
   const heardOf = new Set(known.map(({ userId }) => userId));
   const ask = async (userId: string) => {

@@ -5,6 +5,7 @@
  */
 import { and, count, eq, gt, inArray, isNull, type SQL } from "drizzle-orm";
 import { validate as isUuid, v7 as uuidv7 } from "uuid";
+import { isAnyOf } from "../../db/any-of.ts";
 import { during, type Tx } from "../../db/database.ts";
 import { forOrganization, ofOrganization, type PredicateName } from "../../db/tenants.ts";
 import { Code, fail } from "../../errors.ts";
@@ -55,12 +56,12 @@ export async function rolesOfUsers(
   const db = during(context.db, scope.signal);
   const [kinds, administering, assigned] = await Promise.all([
     kindsOfAccounts(context, onward(scope), asked),
-    db.select({ userId: admins.userId }).from(admins).where(inArray(admins.userId, asked)),
+    db.select({ userId: admins.userId }).from(admins).where(isAnyOf(admins.userId, asked)),
     db
       .select({ userId: assignments.userId, role: roles.name })
       .from(assignments)
       .innerJoin(roles, eq(roles.id, assignments.roleId))
-      .where(and(isNull(assignments.organizationId), inArray(assignments.userId, asked))),
+      .where(and(isNull(assignments.organizationId), isAnyOf(assignments.userId, asked))),
   ]);
   const all = [...assigned, ...administering.map(({ userId }) => ({ userId, role: ADMIN_ROLE }))];
   return [...kinds].map(([userId, kind]) => {

@@ -4,7 +4,7 @@
  */
 import type { Tx } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
-import { permissionMissing } from "../../rpc/authenticate.ts";
+import { permissionMissing } from "../../rights/require-permission.ts";
 import { type CallScope, onward } from "../../rpc/call.ts";
 import { askMembership, type Membership } from "./memberships.ts";
 import { organizationRights, readFacts } from "./rights.ts";

@@ -83,7 +83,8 @@ describe("checks", () => {
     const { name } = await newPermission();
     const role = `r${crypto.randomUUID()}`;
     await operatorOf(system).createRole({ name: role, permissions: [name] });
-    const { userId, organizationId } = member;
+    // Nobody else's: an administrator holds what others of these tests do not.
+    const { userId, organizationId } = await newMember(system, owner);
     const rightsOf = async (id: string, token: string) => {
       const headers = { "consistency-token": token };
       return (await backendOf(system).getUserPermissions({ userId, organizationId: id }, { headers })).rights!;

@@ -24,9 +24,18 @@ export interface CheckResult {
 }
 
 /** What somebody may do. NOT_FOUND / ORGANIZATION_NOT_FOUND, on the platform USER_NOT_FOUND. UNAVAILABLE / AUTH_STALE. */
-export async function getRights(access: AccessContext, { wanted }: CallScope, subject: Subject): Promise<Rights> {
-  const { rights } = await access.rights.rightsOf(subject, { wanted });
-  return rights;
+export async function getRights(access: AccessContext, scope: CallScope, subject: Subject): Promise<Rights> {
+  return (await getFreshRights(access, scope, subject)).rights;
+}
+
+/** The same, with how old it may be, in milliseconds. */
+export async function getFreshRights(
+  { rights: watch, clock }: AccessContext,
+  { wanted }: CallScope,
+  subject: Subject,
+): Promise<{ rights: Rights; ageMs: number }> {
+  const { rights, freshAt } = await watch.rightsOf(subject, { wanted });
+  return { rights, ageMs: clock.monotonic() - freshAt };
 }
 
 /** What a person may do in the organization that the token names: nothing, if there is none such. */

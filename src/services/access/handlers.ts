@@ -1,5 +1,5 @@
 /** access's RPCs: unpack, call one domain function, pack. */
-import { timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { HandlerContext } from "@connectrpc/connect";
 import {
   AccessInternalService,
@@ -8,6 +8,7 @@ import {
   PermissionDenial,
 } from "../../../gen/concierge/access/v1/access_service_pb.ts";
 import { during } from "../../db/database.ts";
+import { LARGE_PAGE_SIZE } from "../../page-tokens.ts";
 import { type Revisions, toConsistencyToken } from "../../rights/revisions.ts";
 import { packRights } from "../../rights/rights.ts";
 import { memberOf, scopeOf, userOf } from "../../rpc/call.ts";
@@ -24,10 +25,11 @@ import {
   take,
   type What,
 } from "./assignments.ts";
-import { type Check, checkPermission, checkPermissions, getOwnRights, getRights } from "./checks.ts";
+import { type Check, checkPermission, checkPermissions, getFreshRights, getOwnRights } from "./checks.ts";
 import { type Denial, type Explanation, explainPermission } from "./explanations.ts";
 import { listHolders } from "./holders.ts";
 import { createPermission, listPermissions } from "./permissions.ts";
+import { listRoleHolders } from "./role-holders.ts";
 import { createRole, deleteRole, listPlatformRoles, listRoles, updateRole } from "./roles.ts";
 import type { AccessContext } from "./service.ts";
 
@@ -101,8 +103,8 @@ function internalHandlers(access: AccessContext) {
     },
     async getUserPermissions({ userId, organizationId }, context) {
       const subject = { userId: userId.toLowerCase(), organizationId: organizationId.toLowerCase() };
-      const rights = await getRights(access, scopeOf(context), subject);
-      return { rights: packRights(rights), ...tokenOf(rights.revisions) };
+      const { rights, ageMs } = await getFreshRights(access, scopeOf(context), subject);
+      return { rights: packRights(rights), ...tokenOf(rights.revisions), age: durationFromMs(Math.ceil(ageMs)) };
     },
     async checkPermission(request, context) {
       return { allowed: await checkPermission(access, scopeOf(context), checkOf(request)) };
@@ -116,6 +118,10 @@ function internalHandlers(access: AccessContext) {
     async listUsersWithPermission({ pageSize, pageToken, ...request }, context) {
       const { userId: _, ...question } = checkOf({ ...request, userId: "" });
       return listHolders(access, scopeOf(context), { ...question, pageSize, pageToken });
+    },
+    async listUsersWithRole({ organizationId, ...question }, context) {
+      const where = { organizationId: organizationId.toLowerCase(), maxPageSize: LARGE_PAGE_SIZE };
+      return listRoleHolders(access, scopeOf(context), { ...question, ...where });
     },
     async createPermission(request, context) {
       const { result, revisions } = await createPermission(db, scopeOf(context), request);

@@ -30,6 +30,7 @@ test("S-TEN-17 with the predicate of any one query left out, nothing of another 
       given: (await access.listAssignments({})).assignments.map(({ what }) => what.value),
       sources: (await access.explainPermission(question)).sources.map(({ role }) => role),
       holders: (await backendOf(system).listUsersWithPermission(question)).userIds,
+      helpers: (await backendOf(system).listUsersWithRole({ organizationId, role: "helper" })).userIds,
     };
     await access.revokePermission({ userId, permission: "roles:read", branchId });
     await access.unassignRole({ userId, role: "helper" });

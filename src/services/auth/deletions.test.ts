@@ -7,6 +7,7 @@ import { AccountDeletedSchema } from "../../../gen/concierge/auth/v1/auth_events
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
+import { lockWaits } from "../../testing/lock-waits.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { organization } from "../organization/service.ts";
@@ -127,11 +128,7 @@ describe("deleting an account", () => {
     const user = await system.newUser();
     const calls: Promise<unknown>[] = [];
     await owner.begin(async (tx) => {
-      const isWaiting = async (count: number) =>
-        (
-          await tx`
-          select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`
-        ).length === count;
+      const isWaiting = async (count: number) => (await lockWaits(tx)) === count;
       await tx`select 1 from accounts where id = ${user.userId} for no key update`;
       calls.push(operator().deleteAccount({ userId: user.userId }));
       await until("the deletion waits for the lock", () => isWaiting(1));

@@ -3,6 +3,7 @@
  * dictionaries, so it works in a thread of its own, which starts with the first password, behind a bounded queue.
  */
 import { once } from "node:events";
+import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { Code, fail } from "../../errors.ts";
 import { createPasswordQueue, type PasswordQueue } from "./password-queue.ts";
@@ -23,7 +24,7 @@ export interface StrengthAnswer {
 }
 
 const PRODUCT = "concierge";
-const WORKER_FILE = new URL("./password-strength-worker.ts", import.meta.url);
+const WORKER_FILE = new URL(`./password-strength-worker${extname(import.meta.filename)}`, import.meta.url);
 
 /** Judges passwords until it is disposed. */
 export class PasswordJudge implements AsyncDisposable {

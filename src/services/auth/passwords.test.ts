@@ -8,6 +8,7 @@ import { AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { Code, reasonOf } from "../../errors.ts";
+import { lockWaits } from "../../testing/lock-waits.ts";
 import { areHashesHeld, argon2Calls as hashes, holdHashes, holdHashesUntil } from "../../testing/native-hashes.ts";
 import { errorOf } from "../../testing/refusals.ts";
 import type { TestSystem } from "../../testing/system.ts";
@@ -262,9 +263,7 @@ describe("passwords at the door", () => {
     });
     await locked.promise;
     const late = refusal(login(user.email, user.password));
-    await until("the login waits for the lock", async () => {
-      return (await owner`select 1 from pg_locks where not granted`).length === 1;
-    });
+    await until("the login waits for the lock", async () => (await lockWaits(owner)) === 1);
     changed.resolve();
     await change;
     assert.equal((await late).reason, "BAD_CREDENTIALS");

@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { reasonOf } from "../../errors.ts";
+import { lockWaits } from "../../testing/lock-waits.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
@@ -223,11 +224,7 @@ describe("refreshing", () => {
       await sql.begin(async (tx) => {
         await tx.unsafe(`with session as (select * from sessions where id = '${user.sessionId}') ${change}`);
         refreshed = refusalOf(refresh(user.refreshToken, randomUUID()));
-        await until("the wait", async () => {
-          const waiting = await tx`
-            select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`;
-          return waiting.length > 0;
-        });
+        await until("the wait", async () => (await lockWaits(tx)) > 0);
       });
       assert.equal(await refreshed, UNAUTHENTICATED);
       assert.deepEqual([...(await rowsOf(user))], [{ number: 1, used: false, key_id: null }]);

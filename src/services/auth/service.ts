@@ -20,6 +20,7 @@ import { config } from "./config.ts";
 import { DerivedKeys } from "./derived-keys.ts";
 import { followersOf } from "./followers.ts";
 import { authHandlers } from "./handlers.ts";
+import { revokeAll } from "./losses.ts";
 import { createMailDelivery, type MailDelivery } from "./mail-delivery.ts";
 import { answerMailRequests } from "./mail-requests.ts";
 import { sendMails } from "./mailer.ts";
@@ -74,6 +75,7 @@ export const auth = defineService({
   services: [AuthService, AuthInternalService, LegacyAuthService],
   events: file_concierge_auth_v1_auth_events,
   peers,
+  afterLoss: (db, { signingKeys }) => revokeAll(db, signingKeys),
   async start({ config, mode, issuer, clock, log, db, feed, rights, clients }) {
     const { signingKeys, tokenKeys, hashQueueLength, accessTokenSeconds, sessionSeconds, sessionIdleSeconds } = config;
     const passwords = await createPasswords({

@@ -8,8 +8,7 @@ const TIMEOUTS = { dnsTimeout: 5_000, connectionTimeout: 5_000, greetingTimeout:
 
 /** Makes the function that sends. `from`: the sender's address. */
 export function createSmtp(url: string, from: string, mode: Mode): SendMail {
-  const requireTLS = mustEncrypt(url, mode);
-  const transport = createTransport({ url, requireTLS, ...TIMEOUTS, disableFileAccess: true, disableUrlAccess: true });
+  const transport = transportTo(url, mode);
   const domain = from.slice(from.lastIndexOf("@") + 1);
   return async ({ id, to, subject, text }) => {
     await transport.sendMail({
@@ -22,6 +21,16 @@ export function createSmtp(url: string, from: string, mode: Mode): SendMail {
       headers: { "auto-submitted": "auto-generated" },
     });
   };
+}
+
+/** Connects and logs in, and sends nothing. Rejects with the library's error where a mail could not be sent either. */
+export async function checkSmtp(url: string, mode: Mode): Promise<void> {
+  await transportTo(url, mode).verify();
+}
+
+function transportTo(url: string, mode: Mode) {
+  const requireTLS = mustEncrypt(url, mode);
+  return createTransport({ url, requireTLS, ...TIMEOUTS, disableFileAccess: true, disableUrlAccess: true });
 }
 
 /**

@@ -9,6 +9,8 @@ import { AuthInternalService, AuthService } from "../../../gen/concierge/auth/v1
 import { UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
 import { connect } from "../../db/connection.ts";
 import { CONSISTENCY_HEADER } from "../../rights/revisions.ts";
+import { createTestClock } from "../../testing/clock.ts";
+import { lockWaits } from "../../testing/lock-waits.ts";
 import {
   addMember,
   deleteOrganization,
@@ -65,12 +67,13 @@ async function isRefused(system: TestSystem, accessToken: string): Promise<boole
 
 describe("VerifyToken", () => {
   const billing = createServiceKey("billing", "auth", "backend");
+  const clock = createTestClock();
   let system: TestSystem;
   let sql: Sql;
 
   before(async () => {
     const variables = { CONCIERGE_AUTH_AUDIENCES: "invoices", CONCIERGE_AUTH_CALLER_AUDIENCES: "billing=invoices" };
-    system = await startTestSystem({ variables, extraKeys: [billing] });
+    system = await startTestSystem({ variables, extraKeys: [billing], clock });
     sql = connect(system.database("auth").ownerUrl, { applicationName: "concierge-test" });
   });
   after(async () => {
@@ -139,7 +142,7 @@ describe("VerifyToken", () => {
       assert.ok(logged.has(why), why);
   });
 
-  test("callers ask about the audiences that they are registered for, beside our own", async () => {
+  test("S-JWT-29 callers ask about the audiences that they are registered for, beside our own, and no others", async () => {
     const { email, password, accessToken } = await system.newUser();
     const invoices = await system.asUser(AuthService).login({ email, password, audience: "invoices" });
     for (const token of [accessToken, invoices.accessToken]) {
@@ -232,6 +235,31 @@ describe("VerifyToken", () => {
     const { email, password } = owner;
     const { accessToken } = await system.asUser(AuthService).login({ email, password });
     assert.equal((await verify(system, accessToken)).active, true);
+  });
+
+  test("R-KEY-04 nobody can tell any more whether the session lives, while the rest is looked up: neither valid nor ended", async () => {
+    const user = await system.newUser();
+    const other = connect(system.database("auth").ownerUrl, { applicationName: "concierge-test" });
+    await sql`begin`;
+    await other`begin`;
+    try {
+      await sql`lock table accounts in access exclusive mode`;
+      await other`lock table sessions in access exclusive mode`;
+      const call = refusalOf(verify(system, user.accessToken));
+      await until("it waits for the account", async () => (await lockWaits(sql, "accounts")) > 0);
+      clock.advance(5_000);
+      await sql`commit`;
+      // Whatever the feed tells meanwhile is about a time that is over.
+      await until("the session is asked for", async () => {
+        clock.advance(5_000);
+        return (await lockWaits(other, "sessions")) > 0;
+      });
+      assert.equal(await call, "Unavailable AUTH_STALE");
+    } finally {
+      await other`rollback`;
+      await other.end();
+      await sql`rollback`;
+    }
   });
 
   test("names are those that the person gave last, wherever that was", async () => {

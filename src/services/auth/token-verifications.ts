@@ -83,7 +83,7 @@ export class TokenVerifications {
       organizationId && rightsIn({ rights: watch }, { userId, organizationId }, wanted),
     ]);
     // It may have ended while others were asked.
-    if (!card || sessions.check(claims, "closed") === false) return SESSION_ENDED;
+    if (!card || !(await sessions.check(claims, "closed"))) return SESSION_ENDED;
     const rights = found && card.status === "active" && found.rights.standing === "active" ? found.rights : undefined;
     return {
       ...{ ok: true, claims, card, rights },

@@ -1,88 +1,121 @@
 /**
- * Batches: what one claim hands over, as pushes and back. Pure decisions: which push goes to which device, and what the
- * answers mean for a recipient.
+ * Batches: what a claim hands over, as pushes and back. Pure decisions: which push goes to which device, what goes out at once,
+ * and what the answers mean for a recipient.
  */
 
-import { type ClaimedNotification, Outcome } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import {
+  type ClaimedNotification,
+  type LeasedRecipient,
+  Outcome,
+  Priority,
+} from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
 import type { PushMessage, PushResult } from "./push.ts";
+import { isPostponed } from "./push-outcome.ts";
 
-/** What became of one recipient of a notification. */
-export interface RecipientOutcome {
-  notificationId: string;
-  userId: string;
-  outcome: Outcome;
-}
-
-/** What is told to notification about a batch: the fields of a MarkProcessedRequest. */
+/** What is told to notification about recipients of a batch: the fields of a MarkProcessedRequest. */
 export interface Report {
   leaseToken: string;
   outcomes: RecipientOutcome[];
   deadDeviceIds: string[];
 }
 
-/** One push: the message for a device of a recipient. */
-export interface Delivery {
+interface RecipientOutcome extends Verdict {
+  notificationId: string;
   userId: string;
-  deviceId: string;
-  message: PushMessage;
 }
 
-/** A push for every device of every recipient, in the order of the claim. */
-export function deliveriesOf(notifications: ClaimedNotification[]): Delivery[] {
-  return notifications.flatMap(({ notificationId, title, text, data, recipients }) =>
-    recipients.flatMap(({ userId, devices }) =>
-      devices.map(({ deviceId, token }) => ({
-        userId,
-        deviceId,
-        message: { deviceToken: token, notificationId, title, body: text, data },
-      })),
-    ),
-  );
+/** A notification for one recipient: a message for each device. */
+export interface Delivery {
+  notificationId: string;
+  userId: string;
+  pushes: { deviceId: string; message: PushMessage }[];
 }
 
-/** How many recipients were claimed. */
-export function recipientCount(notifications: ClaimedNotification[]): number {
-  return notifications.reduce((count, { recipients }) => count + recipients.length, 0);
+/** What became of a recipient. */
+interface Verdict {
+  outcome: Outcome;
+  code?: string;
+  retryAfterSeconds?: number;
+}
+
+/** How long a push waits that met trouble which was not about it, unless FCM says more. */
+const UNTRIED_PAUSE_SECONDS = 5;
+/** What the last device that is gone leaves behind. */
+const UNREGISTERED_CODE = "messaging/registration-token-not-registered";
+
+/** What is to be pushed to the recipients that are under the lease now. */
+export function deliveriesOf(notifications: ClaimedNotification[], recipients: LeasedRecipient[]): Delivery[] {
+  const byId = new Map(notifications.map((notification) => [notification.notificationId, notification]));
+  return recipients.flatMap(({ notificationId, userId, devices }) => {
+    const notification = byId.get(notificationId);
+    if (!notification) return [];
+    const message = messageOf(notification);
+    const pushes = devices.map(({ deviceId, token }) => ({ deviceId, message: { ...message, deviceToken: token } }));
+    return [{ notificationId, userId, pushes }];
+  });
+}
+
+function messageOf(notification: ClaimedNotification): Omit<PushMessage, "deviceToken"> {
+  const { notificationId, title, text: body, data, priority, expiresAt } = notification;
+  return {
+    ...{ notificationId, title, body, data },
+    priority: priority === Priority.HIGH ? "high" : "normal",
+    expiresAtMs: expiresAt && timestampMs(expiresAt),
+  };
+}
+
+/** The first recipients, as many as need `maxPushes` pushes, and one in any case. */
+export function firstChunk(deliveries: Delivery[], maxPushes: number): Delivery[] {
+  let count = 0;
+  const end = deliveries.findIndex(({ pushes }) => {
+    count += pushes.length;
+    return count > maxPushes;
+  });
+  return end === -1 ? deliveries : deliveries.slice(0, Math.max(1, end));
 }
 
 /**
- * What became of a recipient; undefined while it is not decided, so that it is tried again. One device that has it is
- * enough: another try for the others would show it twice on that one.
+ * What became of a recipient with these devices. One that has it is enough: another try for the others would show it twice on
+ * that one.
  */
-export function outcomeOf(results: PushResult[]): Outcome | undefined {
-  if (results.length === 0) return Outcome.NO_DEVICE;
-  if (results.some(({ outcome }) => outcome === "sent")) return Outcome.SENT;
-  if (results.some(({ outcome }) => outcome === "retry")) return undefined;
-  return Outcome.FAILED;
-}
-
-/**
- * The report on a batch; `results` are those of the first deliveries, in order, and what has none was not pushed. Recipients
- * that are not decided are not in it. Dead devices of theirs are not either: the next try tells of them.
- */
-export function reportOf(
-  leaseToken: string,
-  notifications: ClaimedNotification[],
-  deliveries: Delivery[],
-  results: PushResult[],
-): Report {
-  const byRecipient = Map.groupBy(
-    deliveries.map((delivery, index) => ({ ...delivery, result: results[index] ?? NOT_PUSHED })),
-    ({ userId, message }) => `${message.notificationId} ${userId}`,
-  );
-  const outcomes: RecipientOutcome[] = [];
-  const deadDeviceIds = new Set<string>();
-  for (const { notificationId, recipients } of notifications) {
-    for (const { userId } of recipients) {
-      const pushed = byRecipient.get(`${notificationId} ${userId}`) ?? [];
-      const outcome = outcomeOf(pushed.map(({ result }) => result));
-      if (outcome === undefined) continue;
-      outcomes.push({ notificationId, userId, outcome });
-      for (const { deviceId, result } of pushed) if (result.outcome === "unregistered") deadDeviceIds.add(deviceId);
-    }
+export function verdictOf(results: PushResult[]): Verdict {
+  if (results.length === 0) return { outcome: Outcome.NO_DEVICE };
+  if (results.some(({ outcome }) => outcome === "sent")) return { outcome: Outcome.SENT };
+  const postponed = results.filter(isPostponed);
+  if (postponed.length === 0) {
+    const rejected = results.findLast((result) => result.outcome === "rejected");
+    return { outcome: Outcome.FAILED, code: rejected?.code ?? UNREGISTERED_CODE };
   }
+  const tried = postponed.filter(({ outcome }) => outcome !== "untried");
+  const isTried = tried.length > 0;
+  const waits = postponed.map(
+    ({ outcome, retryAfterSeconds }) => retryAfterSeconds ?? (outcome === "untried" ? UNTRIED_PAUSE_SECONDS : 0),
+  );
+  return {
+    outcome: isTried ? Outcome.RETRY : Outcome.NOT_TRIED,
+    code: (isTried ? tried : postponed).at(-1)!.code,
+    retryAfterSeconds: Math.max(...waits),
+  };
+}
+
+/**
+ * The report on deliveries, whose `results` are in the order of their pushes. Dead devices of those who are tried again are not in
+ * it: the next try tells of them.
+ */
+export function reportOf(leaseToken: string, deliveries: Delivery[], results: PushResult[]): Report {
+  let next = 0;
+  const deadDeviceIds = new Set<string>();
+  const outcomes = deliveries.map(({ notificationId, userId, pushes }) => {
+    const own = results.slice(next, next + pushes.length);
+    next += pushes.length;
+    const verdict = verdictOf(own);
+    if (verdict.outcome === Outcome.SENT || verdict.outcome === Outcome.FAILED) {
+      for (const [index, { outcome }] of own.entries()) {
+        if (outcome === "unregistered") deadDeviceIds.add(pushes[index]!.deviceId);
+      }
+    }
+    return { notificationId, userId, ...verdict };
+  });
   return { leaseToken, outcomes, deadDeviceIds: [...deadDeviceIds] };
 }
-
-/** The lease had too little time left. */
-const NOT_PUSHED: PushResult = { outcome: "retry", code: "push/lease-too-short" };

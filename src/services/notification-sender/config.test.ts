@@ -30,11 +30,11 @@ async function load(mode: string, changes: Record<string, string> = {}) {
 }
 
 test("a key file of Google's is good for production, and everything else has a default", async () => {
-  const { pollMs, batchSize, leaseSeconds, pushEndpoint, firebaseCredentials } = await load("production");
+  const { pollMs, batchSize, lanes, leaseSeconds, pushEndpoint, firebaseCredentials } = await load("production");
   assert.deepEqual(
-    { pollMs, batchSize, leaseSeconds, pushEndpoint },
+    { pollMs, batchSize, lanes, leaseSeconds, pushEndpoint },
     {
-      ...{ pollMs: 1_000, batchSize: 100, leaseSeconds: 30, pushEndpoint: undefined },
+      ...{ pollMs: 1_000, batchSize: 250, lanes: 2, leaseSeconds: 15, pushEndpoint: undefined },
     },
   );
   assert.deepEqual(firebaseCredentials, await account);
@@ -76,7 +76,7 @@ test("S-NOT-11 credentials that are none stop the start without a word of them",
   }
 });
 
-test("a lease must be long enough to claim, push and tell", async () => {
-  await assert.rejects(() => load("development", { LEASE_SECONDS: "24" }), /LEASE_SECONDS/);
-  assert.equal((await load("development", { LEASE_SECONDS: "25" })).leaseSeconds, 25);
+test("a lease must be long enough to claim, look again and begin to push", async () => {
+  await assert.rejects(() => load("development", { LEASE_SECONDS: "14" }), /LEASE_SECONDS/);
+  assert.equal((await load("development", { LEASE_SECONDS: "15" })).leaseSeconds, 15);
 });

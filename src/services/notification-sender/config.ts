@@ -2,8 +2,10 @@
 import { z } from "zod";
 import { httpUrl, notInProduction, peerUrl, secret, setting } from "../../config.ts";
 import { serviceKeysConfig } from "../../service.ts";
-import { MIN_LEASE_SECONDS } from "./deliveries.ts";
 import { credentialsProblem, type ServiceAccountKey } from "./push-credentials.ts";
+
+/** A push may begin in the first two thirds of a lease: some seconds more than claiming and looking again may take. */
+const MIN_LEASE_SECONDS = 15;
 
 /** Google's key file: checked here already, so that a wrong one stops the start before a port is opened. */
 const serviceAccountKey = z
@@ -22,11 +24,15 @@ export const config = {
     "Milliseconds between two looks for notifications to push",
   ),
   batchSize: setting(
-    z.coerce.number().int().min(1).max(500).default(100),
-    "Most recipients that are claimed at once; full batches follow each other without a pause",
+    z.coerce.number().int().min(1).max(500).default(250),
+    "Most recipients that are claimed at once; batches follow each other without a pause",
+  ),
+  lanes: setting(
+    z.coerce.number().int().min(1).max(10).default(2),
+    "Batches that one process has under way at once: what a sender that dies may push again",
   ),
   leaseSeconds: setting(
-    z.coerce.number().int().min(MIN_LEASE_SECONDS).max(300).default(30),
+    z.coerce.number().int().min(MIN_LEASE_SECONDS).max(300).default(15),
     "Seconds for which claimed recipients are kept from other senders; what a dead sender held is pushed after that",
   ),
   firebaseCredentials: secret.json(

@@ -1,88 +1,11 @@
-/**
- * Deliveries, run by run: the real notification service behind a network that can fail, the real Firebase SDK, the push
- * stand-in's ledger as the truth about what was pushed, and the database as the truth about what was told.
- */
+/** Deliveries, run by run: who gets which push, how often, and what is told of it. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
-import { ConnectError } from "@connectrpc/connect";
-import {
-  NotificationInternalService,
-  NotificationService,
-  Platform,
-} from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
-import { connectService } from "../../client/service-client.ts";
-import { systemClock } from "../../clock.ts";
-import { openDatabase } from "../../db/database.ts";
-import { createServiceAccount, identityOf, readLedger, startPushStandIn } from "../../dev/push-stand-in.ts";
-import { armFailpoint, type FailpointName, heldFailpoint } from "../../failpoints.ts";
-import { createLogger } from "../../log.ts";
-import { startFaultProxy } from "../../testing/fault-proxy.ts";
-import { startTestSystem } from "../../testing/system.ts";
-import { auth } from "../auth/service.ts";
-import { devices, recipients } from "../notification/schema.ts";
-import { notification } from "../notification/service.ts";
-import { Deliveries, PUSH_TIMEOUT_MS } from "./deliveries.ts";
-import { createPusher } from "./push.ts";
-
-const PROJECT = "concierge-test";
-const LEASE_OVER_MS = 31_000;
-const account = createServiceAccount(PROJECT);
-const never = new AbortController().signal;
-
-/** notification with auth, and what it takes to deliver by hand. */
-async function startWorld({ batchSize = 100 } = {}) {
-  await using opened = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "deliveries-test-"));
-  opened.defer(() => rm(folder, { recursive: true, force: true }));
-  const ledgerFile = join(folder, "ledger.jsonl");
-  const serviceAccount = identityOf(await account);
-  const standIn = { ledgerFile, clock: systemClock, serviceAccount, projectId: PROJECT };
-  const { url: endpoint } = opened.use(await startPushStandIn(standIn));
-  const pusher = opened.use(await createPusher({ key: await account, endpoint, sendTimeoutMs: PUSH_TIMEOUT_MS }));
-  const system = opened.use(await startTestSystem({ definitions: [auth, notification] }));
-  const { hostname, port } = new URL(system.internalUrl);
-  const network = opened.use(await startFaultProxy({ host: hostname, port: Number(port) }));
-  const key = system.keyOf("notification-sender", "notification");
-  const { clock } = system;
-  const connection = opened.use(connectService({ baseUrl: network.url, key, clock }));
-  const logLines: { level: string; msg: string; codes?: string[] }[] = [];
-  const destination = { write: (line: string) => void logLines.push(JSON.parse(line)) };
-  const log = createLogger({ level: "info", mode: "development", destination });
-  const options = { notification: connection.client(NotificationInternalService), pusher, batchSize, clock, log };
-  const url = system.database("notification").runtimeUrl;
-  const { db } = opened.use(openDatabase({ url, poolSize: 1, applicationName: "test" }));
-  const backend = system.asService(NotificationInternalService, "backend", "notification");
-  const resources = opened.move();
-  return {
-    system,
-    network,
-    db,
-    backend,
-    logLines,
-    newDeliveries: () => new Deliveries({ ...options, leaseSeconds: 30 }),
-    /** Registers somebody with these devices. */
-    async newUser(...tokens: string[]): Promise<string> {
-      const { userId, accessToken } = await system.newUser();
-      const client = system.asUser(NotificationService, accessToken);
-      for (const token of tokens) await client.registerDevice({ token, platform: Platform.ANDROID });
-      return userId;
-    },
-    async notify(userIds: string[], text = "hello"): Promise<string> {
-      return (await backend.createNotification({ title: "Hi", text, data: { order: "42" }, userIds })).notificationId;
-    },
-    async outcomes(): Promise<Record<string, string | null>> {
-      const rows = await db.select().from(recipients);
-      return Object.fromEntries(rows.map(({ userId, outcome }) => [userId, outcome]));
-    },
-    deviceTokens: async () => (await db.select().from(devices)).map(({ token }) => token).sort(),
-    pushedTokens: async () => (await readLedger(ledgerFile)).map(({ token }) => token),
-    ledger: () => readLedger(ledgerFile),
-    [Symbol.asyncDispose]: () => resources.disposeAsync(),
-  };
-}
+import { eq } from "drizzle-orm";
+import { heldFailpoint } from "../../failpoints.ts";
+import { startTraceCollector } from "../../testing/trace-collector.ts";
+import { devices, notifications, deliveries as workList } from "../notification/schema.ts";
+import { LEASE_OVER_MS, never, startWorld } from "./testing.ts";
 
 test("every device of a recipient is pushed to once, and the outcome is told", async () => {
   await using world = await startWorld();
@@ -170,112 +93,31 @@ test("full batches follow each other until all is delivered", async () => {
   assert.deepEqual(texts.sort(), ["1", "2", "3", "4", "5"]);
 });
 
-test("what FCM cannot take now is tried again when the lease is over, and said once in the log", async () => {
-  await using world = await startWorld({ batchSize: 1 });
-  const deliveries = world.newDeliveries();
-  const ann = await world.newUser("flaky-2-a");
-  await world.notify([ann]);
-  for (const expected of [null, null, "sent"]) {
-    await deliveries.run(never);
-    await deliveries.run(never);
-    assert.deepEqual(await world.outcomes(), { [ann]: expected });
-    await world.system.advance(LEASE_OVER_MS);
-  }
-  assert.equal((await world.ledger()).length, 1);
-  assert.deepEqual(
-    world.logLines.map(({ msg, codes }) => [msg, codes]),
-    [
-      ["pushes fail, they will be tried again", ["messaging/internal-error"]],
-      ["pushes go through again", undefined],
-    ],
-  );
-});
-
-for (const [name, pushesLost] of [
-  ["sender.after_claim", 0],
-  ["sender.after_push", 1],
-] satisfies [FailpointName, number][]) {
-  test(`a sender that dies at ${name} loses nothing`, async () => {
-    await using world = await startWorld();
-    const ann = await world.newUser("phone");
-    await world.notify([ann]);
-    {
-      using _ = armFailpoint(name, "error");
-      await assert.rejects(() => world.newDeliveries().run(never), new RegExp(name));
-    }
-    assert.deepEqual(await world.outcomes(), { [ann]: null });
-    const successor = world.newDeliveries();
-    await successor.run(never);
-    assert.equal((await world.ledger()).length, pushesLost, "nothing is pushed inside the lease");
-    await world.system.advance(LEASE_OVER_MS);
-    await successor.run(never);
-    const ledger = await world.ledger();
-    assert.equal(ledger.length, pushesLost + 1);
-    const keys = ledger.map(({ message }) => (message.android as { collapse_key: string }).collapse_key);
-    assert.equal(new Set(keys).size, 1);
-    assert.deepEqual(await world.outcomes(), { [ann]: "sent" });
-  });
-}
-
-test("R-NOT-17 what the lease no longer covers is not pushed", async () => {
+test("S-NOT-13 a device that moves between claim and push does not get what its old owner was told", async () => {
   await using world = await startWorld();
-  const ann = await world.newUser("phone");
-  await world.notify([ann]);
+  const ann = await world.newUser("shared phone", "ann's tablet");
+  await world.notify([ann], "for ann only");
   using held = heldFailpoint("sender.after_claim");
   const run = world.newDeliveries().run(never);
   await held.reached;
-  await world.system.advance(LEASE_OVER_MS);
-  const { notifications, leaseToken } = await world.backend.claim({});
-  assert.equal(notifications.length, 1);
+  await world.newUser("shared phone");
   held.release();
   await run;
-  assert.deepEqual(await world.ledger(), []);
-  assert.equal(
-    (await world.backend.markProcessed({ leaseToken, notificationIds: [notifications[0]!.notificationId] })).marked,
-    1,
-  );
-});
-
-test("a late sender's report is refused, and the log says so", async () => {
-  await using world = await startWorld();
-  const ann = await world.newUser("phone");
-  await world.notify([ann]);
-  const deliveries = world.newDeliveries();
-  using held = heldFailpoint("sender.after_push");
-  const run = deliveries.run(never);
-  await held.reached;
-  await world.system.advance(LEASE_OVER_MS);
-  assert.equal((await world.backend.claim({})).notifications.length, 1);
-  held.release();
-  await run;
-  assert.deepEqual(await world.outcomes(), { [ann]: null });
-  assert.match(world.logLines.at(-1)!.msg, /lease ran out/);
-  await deliveries.run(never);
-  assert.equal((await world.ledger()).length, 1);
-});
-
-test("R-NOT-07 while a report cannot be told, nothing new is pushed; then both are", async () => {
-  await using world = await startWorld();
-  const ann = await world.newUser("phone");
-  await world.notify([ann], "first");
-  const deliveries = world.newDeliveries();
-  using held = heldFailpoint("sender.after_push");
-  const run = assert.rejects(deliveries.run(never), ConnectError);
-  await held.reached;
-  world.network.cut();
-  held.release();
-  await run;
-  await world.notify([ann], "second");
-  await assert.rejects(() => deliveries.run(never), ConnectError);
-  assert.equal((await world.ledger()).length, 1);
-
-  // However long the outage lasts: nobody else has taken what was pushed, so it counts as pushed.
-  await world.system.advance(10 * LEASE_OVER_MS);
-  await world.network.heal();
-  await deliveries.run(never);
-  const texts = (await world.ledger()).map(({ message }) => (message.notification as { body: string }).body);
-  assert.deepEqual(texts, ["first", "second"]);
+  assert.deepEqual(await world.pushedTokens(), ["ann's tablet"]);
   assert.deepEqual(await world.outcomes(), { [ann]: "sent" });
+});
+
+test("what is taken back between claim and push is not pushed, and the rest is", async () => {
+  await using world = await startWorld();
+  const [ann, bob] = [await world.newUser("ann's phone"), await world.newUser("bob's phone")];
+  await world.notify([ann, bob]);
+  using held = heldFailpoint("sender.after_claim");
+  const run = world.newDeliveries().run(never);
+  await held.reached;
+  await world.db.delete(workList).where(eq(workList.userId, ann));
+  held.release();
+  await run;
+  assert.deepEqual(await world.pushedTokens(), ["bob's phone"]);
 });
 
 test("R-NOT-18 what ListUnprocessed handed to somebody else is not pushed while that lease lasts", async () => {
@@ -289,7 +131,7 @@ test("R-NOT-18 what ListUnprocessed handed to somebody else is not pushed while 
   const texts = async () =>
     (await world.ledger()).map(({ message }) => (message.notification as { body: string }).body);
   assert.deepEqual(await texts(), ["left"]);
-  await world.system.advance(LEASE_OVER_MS);
+  await world.system.advance(31_000);
   await deliveries.run(never);
   assert.deepEqual(await texts(), ["left", "listed"]);
 });
@@ -303,4 +145,20 @@ test("two senders at once push nothing twice", async () => {
     ({ message }) => (message.data as { notification_id: string }).notification_id,
   );
   assert.deepEqual(pushed.sort(), ids.sort());
+});
+
+test("a push is part of the trace in which its notification was created", async () => {
+  await using collector = await startTraceCollector();
+  const [traceId, spanId] = ["4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"];
+  {
+    await using world = await startWorld({ tracesUrl: collector.url });
+    for (const token of ["phone", "internal-phone"]) await world.notify([await world.newUser(token)]);
+    await world.db.update(notifications).set({ traceparent: `00-${traceId}-${spanId}-01` });
+    await world.newDeliveries().run(never);
+  }
+  const seen = collector.spans.map((span) => [span.traceId, span.parentSpanId, span.name, span.kind, span.status]);
+  assert.deepEqual(seen.sort(), [
+    [traceId, spanId, "push notification", 3, 0],
+    [traceId, spanId, "push notification", 3, 2],
+  ]);
 });

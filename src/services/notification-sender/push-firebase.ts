@@ -20,6 +20,8 @@ type Sdk = typeof import("firebase-admin/app") & typeof import("firebase-admin/m
 export interface FirebaseSession extends AsyncDisposable {
   /** Uses the SDK; the session stays open until the call is settled, whether or not somebody still waits for it. */
   call<T>(use: (messaging: Messaging) => Promise<T>): Promise<T>;
+  /** Resolves when there is an access token that calls can use; rejects with google-auth-library's error. */
+  fetchToken(): Promise<unknown>;
   /** Closes the session once its calls are settled; a call that still waits for an access token gets none. */
   retire(): void;
   /** Resolves when the session is closed, for whichever reason. */
@@ -69,6 +71,7 @@ export function openSession(sdk: Sdk, key: ServiceAccountKey, endpoint: URL | un
   }
   return {
     closed: closed.promise,
+    fetchToken: () => credential.getAccessToken(),
     async call(use) {
       callCount += 1;
       try {
@@ -111,7 +114,7 @@ function createCredential(
   credential.getGoogleAuth?.();
   const transporter = credential.authClient?.transporter;
   if (!transporter) throw new StartupError("this firebase-admin keeps its token client elsewhere", ExitCode.failure);
-  // No retries: the sender looks again every pollMs, and the lease decides when a push is tried again.
+  // No retries: the sender decides when it asks again.
   transporter.defaults = { timeout: TOKEN_TIMEOUT_MS, retryConfig: { retry: 0 }, ...(agent && { agent }) };
   return {
     async getAccessToken() {
@@ -126,8 +129,8 @@ function createCredential(
  * The SDK tries a 503 five times, over 7 s, and with a Retry-After for up to 4 minutes. A batch that was given up here
  * (timeout, lease lost, shutdown) would still be sent later, by the SDK's own delayed retry, beside the sender's next
  * try; and sendEach answers when its slowest message has, so one such device would hold back 499 known results past
- * any lease. The sender's job looks again every pollMs, and gets what was not pushed once its lease is over. There is
- * no public setting; where this field moves (a test tells), the SDK's retries are back and nothing else changes.
+ * any lease. When a push is tried again is notification's decision. There is no public setting; where this field moves (a
+ * test tells), the SDK's retries are back and nothing else changes.
  */
 function leaveRetriesToUs(messaging: Messaging): void {
   const handler: unknown = Reflect.get(messaging, "messagingRequestHandler");
@@ -140,7 +143,8 @@ function leaveRetriesToUs(messaging: Messaging): void {
 }
 
 const GOOGLE_HOSTS = ["fcm.googleapis.com", "oauth2.googleapis.com"];
-const MAX_SOCKETS = 100;
+/** As many as FCM takes pushes in one call: what waited here for a socket might be written when its lease is long over. */
+const MAX_SOCKETS = 500;
 
 /** Leads what the SDK believes to be TLS to Google over plain TCP to the stand-in, and nothing anywhere else. */
 class StandInAgent extends Agent {
@@ -148,7 +152,7 @@ class StandInAgent extends Agent {
   #closed = false;
 
   constructor(endpoint: URL) {
-    super({ keepAlive: true, maxSockets: MAX_SOCKETS });
+    super({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_SOCKETS });
     this.#endpoint = endpoint;
   }
 

@@ -5,9 +5,11 @@ import {
   NotificationInternalService,
   NotificationService,
   Platform,
+  RecipientState,
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { openDatabase } from "../../db/database.ts";
 import { armFailpoint } from "../../failpoints.ts";
+import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { startTestSystem } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { auth } from "../auth/service.ts";
@@ -47,9 +49,30 @@ test("from a notification to the device, the inbox and the ledger, without a han
     const [recipient] = await db.select().from(recipients);
     return recipient?.outcome === "sent";
   });
+  const metrics = await (await fetch(`${system.internalUrl}/metrics`)).text();
+  assert.match(metrics, /^# TYPE notification_pushes_total counter$/m);
+  assert.match(metrics, /^notification_pushes_total\{result="sent"\} 1$/m);
   await system.advance(31_000);
   assert.deepEqual((await backend.listUnprocessed({})).notifications, []);
   assert.equal((await system.pushes()).length, 1);
+});
+
+test("nobody waits behind a push that takes long", async () => {
+  await using system = await start();
+  const backend = system.asService(NotificationInternalService, "backend", "notification");
+  const push = async (token: string) => {
+    const { userId, accessToken } = await system.newUser();
+    await system.asUser(NotificationService, accessToken).registerDevice({ token, platform: Platform.ANDROID });
+    const { notificationId } = await backend.createNotification({ text: "hello", userIds: [userId] });
+    await until(`a push to ${token}`, async () => (await system.pushes()).some((entry) => entry.token === token));
+    return notificationId;
+  };
+  const stateOf = async (notificationId: string) =>
+    (await backend.listRecipients({ notificationId })).recipients[0]!.state;
+  const slow = await push("slow-2000-phone");
+  const fast = await push("phone");
+  await until("the second one is told of", async () => (await stateOf(fast)) === RecipientState.SENT);
+  assert.equal(await stateOf(slow), RecipientState.PENDING);
 });
 
 test("the sender serves health and nothing else, and a failing run is logged once", async () => {
@@ -66,4 +89,21 @@ test("the sender serves health and nothing else, and a failing run is logged onc
   }
   await until("the recovery", () => system.logLines.find(({ msg }) => msg === "job runs again"));
   assert.equal(failures().length, 1);
+});
+
+test("R-NOT-06 when notification is back after an outage, what came meanwhile is pushed within 5 s", async () => {
+  await using system = await startTestSystem({ definitions: [auth, notification] });
+  const { hostname, port } = new URL(system.internalUrl);
+  await using network = await startFaultProxy({ host: hostname, port: Number(port) });
+  const url = { CONCIERGE_NOTIFICATION_SENDER_NOTIFICATION_URL: network.url };
+  await using sender = await system.startReplica(url, [notificationSender]);
+  await sender.ready;
+  const { userId, accessToken } = await system.newUser();
+  await system.asUser(NotificationService, accessToken).registerDevice({ token: "phone", platform: Platform.ANDROID });
+  network.cut();
+  await until("the failure", () => system.logLines.find(({ msg }) => msg === "job failed, will be tried again"));
+  const backend = system.asService(NotificationInternalService, "backend", "notification");
+  await backend.createNotification({ text: "one", userIds: [userId] });
+  await network.heal();
+  await until("the push", async () => (await system.pushes())[0], 5_000);
 });

@@ -5,10 +5,11 @@
  */
 import { NotificationCreatedSchema } from "../../../gen/concierge/notification/v1/notification_events_pb.ts";
 import { NotificationInternalService } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
-import { Alarm } from "../../jobs.ts";
 import { defineService } from "../../service.ts";
 import { config } from "./config.ts";
-import { Deliveries, PUSH_TIMEOUT_MS } from "./deliveries.ts";
+import { PUSH_TIMEOUT_MS } from "./deliveries.ts";
+import { createLanes } from "./lanes.ts";
+import { Outages } from "./outages.ts";
 import { createPusher } from "./push.ts";
 
 export const notificationSender = defineService({
@@ -17,26 +18,23 @@ export const notificationSender = defineService({
   config,
   services: [],
   peers: { notification: NotificationInternalService },
-  async start({ config, clients, clock, log }) {
-    const { batchSize, leaseSeconds, pollMs } = config;
+  async start({ config, clients, clock, log, tracing }) {
+    const { batchSize, lanes, leaseSeconds, pollMs } = config;
     const pusher = await createPusher({
       key: config.firebaseCredentials,
       endpoint: config.pushEndpoint,
       sendTimeoutMs: PUSH_TIMEOUT_MS,
-    });
-    const deliveries = new Deliveries({
-      notification: clients.notification,
-      pusher,
-      batchSize,
-      leaseSeconds,
       clock,
-      log,
     });
-    const alarm = new Alarm();
+    const outages = new Outages(clock, log);
+    const { notification } = clients;
+    const options = { notification, pusher, outages, batchSize, leaseSeconds, clock, log, tracing };
+    const { jobs, ring } = createLanes(lanes, pollMs, options);
     return {
       implementations: [],
-      jobs: [{ name: "push notifications", everyMs: pollMs, alarm, run: (signal) => deliveries.run(signal) }],
-      watchers: [{ source: "notification", types: [NotificationCreatedSchema], onEvents: () => alarm.ring() }],
+      jobs,
+      gauges: outages.gauges(),
+      watchers: [{ source: "notification", types: [NotificationCreatedSchema], onEvents: ring }],
       async stop() {
         await pusher[Symbol.asyncDispose]();
       },

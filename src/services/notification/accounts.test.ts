@@ -6,10 +6,11 @@ import { type Db, transaction } from "../../db/database.ts";
 import { reasonOf } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import { removeAccount } from "./accounts.ts";
+import { redriveDeadLetters } from "./dead-letters.ts";
 import { registerDevice } from "./devices.ts";
 import { claim, listUnprocessed } from "./leases.ts";
 import { markProcessed } from "./results.ts";
-import { devices, notifications, recipients } from "./schema.ts";
+import { deadLetters, deliveries, devices, mutedTopics, notifications, recipients } from "./schema.ts";
 import { newIds, notify, openTestDatabase, scope } from "./testing.ts";
 
 function register(db: Db, userId: string) {
@@ -54,6 +55,29 @@ test("devices and what was said to nobody else are gone; what others were told s
   assert.equal(await textOf(db, both), "");
 });
 
+test("what waited for a person, what was given up, and what that person had muted is gone", async () => {
+  await using database = await openTestDatabase();
+  const { db } = database;
+  const [ann, bob] = newIds(2) as [string, string];
+  await db.insert(mutedTopics).values([ann, bob].map((userId) => ({ userId, topic: "offers" })));
+  const notificationId = await notify(db, [ann, bob]);
+  const { lease } = await claim(db, scope, { owner: "sender", limit: 10, leaseSeconds: 30 });
+  const failed = { result: "failed" as const, code: "", retryAfterSeconds: 0 };
+  const results = [ann, bob].map((userId) => ({ notificationId, userId, ...failed }));
+  const told = { owner: "sender", leaseToken: lease!.token, notificationIds: [], results, deadDeviceIds: [] };
+  await markProcessed(db, scope, { ...told, maxTries: 10 });
+  await notify(db, [ann, bob]);
+
+  await remove(db, ann);
+  for (const table of [deliveries, deadLetters, mutedTopics]) {
+    assert.deepEqual(
+      (await db.select({ userId: table.userId }).from(table)).map(({ userId }) => userId),
+      [bob],
+    );
+  }
+  assert.equal(await redriveDeadLetters(db, scope, { notificationId: "", code: "" }), 1);
+});
+
 test("a sender that holds a lease on a deleted person tells of its batch in order, and nothing of it is pushed again", async () => {
   await using database = await openTestDatabase();
   const { db } = database;
@@ -62,9 +86,10 @@ test("a sender that holds a lease on a deleted person tells of its batch in orde
   const owner = "sender";
   const { lease } = await claim(db, scope, { owner, limit: 10, leaseSeconds: 30 });
   await remove(db, ann);
-  const outcomes = [ann, bob].map((userId) => ({ notificationId, userId, outcome: "sent" as const }));
-  const nothing = { notificationIds: [], deadDeviceIds: [] };
-  assert.equal(await markProcessed(db, scope, { owner, leaseToken: lease!.token, outcomes, ...nothing }), 1);
+  const sent = { result: "sent" as const, code: "", retryAfterSeconds: 0 };
+  const results = [ann, bob].map((userId) => ({ notificationId, userId, ...sent }));
+  const told = { owner, leaseToken: lease!.token, notificationIds: [], results, deadDeviceIds: [], maxTries: 10 };
+  assert.equal(await markProcessed(db, scope, told), 1);
   assert.deepEqual(await ledger(db), { [ann]: "no_device", [bob]: "sent" });
   await database.setOffset(60_000);
   assert.deepEqual((await claim(db, scope, { owner, limit: 10, leaseSeconds: 30 })).notifications, []);

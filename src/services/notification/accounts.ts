@@ -2,12 +2,12 @@
  * Accounts, once they are deleted: nothing reaches the person any more, and nothing that was said to them alone is kept. The
  * ledger keeps its rows, so that a sender which is about to tell of one finds it; they name an id that is nobody's.
  */
-import { eq, inArray, isNull, type SQL, sql } from "drizzle-orm";
+import { eq, inArray, type SQL, sql } from "drizzle-orm";
 import type { Tx } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import type { OutboxEvent } from "../../feed/emit.ts";
-import { notificationProcessed } from "./events.ts";
-import { deletedAccounts, devices, notifications, recipients } from "./schema.ts";
+import { settle } from "./outcomes.ts";
+import { deadLetters, deletedAccounts, deliveries, devices, mutedTopics, notifications, recipients } from "./schema.ts";
 
 /**
  * Keeps the caller's account from being deleted until the transaction ends. UNAUTHENTICATED if it was: a call may have been let
@@ -37,8 +37,10 @@ export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent
   await tx.execute(sql`select pg_advisory_xact_lock(${ALL_RECIPIENTS})`);
   await tx.execute(sql`select pg_advisory_xact_lock(hashtextextended(${userId}, 0))`);
   await tx.insert(deletedAccounts).values({ userId }).onConflictDoNothing();
-  await tx.delete(devices).where(eq(devices.userId, userId));
   const events = await giveUp(tx, userId);
+  await tx.delete(devices).where(eq(devices.userId, userId));
+  await tx.delete(mutedTopics).where(eq(mutedTopics.userId, userId));
+  await tx.delete(deadLetters).where(eq(deadLetters.userId, userId));
   await forgetContents(tx, userId);
   return events;
 }
@@ -46,16 +48,14 @@ export async function removeAccount(tx: Tx, userId: string): Promise<OutboxEvent
 /** Leases stay as they are: who holds one and tells of it later is in order. */
 async function giveUp(tx: Tx, userId: string): Promise<OutboxEvent[]> {
   // In the order in which markProcessed() locks them.
-  const given = await tx.execute<{ notificationId: string }>(sql`
-    with waiting as (
-      select ${recipients.notificationId} as id from ${recipients}
-      where ${eq(recipients.userId, userId)} and ${isNull(recipients.processedAt)}
-      order by ${recipients.notificationId} for update
-    )
-    update ${recipients} set processed_at = (select concierge_now()), outcome = 'no_device'
-    from waiting where ${recipients.notificationId} = waiting.id and ${eq(recipients.userId, userId)}
-    returning ${recipients.notificationId} as "notificationId"`);
-  return given.map(({ notificationId }) => notificationProcessed(notificationId, [userId]));
+  const waiting = await tx.execute<{ notificationId: string }>(sql`
+    select d.notification_id as "notificationId" from ${recipients} r
+    join ${deliveries} d on d.notification_id = r.notification_id and d.user_id = r.user_id
+    where r.user_id = ${userId} order by d.notification_id for update of d`);
+  return settle(
+    tx,
+    waiting.map(({ notificationId }) => ({ notificationId, userId, outcome: "no_device" })),
+  );
 }
 
 /** Empties what was said to nobody but people whose accounts are deleted. */
@@ -63,6 +63,6 @@ async function forgetContents(tx: Tx, userId: string): Promise<void> {
   const received = tx.select({ id: recipients.notificationId }).from(recipients).where(eq(recipients.userId, userId));
   const isForOthers = sql`exists (
     select 1 from ${recipients} where ${recipients.notificationId} = ${notifications.id}
-      and ${recipients.userId} not in (select ${deletedAccounts.userId} from ${deletedAccounts}))`;
+      and not exists (select from ${deletedAccounts} where ${deletedAccounts.userId} = ${recipients.userId}))`;
   await forget(tx, sql`${inArray(notifications.id, received)} and ${notifications.text} <> '' and not ${isForOthers}`);
 }

@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import type { Db } from "../../db/database.ts";
-import { devicesOf, type Platform, registerDevice } from "./devices.ts";
+import { reasonOf } from "../../errors.ts";
+import { devicesOf, listDevices, type Platform, registerDevice, removeDevice } from "./devices.ts";
 import { devices } from "./schema.ts";
 import { openTestDatabase, scope } from "./testing.ts";
 
@@ -59,4 +60,26 @@ test("the 21st device takes the place of the one that was registered longest ago
   assert.equal(tokens.length, 20);
   assert.ok(tokens.includes("token 0") && tokens.includes("token 20") && !tokens.includes("token 1"));
   assert.deepEqual(await tokensOf(db, bob), ["bob's"]);
+});
+
+test("devices are listed for their owner, the last registered first, by the end of their tokens, and removed by nobody else", async () => {
+  await using database = await openTestDatabase();
+  const { db } = database;
+  const [ann, bob] = [crypto.randomUUID(), crypto.randomUUID()];
+  const [phone, tablet] = [
+    await register(db, ann, "token of the phone"),
+    await register(db, ann, "token of the tablet"),
+  ];
+  await register(db, ann, "token of the phone", "ios");
+  const listed = (await listDevices(db, ann)).map(({ deviceId, platform, tokenEnd }) => [deviceId, platform, tokenEnd]);
+  assert.deepEqual(listed, [
+    [phone, "ios", "he phone"],
+    [tablet, "android", "e tablet"],
+  ]);
+  assert.deepEqual(await listDevices(db, bob), []);
+  const isNotFound = (error: unknown) => reasonOf(error) === "DEVICE_NOT_FOUND";
+  await assert.rejects(removeDevice(db, { userId: bob, deviceId: phone }), isNotFound);
+  await removeDevice(db, { userId: ann, deviceId: phone });
+  await assert.rejects(removeDevice(db, { userId: ann, deviceId: phone }), isNotFound);
+  assert.deepEqual(await tokensOf(db, ann), ["token of the tablet"]);
 });

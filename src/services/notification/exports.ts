@@ -1,15 +1,20 @@
 /** What notification stores about a person, for that person to keep; in parts, because an inbox grows for years. */
-import { and, asc, desc, eq, lt } from "drizzle-orm";
+import { and, desc, eq, lt } from "drizzle-orm";
 import type { Db } from "../../db/database.ts";
-import { devices, notifications, recipients } from "./schema.ts";
+import { listDevices } from "./devices.ts";
+import { content } from "./inbox.ts";
+import { listMutedTopics } from "./muted-topics.ts";
+import { notifications, recipients } from "./schema.ts";
 
-const PAGE_SIZE = 500;
-/** Enough to tell devices apart; a whole token would let its finder push to the device. */
-const SHOWN_OF_TOKEN = 8;
+/** A part stays below 4 MiB, whatever its texts hold: a byte of them may take seven, written as JSON within JSON. */
+const PAGE_SIZE = 100;
 
-/** The JSON documents of ExportMyData: devices, then notifications, newest first. */
+/**
+ * The JSON documents of ExportMyData: devices and muted topics, then notifications, newest first; also those that were taken back,
+ * as long as they are stored.
+ */
 export async function* exportInbox(db: Db, userId: string): AsyncGenerator<string> {
-  yield JSON.stringify({ devices: await readDevices(db, userId) });
+  yield JSON.stringify({ devices: await listDevices(db, userId), mutedTopics: await listMutedTopics(db, userId) });
   for (let before: string | undefined; ; ) {
     const page = await readPage(db, userId, before);
     if (page.length > 0) yield JSON.stringify({ notifications: page });
@@ -18,22 +23,11 @@ export async function* exportInbox(db: Db, userId: string): AsyncGenerator<strin
   }
 }
 
-async function readDevices(db: Db, userId: string) {
-  const { id: deviceId, token, platform, createdAt, lastSeenAt } = devices;
-  const found = await db
-    .select({ deviceId, token, platform, createdAt, lastSeenAt })
-    .from(devices)
-    .where(eq(devices.userId, userId))
-    .orderBy(asc(devices.id));
-  return found.map(({ token, ...device }) => ({ ...device, tokenEnd: token.slice(-SHOWN_OF_TOKEN) }));
-}
-
 function readPage(db: Db, userId: string, before: string | undefined) {
   const isNext = before === undefined ? undefined : lt(recipients.notificationId, before);
-  const { notificationId, processedAt, outcome, receivedAt } = recipients;
-  const { title, text, data, createdAt } = notifications;
+  const { notificationId, processedAt, outcome, receivedAt, readAt } = recipients;
   return db
-    .select({ notificationId, title, text, data, createdAt, processedAt, outcome, receivedAt })
+    .select({ notificationId, ...content, processedAt, outcome, receivedAt, readAt })
     .from(recipients)
     .innerJoin(notifications, eq(notifications.id, recipients.notificationId))
     .where(and(eq(recipients.userId, userId), isNext))

@@ -2,11 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Db } from "../../db/database.ts";
-import { registerDevice } from "./devices.ts";
 import { claim, listUnprocessed } from "./leases.ts";
-import { createNotification } from "./notifications.ts";
 import { recipients } from "./schema.ts";
-import { newIds, notify, openTestDatabase, scope } from "./testing.ts";
+import { newIds, notify, openTestDatabase, scope, store } from "./testing.ts";
 
 function take(db: Db, limit = 0, options: { owner?: string; leaseSeconds?: number } = {}) {
   return claim(db, scope, { owner: options.owner ?? "sender", limit, leaseSeconds: options.leaseSeconds ?? 0 });
@@ -18,28 +16,30 @@ function pairsOf(notifications: { notificationId: string; userIds: string[] }[])
   return notifications.flatMap(({ notificationId, userIds }) => userIds.map((userId) => `${notificationId} ${userId}`));
 }
 
-test("a claim takes the oldest first, with what to say and where to", async () => {
+test("a claim takes what has waited longest, with what to say", async () => {
   await using database = await openTestDatabase();
-  const { db } = database;
-  const [ann, bob] = newIds(2) as [string, string];
-  const data = { order: "42" };
-  const first = await createNotification(db, scope, { title: "Hi", text: "one", data, userIds: [ann] });
-  const second = await notify(db, [ann, bob], "two");
-  const deviceId = await registerDevice(db, scope, { userId: ann, token: "phone", platform: "ios" });
+  const { db, setOffset } = database;
+  const users = newIds(3);
+  const said = { title: "Hi", text: "one", data: { order: "42" }, isUrgent: true };
+  const [first] = await store(db, [{ ...said, userIds: users.slice(0, 1) }]);
+  await setOffset(1_000);
+  const [second] = await store(db, [{ text: "two", userIds: users }]);
 
-  const { notifications, devices, lease } = await take(db, 2);
-  assert.deepEqual(notifications, [
-    { notificationId: first, title: "Hi", text: "one", data, userIds: [ann] },
-    { notificationId: second, title: "", text: "two", data: {}, userIds: [ann] },
-  ]);
-  assert.deepEqual(devices, new Map([[ann, [{ deviceId, token: "phone" }]]]));
-  assert.ok(lease);
+  const { notifications, lease } = await take(db, 2);
+  const [urgent, normal] = notifications;
+  assert.ok(lease && urgent && normal && urgent.expiresAt < normal.expiresAt);
+  const { isUrgent, ...content } = said;
+  const ofFirst = { notificationId: first, ...content, userIds: users.slice(0, 1), priority: "high", traceparent: "" };
+  assert.deepEqual(urgent, { ...ofFirst, expiresAt: urgent.expiresAt });
+  assert.deepEqual([normal.notificationId, normal.text, normal.userIds.length], [second, "two", 1]);
 
-  const rest = await take(db, 2);
-  assert.deepEqual(pairsOf(rest.notifications), [`${second} ${bob}`]);
-  assert.deepEqual(rest.devices, new Map([[bob, []]]));
+  const rest = await take(db, 3);
+  assert.deepEqual(
+    [...pairsOf(rest.notifications), `${second} ${normal.userIds[0]}`].sort(),
+    users.map((id) => `${second} ${id}`),
+  );
   assert.notEqual(rest.lease?.token, lease.token);
-  assert.deepEqual(await take(db), { notifications: [], devices: new Map() });
+  assert.deepEqual(await take(db), { notifications: [] });
 });
 
 test("four claimers at once take each of 500 recipients exactly once", async () => {

@@ -1,242 +1,224 @@
-/** notification as its callers see it: the running service with auth beside it, real clients, real databases. */
+/** Creating notifications as backends and operators do: the running service, real clients, real databases. */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { after, before, describe, test } from "node:test";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
+import { NotificationCreatedSchema } from "../../../gen/concierge/notification/v1/notification_events_pb.ts";
 import {
-  NotificationCreatedSchema,
-  NotificationReceivedSchema,
-} from "../../../gen/concierge/notification/v1/notification_events_pb.ts";
-import {
+  type CreateNotificationRequest,
   NotificationInternalService,
-  NotificationService,
-  Platform,
+  Priority,
 } from "../../../gen/concierge/notification/v1/notification_service_pb.ts";
-import { openDatabase } from "../../db/database.ts";
-import { type Reason, reasonOf } from "../../errors.ts";
+import { RetryInfoSchema } from "../../../gen/google/rpc/error_details_pb.ts";
+import { type Database, openDatabase } from "../../db/database.ts";
+import { reasonOf } from "../../errors.ts";
 import { feedOutbox } from "../../feed/schema.ts";
 import { startTestSystem, type TestSystem } from "../../testing/system.ts";
+import { access } from "../access/service.ts";
 import { auth } from "../auth/service.ts";
+import { organization } from "../organization/service.ts";
+import { answerOf, newMember, newOwner } from "../organization/testing.ts";
+import { user } from "../user/service.ts";
+import { queueOf } from "./notifications.ts";
+import { deliveries, notifications, recipients } from "./schema.ts";
 import { notification } from "./service.ts";
+import { newIds } from "./testing.ts";
 
-const start = () => startTestSystem({ definitions: [auth, notification] });
-const asBackend = (system: TestSystem) => system.asService(NotificationInternalService, "backend", "notification");
-const newIds = (count: number) => Array.from({ length: count }, () => crypto.randomUUID());
+type Request = Partial<Omit<CreateNotificationRequest, "$typeName" | "$unknown">>;
 
-function refused(code: Code, reason: Reason) {
-  return (error: unknown) => {
-    assert.ok(error instanceof ConnectError);
-    assert.deepEqual([Code[error.code], reasonOf(error)], [Code[code], reason]);
-    return true;
-  };
-}
+/** Rounded: the database looks at its clock for each. */
+const secondsFrom = (start: Date, end: Date) => Math.round((end.getTime() - start.getTime()) / 1_000);
 
-async function newReader(system: TestSystem) {
-  const { userId, accessToken } = await system.newUser();
-  return { userId, client: system.asUser(NotificationService, accessToken) };
-}
+describe("notifications", () => {
+  let system: TestSystem;
+  let database: Database;
 
-async function notify(system: TestSystem, userIds: string[], text = "hello"): Promise<string> {
-  return (await asBackend(system).createNotification({ text, userIds })).notificationId;
-}
+  before(async () => {
+    const variables = { CONCIERGE_NOTIFICATION_RECIPIENTS_PER_MINUTE: "6000" };
+    const definitions = [auth, access, organization, user, notification];
+    system = await startTestSystem({ definitions, variables });
+    const url = system.database("notification").runtimeUrl;
+    database = openDatabase({ url, poolSize: 2, applicationName: "test" });
+  });
 
-async function countEvents(system: TestSystem, type: string): Promise<number> {
-  const url = system.database("notification").runtimeUrl;
-  await using database = openDatabase({ url, poolSize: 1, applicationName: "test" });
-  return await database.db.$count(feedOutbox, eq(feedOutbox.type, type));
-}
+  after(async () => {
+    await database[Symbol.asyncDispose]();
+    await system[Symbol.asyncDispose]();
+  });
 
-async function allPages(client: Client<typeof NotificationService>, pageSize: number) {
-  const pages: string[][] = [];
-  for (let pageToken = ""; ; ) {
-    const page = await client.listMyNotifications({ pageSize, pageToken });
-    pages.push(page.notifications.map(({ text }) => text));
-    pageToken = page.nextPageToken;
-    if (pageToken === "") return pages;
-  }
-}
+  const as = (caller: string) => system.asService(NotificationInternalService, caller, "notification");
+  const create = (request: Request, caller = "backend") => as(caller).createNotification({ text: "hello", ...request });
+  const storedAs = async (id: string) =>
+    (await database.db.select().from(notifications).where(eq(notifications.id, id)))[0]!;
+  const deliveriesOf = (id: string) =>
+    database.db.select().from(deliveries).where(eq(deliveries.notificationId, id)).orderBy(deliveries.userId);
+  const countOf = (id: string) => database.db.$count(recipients, eq(recipients.notificationId, id));
 
-test("an inbox holds one's own notifications, newest first, page by page", async () => {
-  await using system = await start();
-  const [ann, bob] = await Promise.all([newReader(system), newReader(system)]);
-  for (const text of ["1", "2", "3", "4", "5"]) await notify(system, [ann.userId, bob.userId], text);
-  await notify(system, [bob.userId], "6");
-  assert.deepEqual(await allPages(ann.client, 2), [["5", "4"], ["3", "2"], ["1"]]);
-  assert.deepEqual(await allPages(ann.client, 5), [["5", "4", "3", "2", "1"]]);
-  assert.deepEqual(await allPages(bob.client, 0), [["6", "5", "4", "3", "2", "1"]]);
+  test("everything that is said is stored as it was said, with a delivery in the organization's queue", async () => {
+    const { organizationId, userId } = await newOwner(system);
+    const said = { title: "Hi", data: { order: "42" }, topic: "orders.new", organizationId };
+    const request = { ...said, userIds: [userId], priority: Priority.HIGH, ttlSeconds: 60 };
+    const traceId = "0af7651916cd43dd8448eb211c80319c";
+    const headers = { traceparent: `00-${traceId}-b7ad6b7169203331-01` };
+    const { notificationId } = await as("backend").createNotification({ text: "hello", ...request }, { headers });
+    const { createdAt, expiresAt, traceparent, ...row } = await storedAs(notificationId);
+    const rest = {
+      id: notificationId,
+      author: "backend backend",
+      idempotencyKey: null,
+      requestDigest: null,
+      cancelledAt: null,
+    };
+    assert.deepEqual(row, { ...said, ...rest, text: "hello", priority: "high" });
+    assert.equal(secondsFrom(createdAt, expiresAt), 60);
+    assert.equal(traceparent.split("-")[1], traceId);
+    const [delivery] = await deliveriesOf(notificationId);
+    const waiting = { queue: organizationId, rank: 0, claims: 0, failedTries: 0, leaseOwner: null, leaseToken: null };
+    assert.deepEqual(delivery, { notificationId, userId, ...waiting, createdAt, availableAt: createdAt });
+  });
 
-  const title = "Hi {{name}}";
-  const text = "\u202e<b>%s</b>\u0007";
-  const data = { order: "42" };
-  const { notificationId } = await asBackend(system).createNotification({ title, text, data, userIds: [ann.userId] });
-  const [entry] = (await ann.client.listMyNotifications({ pageSize: 1 })).notifications;
-  assert.ok(entry?.createdAt);
-  assert.deepEqual(
-    { ...entry, $typeName: undefined, createdAt: undefined },
-    { $typeName: undefined, notificationId, title, text, data, createdAt: undefined },
-  );
-});
-
-test("S-API-12 a page has 50 entries unless asked for fewer or more, 100 at most; less than none is refused", async () => {
-  await using system = await start();
-  const { userId, client } = await newReader(system);
-  for (let count = 0; count < 101; count++) await notify(system, [userId]);
-  const sizes = async (pageSize: number) => (await allPages(client, pageSize)).map(({ length }) => length);
-  assert.deepEqual(await sizes(0), [50, 50, 1]);
-  assert.deepEqual(await sizes(51), [51, 50]);
-  for (const pageSize of [100, 101, 2 ** 31 - 1]) assert.deepEqual(await sizes(pageSize), [100, 1], String(pageSize));
-  for (const pageSize of [-1, -(2 ** 31)]) {
-    const listing = () => client.listMyNotifications({ pageSize });
-    await assert.rejects(listing, refused(Code.InvalidArgument, "INVALID_REQUEST"), String(pageSize));
-  }
-});
-
-test("a page token that this method did not give is refused", async () => {
-  await using system = await start();
-  const { client } = await newReader(system);
-  const id = crypto.randomUUID();
-  const encode = (text: string) => Buffer.from(text).toString("base64url");
-  for (const pageToken of ["x", id, encode("x"), `${encode(id)}=`, `${encode(id)}A`, encode(`${id} `)]) {
-    const listing = () => client.listMyNotifications({ pageToken });
-    await assert.rejects(listing, refused(Code.InvalidArgument, "INVALID_PAGE_TOKEN"), pageToken);
-  }
-  assert.deepEqual((await client.listMyNotifications({ pageToken: encode(id) })).notifications, []);
-});
-
-test("S-NOT-01 somebody else's notification and one that does not exist are told apart by nothing", async () => {
-  await using system = await start();
-  const [ann, bob] = await Promise.all([newReader(system), newReader(system)]);
-  const notificationId = await notify(system, [ann.userId]);
-  const answers: unknown[] = [];
-  for (const id of [notificationId, crypto.randomUUID()]) {
-    await assert.rejects(
-      () => bob.client.markReceived({ notificationId: id }),
-      (error) => {
-        refused(Code.NotFound, "NOTIFICATION_NOT_FOUND")(error);
-        const { code, rawMessage, details } = error as ConnectError;
-        answers.push({ code, rawMessage, details });
-        return true;
-      },
+  test("what is not said: no organization, normal priority, 28 days", async () => {
+    const userIds = newIds(3);
+    const { notificationId, recipients: told } = await create({ userIds });
+    assert.equal(told, 3);
+    const { organizationId, priority, topic, title, createdAt, expiresAt } = await storedAs(notificationId);
+    assert.deepEqual([organizationId, priority, topic, title], [null, "normal", "", ""]);
+    assert.equal(secondsFrom(createdAt, expiresAt), 28 * 86_400);
+    const work = await deliveriesOf(notificationId);
+    const queue = queueOf({ organizationId: "", author: "backend backend" });
+    assert.deepEqual(
+      work.map(({ userId, queue, rank }) => [userId, queue, rank]),
+      userIds.map((userId) => [userId, queue, 1]),
     );
-  }
-  assert.deepEqual(answers[0], answers[1]);
-  const [entry] = (await ann.client.listMyNotifications({})).notifications;
-  assert.equal(entry?.receivedAt, undefined);
-  assert.equal(await countEvents(system, NotificationReceivedSchema.typeName), 0);
-});
+  });
 
-test("S-NOT-02 marked received by 100 calls at once: one time, one event", async () => {
-  await using system = await start();
-  const { userId, client } = await newReader(system);
-  const notificationId = await notify(system, [userId]);
-  const calls = Array.from({ length: 100 }, (_, index) =>
-    client.markReceived({ notificationId: index % 2 === 0 ? notificationId : notificationId.toUpperCase() }),
-  );
-  const times = (await Promise.all(calls)).map(({ receivedAt }) => `${receivedAt?.seconds}.${receivedAt?.nanos}`);
-  assert.equal(new Set(times).size, 1);
-  await system.advance(60_000);
-  const { receivedAt } = await client.markReceived({ notificationId });
-  assert.equal(`${receivedAt?.seconds}.${receivedAt?.nanos}`, times[0]);
-  const [entry] = (await client.listMyNotifications({})).notifications;
-  assert.deepEqual(entry?.receivedAt, receivedAt);
-  assert.equal(await countEvents(system, NotificationReceivedSchema.typeName), 1);
-});
+  test("S-NOT-03 a backend cancels and looks into what it has created itself, and an operator everything", async () => {
+    const { notificationId: foreign } = await create({ userIds: newIds(1) }, "operator");
+    const { notificationId: own } = await create({ userIds: newIds(1) });
+    const isHidden = (error: unknown) =>
+      (error as ConnectError).code === Code.NotFound && reasonOf(error) === "NOTIFICATION_NOT_FOUND";
+    await assert.rejects(as("backend").cancelNotification({ notificationId: foreign }), isHidden);
+    await assert.rejects(as("backend").listRecipients({ notificationId: foreign }), isHidden);
+    for (const [caller, notificationId] of [
+      ["backend", own],
+      ["operator", foreign],
+    ] as const) {
+      assert.equal((await as(caller).listRecipients({ notificationId })).recipients.length, 1);
+      assert.equal((await as(caller).cancelNotification({ notificationId })).cancelled, 1);
+    }
+    const { notificationId: other } = await create({ userIds: newIds(1) });
+    assert.equal((await as("operator").listRecipients({ notificationId: other })).recipients.length, 1);
+    assert.equal((await as("operator").cancelNotification({ notificationId: other })).cancelled, 1);
+  });
 
-test("S-NOT-03 a person reaches no internal method", async () => {
-  await using system = await start();
-  const { accessToken, userId } = await system.newUser();
-  const outside = system.asUser(NotificationInternalService, accessToken);
-  for (const call of [
-    () => outside.listUnprocessed({}),
-    () => outside.claim({}),
-    () => outside.markProcessed({ notificationIds: newIds(1) }),
-    () => outside.createNotification({ text: "hello", userIds: [userId] }),
-  ]) {
-    await assert.rejects(call, (error) => (error as ConnectError).code === Code.Unimplemented);
-  }
-  const headers = { authorization: `Bearer ${accessToken}`, "content-type": "application/json" };
-  for (const method of NotificationInternalService.methods) {
-    const url = `${system.internalUrl}/${NotificationInternalService.typeName}/${method.name}`;
-    const response = await fetch(url, { method: "POST", headers, body: "{}" });
-    assert.equal(response.status, 401, method.name);
-    await response.body?.cancel();
-  }
-});
+  test("S-NOT-03 a person reaches no internal method", async () => {
+    const { accessToken } = await system.newUser();
+    const outside = system.asUser(NotificationInternalService, accessToken);
+    const creating = outside.createNotification({ text: "hello", userIds: newIds(1) });
+    await assert.rejects(creating, (error) => (error as ConnectError).code === Code.Unimplemented);
+    const headers = { authorization: `Bearer ${accessToken}`, "content-type": "application/json" };
+    for (const method of NotificationInternalService.methods) {
+      for (const [url, status] of [
+        [system.publicUrl, 404],
+        [system.internalUrl, 401],
+      ] as const) {
+        const address = `${url}/${NotificationInternalService.typeName}/${method.name}`;
+        const response = await fetch(address, { method: "POST", headers, body: "{}" });
+        assert.equal(response.status, status, `${method.name} at ${url}`);
+        await response.body?.cancel();
+      }
+    }
+  });
 
-test("S-NOT-04 more than fits in one MarkProcessed is refused, and a lease is its caller's alone", async () => {
-  await using system = await start();
-  const backend = asBackend(system);
-  const operator = system.asService(NotificationInternalService, "operator", "notification");
-  const invalid = refused(Code.InvalidArgument, "INVALID_REQUEST");
-  await assert.rejects(() => backend.markProcessed({ notificationIds: newIds(10_001) }), invalid);
-  await assert.rejects(() => backend.markProcessed({ deadDeviceIds: newIds(10_001) }), invalid);
-  await assert.rejects(() => backend.markProcessed({ leaseToken: "not a UUID" }), invalid);
+  test("S-NOT-05 whom it is for: nobody, more than 10,000, what is no id, and one spelt twice", async () => {
+    const [ann] = newIds(1) as [string];
+    for (const userIds of [[], newIds(10_001), ["ann"], [ann, ann]]) {
+      assert.equal(await answerOf(create({ userIds })), "INVALID_REQUEST", `${userIds.length} ids`);
+    }
+    const { notificationId, recipients: told } = await create({ userIds: [ann, ann.toUpperCase()] });
+    assert.equal(told, 1);
+    assert.equal(await countOf(notificationId), 1);
+  });
 
-  const notificationId = await notify(system, newIds(3));
-  const { notifications } = await backend.listUnprocessed({});
-  assert.equal(notifications[0]?.userIds.length, 3);
-  const marking = () => operator.markProcessed({ notificationIds: [notificationId] });
-  await assert.rejects(marking, refused(Code.Aborted, "LEASE_LOST"));
-  assert.equal((await backend.markProcessed({ notificationIds: [notificationId, notificationId] })).marked, 3);
-  assert.equal((await backend.markProcessed({ notificationIds: [notificationId] })).marked, 0);
-});
+  test("S-NOT-07 what FCM would refuse for its size is refused at once, counted in bytes", async () => {
+    // 4,096 less 51 for the notification's id: title 200, data 10 + 1,000 + 4 + 1,024, text the rest.
+    const data = { long_key_1: "x".repeat(1_000), more: "y".repeat(1_024) };
+    const rest = { title: "é".repeat(100), data, userIds: newIds(1) };
+    const { notificationId } = await create({ ...rest, text: "t".repeat(1_807) });
+    assert.equal((await storedAs(notificationId)).text.length, 1_807);
+    for (const text of ["t".repeat(1_808), "é".repeat(904), "t".repeat(5_000)]) {
+      assert.equal(await answerOf(create({ ...rest, text })), "INVALID_REQUEST");
+    }
+    assert.equal(await answerOf(create({ userIds: newIds(1), data: { from: "x" } })), "INVALID_REQUEST");
+  });
 
-test("S-NOT-07 what FCM would refuse for its size is refused at once, counted in bytes", async () => {
-  await using system = await start();
-  const backend = asBackend(system);
-  const userIds = newIds(1);
-  // 4,096 less 51 for the notification's id: title 200, data 10 + 1,000 + 4 + 1,024, text the rest.
-  const rest = { title: "é".repeat(100), data: { long_key_1: "x".repeat(1_000), more: "y".repeat(1_024) }, userIds };
-  await backend.createNotification({ ...rest, text: "t".repeat(1_807) });
-  const tooLong = () => backend.createNotification({ ...rest, text: "t".repeat(1_808) });
-  await assert.rejects(tooLong, refused(Code.InvalidArgument, "INVALID_REQUEST"));
-  const multibyte = () => backend.createNotification({ ...rest, text: "é".repeat(904) });
-  await assert.rejects(multibyte, refused(Code.InvalidArgument, "INVALID_REQUEST"));
-  assert.equal((await backend.claim({})).notifications.length, 1);
-});
+  test("S-NOT-07 control characters, right-to-left marks and braces are said literally", async () => {
+    const said = { title: "Hi {{name}}", text: "\u202e<b>%s</b>\u0007 $(x)\r\n", data: { note: "\u2066{0}\u0001" } };
+    const { notificationId } = await create({ ...said, userIds: newIds(1) });
+    const { title, text, data } = await storedAs(notificationId);
+    assert.deepEqual({ title, text, data }, said);
+  });
 
-test("recipients: none, 10,000, more, and one spelt twice", async () => {
-  await using system = await start();
-  const backend = asBackend(system);
-  const invalid = refused(Code.InvalidArgument, "INVALID_REQUEST");
-  await assert.rejects(() => notify(system, []), invalid);
-  await assert.rejects(() => notify(system, newIds(10_001)), invalid);
-  await assert.rejects(() => notify(system, ["ann"]), invalid);
-  await assert.rejects(
-    () => backend.createNotification({ text: "hello", data: { from: "x" }, userIds: newIds(1) }),
-    invalid,
-  );
-  const [ann] = newIds(1) as [string];
-  await assert.rejects(() => notify(system, [ann, ann]), invalid);
-  await notify(system, [ann, ann.toUpperCase()]);
-  assert.deepEqual(
-    (await backend.claim({})).notifications[0]?.recipients.map(({ userId }) => userId),
-    [ann],
-  );
-  await notify(system, newIds(10_000));
-  assert.equal((await backend.listUnprocessed({})).notifications[0]?.userIds.length, 10_000);
-  assert.equal(await countEvents(system, NotificationCreatedSchema.typeName), 2);
-});
+  test("the same call again, also 50 at once, is one notification; another caller's is another one", async () => {
+    const userIds = newIds(3);
+    const request = { userIds, data: { one: "1", two: "2" }, idempotencyKey: crypto.randomUUID() };
+    const answers = await Promise.all(Array.from({ length: 50 }, () => create(request)));
+    const [{ notificationId }] = answers as [(typeof answers)[0]];
+    assert.deepEqual(new Set(answers.map((answer) => `${answer.notificationId} ${answer.recipients}`)).size, 1);
+    assert.equal(await countOf(notificationId), 3);
+    const isCreated = eq(feedOutbox.subject, `notification/${notificationId}`);
+    const told = await database.db.select().from(feedOutbox).where(isCreated);
+    assert.deepEqual(
+      told.map(({ type }) => type),
+      [NotificationCreatedSchema.typeName],
+    );
+    const again = { ...request, userIds: userIds.toReversed(), data: { two: "2", one: "1" } };
+    assert.deepEqual(await create(again), answers[0]);
+    assert.notEqual((await create(request, "operator")).notificationId, notificationId);
+  });
 
-test("a device is registered for its user and moves with the next one", async () => {
-  await using system = await start();
-  const [ann, bob] = await Promise.all([newReader(system), newReader(system)]);
-  const backend = asBackend(system);
-  const { deviceId } = await ann.client.registerDevice({ token: "phone", platform: Platform.IOS });
-  assert.equal((await bob.client.registerDevice({ token: "phone", platform: Platform.WEB })).deviceId, deviceId);
-  await notify(system, [ann.userId, bob.userId]);
-  const { notifications } = await backend.claim({});
-  const devices = Object.fromEntries(
-    notifications[0]!.recipients.map((recipient) => [
-      recipient.userId,
-      recipient.devices.map((device) => [device.deviceId, device.token]),
-    ]),
-  );
-  assert.deepEqual(devices, { [ann.userId]: [], [bob.userId]: [[deviceId, "phone"]] });
-  const unspecified = () => ann.client.registerDevice({ token: "phone", platform: Platform.UNSPECIFIED });
-  await assert.rejects(unspecified, refused(Code.InvalidArgument, "INVALID_REQUEST"));
-  await assert.rejects(
-    () => ann.client.registerDevice({ token: "phone", platform: 77 as Platform }),
-    refused(Code.InvalidArgument, "INVALID_REQUEST"),
-  );
+  test("a key that was used for another request is refused", async () => {
+    const request = { userIds: newIds(2), idempotencyKey: crypto.randomUUID() };
+    await create(request);
+    for (const other of [{ text: "other" }, { userIds: newIds(2) }, { ttlSeconds: 1 }, { data: { one: "1" } }]) {
+      const refused = create({ ...request, ...other });
+      await assert.rejects(refused, (error) => {
+        assert.equal(reasonOf(error), "IDEMPOTENCY_KEY_REUSED");
+        return (error as ConnectError).code === Code.AlreadyExists;
+      });
+    }
+  });
+
+  test("a key stands for whom it was for then, whoever has come or gone since", async () => {
+    const owner = await newOwner(system);
+    const { organizationId } = owner;
+    const ann = await newMember(system, owner);
+    const toAll = { organizationId, allMembers: true, idempotencyKey: crypto.randomUUID() };
+    const toAnn = { organizationId, userIds: [ann.userId], idempotencyKey: crypto.randomUUID() };
+    const answers = [await create(toAll), await create(toAnn)];
+    assert.equal(answers[0]!.recipients, 2);
+    await owner.client.removeMember({ userId: ann.userId });
+    assert.deepEqual([await create(toAll), await create(toAnn)], answers);
+    assert.equal(await answerOf(create({ ...toAnn, idempotencyKey: "" })), "MEMBER_NOT_FOUND");
+  });
+
+  test("S-NOT-12 who floods is refused and told until when; others go on, and so does what was created before", async () => {
+    const owner = await newOwner(system);
+    const { organizationId, userId } = owner;
+    const before = { userIds: newIds(1), idempotencyKey: crypto.randomUUID() };
+    const known = await create(before, "operator");
+    const flood = Array.from({ length: 3 }, () => create({ userIds: newIds(6_000) }, "operator"));
+    const answers = await Promise.allSettled(flood);
+    const errors = answers.flatMap((answer) => (answer.status === "rejected" ? [answer.reason as ConnectError] : []));
+    // 12,000 in a burst.
+    assert.deepEqual(errors.map(reasonOf), ["TOO_MANY_NOTIFICATIONS"]);
+    const [retry] = errors[0]!.findDetails(RetryInfoSchema);
+    const waitMs = Number(retry!.retryDelay!.seconds) * 1_000 + retry!.retryDelay!.nanos / 1e6;
+    assert.ok(waitMs > 0 && waitMs <= 60_000, `${waitMs} ms`);
+    assert.deepEqual(await create(before, "operator"), known);
+    assert.equal((await create({ organizationId, userIds: [userId] }, "operator")).recipients, 1);
+    assert.equal((await create({ userIds: newIds(6_000) })).recipients, 6_000);
+    await system.advance(waitMs);
+    assert.equal((await create({ userIds: newIds(6_000) }, "operator")).recipients, 6_000);
+  });
 });

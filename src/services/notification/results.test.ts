@@ -12,7 +12,7 @@ import { reasonOf } from "../../errors.ts";
 import { feedOutbox } from "../../feed/schema.ts";
 import { registerDevice } from "./devices.ts";
 import { claim, listUnprocessed } from "./leases.ts";
-import { markProcessed, type Outcome, type Results } from "./results.ts";
+import { markProcessed, type RecipientResult, type Result, type Results } from "./results.ts";
 import { devices, recipients } from "./schema.ts";
 import { newIds, notify, openTestDatabase, scope } from "./testing.ts";
 
@@ -25,12 +25,12 @@ async function take(db: Db, owner = "sender"): Promise<string> {
 }
 
 function mark(db: Db, results: Partial<Results>) {
-  const nothing = { owner: "sender", leaseToken: undefined, notificationIds: [], outcomes: [], deadDeviceIds: [] };
-  return markProcessed(db, scope, { ...nothing, ...results });
+  const nothing = { leaseToken: undefined, notificationIds: [], results: [], deadDeviceIds: [] };
+  return markProcessed(db, scope, { owner: "sender", maxTries: 10, ...nothing, ...results });
 }
 
-function outcomesOf(notificationId: string, userIds: string[], outcome: Outcome = "sent") {
-  return userIds.map((userId) => ({ notificationId, userId, outcome }));
+function resultsOf(notificationId: string, userIds: string[], result: Result = "sent", code = ""): RecipientResult[] {
+  return userIds.map((userId) => ({ notificationId, userId, result, code, retryAfterSeconds: 0 }));
 }
 
 async function ledger(db: Db): Promise<Record<string, string | null>> {
@@ -51,12 +51,12 @@ test("outcomes are stored for each recipient and told once for each notification
   const first = await notify(db, [ann, bob]);
   const second = await notify(db, [cid]);
   const leaseToken = await take(db);
-  const outcomes = [
-    ...outcomesOf(first, [ann]),
-    ...outcomesOf(first, [bob], "no_device"),
-    ...outcomesOf(second, [cid], "failed"),
+  const results = [
+    ...resultsOf(first, [ann]),
+    ...resultsOf(first, [bob], "no_device"),
+    ...resultsOf(second, [cid], "failed"),
   ];
-  assert.equal(await mark(db, { leaseToken, outcomes }), 3);
+  assert.equal(await mark(db, { leaseToken, results }), 3);
   assert.deepEqual(await ledger(db), { [ann]: "sent", [bob]: "no_device", [cid]: "failed" });
   const events = await processedEvents(db);
   const told = new Map(events.map(({ notificationId, userIds }) => [notificationId, [...userIds].sort()]));
@@ -71,12 +71,12 @@ test("S-NOT-04 marking twice changes nothing, under whichever token", async () =
   const users = newIds(2);
   const id = await notify(db, users);
   const leaseToken = await take(db);
-  const outcomes = outcomesOf(id, users);
-  assert.equal(await mark(db, { leaseToken, outcomes }), 2);
+  const results = resultsOf(id, users);
+  assert.equal(await mark(db, { leaseToken, results }), 2);
   const [before] = await db.select().from(recipients);
-  assert.equal(await mark(db, { leaseToken, outcomes }), 0);
-  assert.equal(await mark(db, { leaseToken, outcomes: outcomesOf(id, users, "failed") }), 0);
-  assert.equal(await mark(db, { leaseToken: crypto.randomUUID(), outcomes, owner: "other" }), 0);
+  assert.equal(await mark(db, { leaseToken, results }), 0);
+  assert.equal(await mark(db, { leaseToken, results: resultsOf(id, users, "failed") }), 0);
+  assert.equal(await mark(db, { leaseToken: crypto.randomUUID(), results, owner: "other" }), 0);
   assert.equal(await mark(db, { leaseToken, notificationIds: [id] }), 0);
   assert.deepEqual((await db.select().from(recipients))[0], before);
   assert.equal((await processedEvents(db)).length, 1);
@@ -88,13 +88,13 @@ test("S-NOT-04 duplicates count once, and two outcomes for one recipient are ref
   const [user] = newIds(1) as [string];
   const id = await notify(db, [user]);
   const leaseToken = await take(db);
-  const contradiction = [...outcomesOf(id, [user]), ...outcomesOf(id.toUpperCase(), [user], "failed")];
+  const contradiction = [...resultsOf(id, [user]), ...resultsOf(id.toUpperCase(), [user], "failed")];
   await assert.rejects(
-    () => mark(db, { leaseToken, outcomes: contradiction }),
+    () => mark(db, { leaseToken, results: contradiction }),
     (error) => reasonOf(error) === "INVALID_REQUEST",
   );
-  const outcomes = [...outcomesOf(id, [user]), ...outcomesOf(id, [user.toUpperCase()])];
-  assert.equal(await mark(db, { leaseToken, outcomes, notificationIds: [id, id, id.toUpperCase()] }), 1);
+  const results = [...resultsOf(id, [user]), ...resultsOf(id, [user.toUpperCase()])];
+  assert.equal(await mark(db, { leaseToken, results, notificationIds: [id, id, id.toUpperCase()] }), 1);
   assert.deepEqual(
     (await processedEvents(db)).map(({ userIds }) => userIds),
     [[user]],
@@ -107,15 +107,15 @@ test("S-NOT-04 a foreign token or owner marks nothing, not even what would be in
   const users = newIds(2);
   const id = await notify(db, users);
   const leaseToken = await take(db);
-  const outcomes = outcomesOf(id, users);
-  const stranger = [...outcomes, ...outcomesOf(id, newIds(1))];
+  const results = resultsOf(id, users);
+  const stranger = [...results, ...resultsOf(id, newIds(1))];
   for (const wrong of [
-    { leaseToken: crypto.randomUUID(), outcomes },
-    { leaseToken: undefined, outcomes },
-    { leaseToken, outcomes, owner: "other" },
-    { leaseToken, outcomes: stranger },
-    { leaseToken, outcomes: [...outcomes, ...outcomesOf(crypto.randomUUID(), users)] },
-    { leaseToken, outcomes, notificationIds: [crypto.randomUUID()] },
+    { leaseToken: crypto.randomUUID(), results },
+    { leaseToken: undefined, results },
+    { leaseToken, results, owner: "other" },
+    { leaseToken, results: stranger },
+    { leaseToken, results: [...results, ...resultsOf(crypto.randomUUID(), users)] },
+    { leaseToken, results, notificationIds: [crypto.randomUUID()] },
     { leaseToken: crypto.randomUUID(), notificationIds: [id] },
     { leaseToken: undefined, notificationIds: [id] },
     { leaseToken, notificationIds: [id], owner: "other" },
@@ -124,7 +124,7 @@ test("S-NOT-04 a foreign token or owner marks nothing, not even what would be in
   }
   assert.deepEqual(Object.values(await ledger(db)), [null, null]);
   assert.deepEqual(await processedEvents(db), []);
-  assert.equal(await mark(db, { leaseToken, outcomes }), 2);
+  assert.equal(await mark(db, { leaseToken, results }), 2);
 });
 
 test("who marks late is refused once somebody else has taken it, and not before", async () => {
@@ -135,12 +135,12 @@ test("who marks late is refused once somebody else has taken it, and not before"
   const late = await take(db);
   await setOffset(31_000);
   const fresh = await take(db);
-  await assert.rejects(() => mark(db, { leaseToken: late, outcomes: outcomesOf(id, users.slice(0, 1)) }), leaseLost);
-  assert.equal(await mark(db, { leaseToken: fresh, outcomes: outcomesOf(id, users.slice(0, 1)) }), 1);
+  await assert.rejects(() => mark(db, { leaseToken: late, results: resultsOf(id, users.slice(0, 1)) }), leaseLost);
+  assert.equal(await mark(db, { leaseToken: fresh, results: resultsOf(id, users.slice(0, 1)) }), 1);
 
   // The lease has run out again, but nobody took what is left: to refuse it would only have it pushed twice.
   await setOffset(62_000);
-  assert.equal(await mark(db, { leaseToken: fresh, outcomes: outcomesOf(id, users.slice(1)) }), 2);
+  assert.equal(await mark(db, { leaseToken: fresh, results: resultsOf(id, users.slice(1)) }), 2);
 });
 
 test("a list of ids marks what ListUnprocessed leased to this caller", async () => {
@@ -167,7 +167,7 @@ test("a list of ids marks what ListUnprocessed leased to this caller", async () 
   const userIds = claimed.notifications[0]!.userIds;
   const byOther = { owner: "other", notificationIds: [part] };
   await assert.rejects(() => mark(db, byOther), leaseLost);
-  assert.equal(await mark(db, { leaseToken: claimed.lease?.token, outcomes: outcomesOf(part, userIds, "failed") }), 1);
+  assert.equal(await mark(db, { leaseToken: claimed.lease?.token, results: resultsOf(part, userIds, "failed") }), 1);
   assert.equal(await mark(db, byOther), 0);
 });
 
@@ -177,7 +177,7 @@ test("an outcome stands before the list of ids", async () => {
   const [ann, bob] = newIds(2) as [string, string];
   const id = await notify(db, [ann, bob]);
   const leaseToken = await take(db);
-  assert.equal(await mark(db, { leaseToken, notificationIds: [id], outcomes: outcomesOf(id, [ann], "no_device") }), 2);
+  assert.equal(await mark(db, { leaseToken, notificationIds: [id], results: resultsOf(id, [ann], "no_device") }), 2);
   assert.deepEqual(await ledger(db), { [ann]: "no_device", [bob]: "sent" });
 });
 
@@ -193,11 +193,11 @@ test("dead devices go only if a marked recipient still owns them", async () => {
   const id = await notify(db, [ann]);
   const leaseToken = await take(db);
   await register(bob, "moved");
-  const results = { outcomes: outcomesOf(id, [ann]), deadDeviceIds: [dead, dead, moved, foreign, crypto.randomUUID()] };
+  const told = { results: resultsOf(id, [ann]), deadDeviceIds: [dead, dead, moved, foreign, crypto.randomUUID()] };
 
-  await assert.rejects(() => mark(db, { ...results, leaseToken: crypto.randomUUID() }), leaseLost);
+  await assert.rejects(() => mark(db, { ...told, leaseToken: crypto.randomUUID() }), leaseLost);
   assert.equal(await db.$count(devices), 4);
-  await mark(db, { ...results, leaseToken });
+  await mark(db, { ...told, leaseToken });
   const left = await db.select({ id: devices.id }).from(devices);
   assert.deepEqual(left.map((device) => device.id).sort(), [moved, foreign, good].sort());
 });
@@ -210,7 +210,7 @@ test("20 markers of one lease at once: marked once, told once", async () => {
   const leaseToken = await take(db);
   const marking = Array.from({ length: 20 }, (_, index) => {
     const inOtherOrder = index % 2 === 0 ? users : users.toReversed();
-    return mark(db, { leaseToken, outcomes: outcomesOf(id, inOtherOrder) });
+    return mark(db, { leaseToken, results: resultsOf(id, inOtherOrder) });
   });
   const counts = await Promise.all(marking);
   assert.deepEqual(counts.toSorted((a, b) => b - a).slice(0, 2), [50, 0]);

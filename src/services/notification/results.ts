@@ -2,22 +2,30 @@
  * Results: what became of leased recipients. All that a call tells is written in one transaction or nothing is, so a marker
  * that has lost a lease learns it and leaves no half of its work; telling it again changes nothing.
  */
-import { and, inArray, isNull, type SQL, sql } from "drizzle-orm";
+import { randomInt } from "node:crypto";
+import { sql } from "drizzle-orm";
+import { isAnyOf } from "../../db/any-of.ts";
 import { type Db, type Tx, transaction } from "../../db/database.ts";
 import { Code, fail } from "../../errors.ts";
 import { emit } from "../../feed/emit.ts";
 import type { CallScope } from "../../rpc/call.ts";
+import { cancelledAmong } from "./cancellations.ts";
 import { removeDevices } from "./devices.ts";
-import { notificationProcessed } from "./events.ts";
 import { isHeldBy } from "./leases.ts";
-import { recipients } from "./schema.ts";
+import { type Ending, settle } from "./outcomes.ts";
+import { deliveries, recipients } from "./schema.ts";
 
-export type Outcome = NonNullable<(typeof recipients.$inferSelect)["outcome"]>;
+/** `retry`: the push service did not take it for now. `not_tried`: nothing is known of it, or it was not asked. */
+export type Result = "sent" | "no_device" | "failed" | "retry" | "not_tried";
 
-export interface RecipientOutcome {
+export interface RecipientResult {
   notificationId: string;
   userId: string;
-  outcome: Outcome;
+  result: Result;
+  /** Why it was not sent; may be empty. */
+  code: string;
+  /** For how long the push service wants to be left alone. */
+  retryAfterSeconds: number;
 }
 
 /** Who marks what. */
@@ -25,115 +33,176 @@ export interface Results {
   owner: string;
   /** Undefined for what ListUnprocessed leased. */
   leaseToken: string | undefined;
-  /** Notifications whose leased recipients are all sent, but for those in `outcomes`. */
+  /** Notifications whose leased recipients are all sent, but for those in `results`. */
   notificationIds: string[];
-  outcomes: RecipientOutcome[];
+  results: RecipientResult[];
   deadDeviceIds: string[];
+  /** After so many tries that failed a recipient is given up. */
+  maxTries: number;
 }
 
-interface Marked {
+interface Held {
   notificationId: string;
   userId: string;
+  failedTries: number;
 }
 
-const marked = { notificationId: recipients.notificationId, userId: recipients.userId };
-const processedAt = sql`(select concierge_now())`;
+/** A delivery that waits: for another try, or for none. */
+interface Wait {
+  notificationId: string;
+  userId: string;
+  failedTries: number;
+  seconds: number;
+}
+
+const FIRST_WAIT_SECONDS = 10;
+const LONGEST_WAIT_SECONDS = 3_600;
+const JITTER = 0.2;
 
 /**
- * Marks recipients processed, removes their dead devices, and tells of it once for each notification; returns how many
- * recipients were marked. ABORTED / LEASE_LOST, INVALID_ARGUMENT / INVALID_REQUEST for two outcomes of one recipient.
+ * Marks recipients, removes their dead devices, and tells of those that are processed once for each notification; returns how
+ * many these are. ABORTED / LEASE_LOST, INVALID_ARGUMENT / INVALID_REQUEST for two results of one recipient.
  */
-export async function markProcessed(db: Db, { signal }: Pick<CallScope, "signal">, results: Results): Promise<number> {
-  const { owner, leaseToken, deadDeviceIds } = results;
-  const outcomes = distinctOutcomes(results.outcomes);
-  const isHeld = isHeldBy(owner, leaseToken);
+export async function markProcessed(db: Db, { signal }: Pick<CallScope, "signal">, told: Results): Promise<number> {
+  const results = byRecipient(told.results);
   return transaction(
     db,
     async (tx) => {
-      const rows = [
-        ...(await markOutcomes(tx, outcomes, isHeld)),
-        ...(await markSent(tx, results.notificationIds, isHeld)),
-      ];
+      const held = await lockHeld(tx, told, [...results.values()]);
+      await refuseLost(tx, told, results, held);
+      const missed = held.filter((each) => resultOf(results.get(keyOf(each))) !== "sent");
+      // After the lock, so that a cancellation of this moment is known.
+      const cancelledIds = await cancelledAmong(
+        tx,
+        missed.map(({ notificationId }) => notificationId),
+      );
+      const { endings, waits } = decide(held, { results, cancelledIds, maxTries: told.maxTries });
+      const events = await settle(tx, endings);
+      await postpone(tx, waits);
       await removeDevices(
         tx,
-        deadDeviceIds,
-        rows.map(({ userId }) => userId),
+        told.deadDeviceIds,
+        held.map(({ userId }) => userId),
       );
-      await emit(tx, eventsOf(rows));
-      return rows.length;
+      await emit(tx, events);
+      return endings.length;
     },
     { signal },
   );
 }
 
+const keyOf = ({ notificationId, userId }: { notificationId: string; userId: string }) => `${notificationId} ${userId}`;
+
 /** Each recipient once, with ids as the database writes them. */
-function distinctOutcomes(outcomes: RecipientOutcome[]): RecipientOutcome[] {
-  const byRecipient = new Map<string, RecipientOutcome>();
-  for (const { notificationId, userId, outcome } of outcomes) {
-    const one = { notificationId: notificationId.toLowerCase(), userId: userId.toLowerCase(), outcome };
-    const recipient = `${one.notificationId} ${one.userId}`;
-    const other = byRecipient.get(recipient);
-    if (other && other.outcome !== outcome) {
+function byRecipient(results: RecipientResult[]): Map<string, RecipientResult> {
+  const found = new Map<string, RecipientResult>();
+  for (const told of results) {
+    const one = { ...told, notificationId: told.notificationId.toLowerCase(), userId: told.userId.toLowerCase() };
+    const other = found.get(keyOf(one));
+    if (other && other.result !== one.result) {
       throw fail(Code.InvalidArgument, "INVALID_REQUEST", "outcomes: two different outcomes for one recipient");
     }
-    byRecipient.set(recipient, one);
+    found.set(keyOf(one), one);
   }
-  return [...byRecipient.values()];
+  return found;
 }
 
-async function markOutcomes(tx: Tx, outcomes: RecipientOutcome[], isHeld: SQL): Promise<Marked[]> {
-  if (outcomes.length === 0) return [];
-  const told = sql`jsonb_to_recordset(${JSON.stringify(outcomes)}::jsonb)
-    as told("notificationId" uuid, "userId" uuid, outcome text)`;
-  const isTold = sql`${recipients.notificationId} = told."notificationId" and ${recipients.userId} = told."userId"`;
-  const isMine = and(isTold, isNull(recipients.processedAt), isHeld);
-  await lockInOrder(tx, sql`${recipients}, ${told}`, isMine);
-  const rows = await tx
-    .update(recipients)
-    .set({ processedAt, outcome: sql`told.outcome` })
-    .from(told)
-    .where(isMine)
-    .returning(marked);
-  const lost = await tx.execute(sql`
-    select 1 from ${told} left join ${recipients} on ${isTold} where ${recipients.processedAt} is null limit 1`);
-  if (lost.length > 0) throw leaseLost();
-  return rows;
+/** Locks what is told of and under this lease, in the order of ids: two calls about the same rows would wait for each other. */
+async function lockHeld(tx: Tx, told: Results, results: RecipientResult[]): Promise<Held[]> {
+  // Left out where there are none: the planner cannot know, and would expect to read most of the table.
+  const ofNotifications = sql`union select notification_id, user_id from ${deliveries}
+    where ${isAnyOf(sql`notification_id`, told.notificationIds)}`;
+  return tx.execute<Held & Record<string, unknown>>(sql`
+    with named as (
+      select "notificationId" as notification_id, "userId" as user_id from ${recordsOf(results)}
+      ${told.notificationIds.length > 0 ? ofNotifications : sql``}
+    )
+    select d.notification_id as "notificationId", d.user_id as "userId", d.failed_tries as "failedTries"
+    from ${deliveries} d join named on named.notification_id = d.notification_id and named.user_id = d.user_id
+    where ${isHeldBy(told.owner, told.leaseToken)}
+    order by d.notification_id, d.user_id for update of d`);
 }
 
-async function markSent(tx: Tx, notificationIds: string[], isHeld: SQL): Promise<Marked[]> {
-  if (notificationIds.length === 0) return [];
-  const isMine = and(inArray(recipients.notificationId, notificationIds), isNull(recipients.processedAt), isHeld);
-  await lockInOrder(tx, sql`${recipients}`, isMine);
-  const rows = await tx.update(recipients).set({ processedAt, outcome: "sent" }).where(isMine).returning(marked);
-  // In order are those of which this lease has processed something, now or before, and those that are processed whole.
-  const isProcessed = sql`${recipients.processedAt} is not null`;
+function recordsOf(results: RecipientResult[]) {
+  return sql`jsonb_to_recordset(${JSON.stringify(results)}::jsonb) as told("notificationId" uuid, "userId" uuid, result text)`;
+}
+
+/** In order is what is not held if it is processed, or if this lease has told before that it is to be tried again. */
+async function refuseLost(tx: Tx, told: Results, results: Map<string, RecipientResult>, held: Held[]): Promise<void> {
+  const heldKeys = new Set(held.map(keyOf));
+  const rest = [...results.values()].filter((each) => !heldKeys.has(keyOf(each)));
+  const heldIds = new Set(held.map(({ notificationId }) => notificationId));
+  const unheldIds = told.notificationIds.map((id) => id.toLowerCase()).filter((id) => !heldIds.has(id));
+  if (rest.length === 0 && unheldIds.length === 0) return;
+  const isThisToken = told.leaseToken === undefined ? sql`is null` : sql`= ${told.leaseToken}`;
+  // Without a token, what was told and what nobody has taken yet look the same: free, as it was told to be.
+  const isTold = sql`coalesce(d.lease_owner is null and d.lease_token ${isThisToken}, false)`;
+  const isMarked = sql`coalesce(r.processed_at is not null and r.lease_owner = ${told.owner} and r.lease_token ${isThisToken}, false)`;
   const lost = await tx.execute(sql`
-    select 1 from jsonb_array_elements_text(${JSON.stringify(notificationIds)}::jsonb) told(id)
+    select 1 from ${recordsOf(rest)}
+    left join ${recipients} r on r.notification_id = told."notificationId" and r.user_id = told."userId"
+    left join ${deliveries} d on d.notification_id = r.notification_id and d.user_id = r.user_id
+    where r.processed_at is null and not (told.result in ('retry', 'not_tried') and ${isTold})
+    union all
+    select 1 from jsonb_array_elements_text(${JSON.stringify(unheldIds)}::jsonb) told(id)
     where not coalesce((
-      select bool_and(${isProcessed}) or bool_or(${isProcessed} and ${isHeld})
-      from ${recipients} where ${recipients.notificationId} = told.id::uuid
-    ), false) limit 1`);
-  if (lost.length > 0) throw leaseLost();
-  return rows;
+      select bool_and(r.processed_at is not null) or bool_or(${isMarked})
+      from ${recipients} r where r.notification_id = told.id::uuid
+    ), false)
+    limit 1`);
+  if (lost.length === 0) return;
+  throw fail(Code.Aborted, "LEASE_LOST", "a recipient is not leased to this caller under this token");
 }
 
-/** An UPDATE locks rows as it comes by them: two calls about the same ones would wait for each other. */
-async function lockInOrder(tx: Tx, tables: SQL, where: SQL | undefined): Promise<void> {
+/** What is named by its notification only is sent. */
+const resultOf = (told: RecipientResult | undefined): Result => told?.result ?? "sent";
+
+interface Told {
+  results: Map<string, RecipientResult>;
+  cancelledIds: ReadonlySet<string>;
+  maxTries: number;
+}
+
+/** What a result means. Of a cancelled notification nothing waits or fails. */
+function decide(held: Held[], { results, cancelledIds, maxTries }: Told): { endings: Ending[]; waits: Wait[] } {
+  const endings: Ending[] = [];
+  const waits: Wait[] = [];
+  for (const { failedTries, ...recipient } of held) {
+    const told = results.get(keyOf(recipient));
+    const result = resultOf(told);
+    const retryAfterSeconds = told?.retryAfterSeconds ?? 0;
+    const newlyFailed = result === "retry" || result === "failed" ? 1 : 0;
+    const tries = failedTries + newlyFailed;
+    if (result !== "sent" && cancelledIds.has(recipient.notificationId)) {
+      endings.push({ ...recipient, outcome: "cancelled", newlyFailed });
+    } else if (result === "failed" || (result === "retry" && tries >= maxTries)) {
+      endings.push({ ...recipient, outcome: "failed", code: told!.code || "rejected", newlyFailed });
+    } else if (result === "retry") {
+      const seconds = Math.max(retryAfterSeconds, backoffSeconds(tries));
+      waits.push({ ...recipient, failedTries: tries, seconds });
+    } else if (result === "not_tried") {
+      waits.push({ ...recipient, failedTries, seconds: retryAfterSeconds });
+    } else {
+      endings.push({ ...recipient, outcome: result });
+    }
+  }
+  return { endings, waits };
+}
+
+/** The wait after so many tries: 10 s, then twice as long each time up to an hour, spread so that they do not all come back at once. */
+export function backoffSeconds(tries: number, random = randomInt(2 ** 32) / 2 ** 32): number {
+  const spread = 1 + JITTER * (2 * random - 1);
+  const seconds = FIRST_WAIT_SECONDS * 2 ** (tries - 1) * spread;
+  return Math.min(Math.max(seconds, FIRST_WAIT_SECONDS), LONGEST_WAIT_SECONDS);
+}
+
+/** Ends their leases. The token stays on the row, so that telling it again is known until somebody takes it. */
+async function postpone(tx: Tx, waits: Wait[]): Promise<void> {
+  if (waits.length === 0) return;
   await tx.execute(sql`
-    select 1 from ${tables} where ${where}
-    order by ${recipients.notificationId}, ${recipients.userId} for update of recipients`);
-}
-
-function leaseLost() {
-  return fail(Code.Aborted, "LEASE_LOST", "a recipient is not leased to this caller under this token");
-}
-
-function eventsOf(rows: Marked[]) {
-  const byNotification = Map.groupBy(rows, ({ notificationId }) => notificationId);
-  return [...byNotification].map(([notificationId, processed]) =>
-    notificationProcessed(
-      notificationId,
-      processed.map(({ userId }) => userId),
-    ),
-  );
+    update ${deliveries} d set lease_owner = null, claims = 0, failed_tries = told."failedTries",
+      available_at = (select concierge_now()) + make_interval(secs => told.seconds)
+    from jsonb_to_recordset(${JSON.stringify(waits)}::jsonb)
+      as told("notificationId" uuid, "userId" uuid, "failedTries" smallint, seconds float8)
+    where d.notification_id = told."notificationId" and d.user_id = told."userId"`);
 }

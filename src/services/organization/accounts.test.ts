@@ -9,6 +9,7 @@ import {
 } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { transaction } from "../../db/database.ts";
 import { emit } from "../../feed/emit.ts";
+import { lockWaits } from "../../testing/lock-waits.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
 import { until } from "../../testing/until.ts";
 import { releaseUser, removeAccount } from "./accounts.ts";
@@ -70,11 +71,7 @@ describe("deleting an account with organizations", () => {
       return sql.begin(async (tx) => {
         await tx`update credentials set version = version + 1 where account_id = ${userId}`;
         const deleted = deleteMe(owner);
-        await until("the deletion to wait for the lock", async () => {
-          const waiting = await tx`
-            select 1 from pg_locks join pg_stat_activity using (pid) where not granted and datname = current_database()`;
-          return waiting.length === 1;
-        });
+        await until("the deletion to wait for the lock", async () => (await lockWaits(tx)) === 1);
         return { answer: deleted };
       });
     });

@@ -7,6 +7,7 @@ import {
   OrganizationService,
   UpdateOrganizationRequestSchema,
 } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { LARGE_PAGE_SIZE } from "../../page-tokens.ts";
 import { memberOf, scopeOf, userOf } from "../../rpc/call.ts";
 import { changesOf } from "../../rpc/field-mask.ts";
 import { requireRecentLogin } from "../../rpc/recent-login.ts";
@@ -15,7 +16,13 @@ import { releaseUser } from "./accounts.ts";
 import { closeBranch, createBranch, listBranches, packBranch, renameBranch } from "./branches.ts";
 import type { Stored } from "./changes.ts";
 import { type Invitation, inviteMember, listInvitations, revokeInvitation } from "./invitations.ts";
-import { type ListedMember, listMembers, listOrganizationsOf, type OwnOrganization } from "./member-lists.ts";
+import {
+  filterMembers,
+  type ListedMember,
+  listMembers,
+  listOrganizationsOf,
+  type OwnOrganization,
+} from "./member-lists.ts";
 import {
   changeMemberRole,
   getStanding,
@@ -175,7 +182,12 @@ function internalHandlers(organization: OrganizationContext) {
     async listMemberships({ organizationId, role, ...page }, context) {
       const scope = scopeOf(context);
       await getOrganization(db, scope, organizationId);
-      return packMembers(await listMembers(db, scope, { ...page, organizationId, role: unpackRole(role) }));
+      const wanted = { ...page, organizationId, role: unpackRole(role), maxPageSize: LARGE_PAGE_SIZE };
+      return packMembers(await listMembers(db, scope, wanted));
+    },
+    async filterMembers(request, context) {
+      const { status, ...found } = await filterMembers(db, scopeOf(context), request);
+      return { ...found, status: packStatus(status) };
     },
     async listUserOrganizations(request, context) {
       return packOrganizations(await listOrganizationsOf(db, scopeOf(context), request));

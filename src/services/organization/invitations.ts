@@ -133,6 +133,19 @@ function end(tx: Tx, name: PredicateName, organizationId: string, which: SQL | u
     .returning();
 }
 
+/**
+ * Ends every open one, after a restore that lost changes: some were taken back since, or who made them has lost the right to.
+ * Returns what it did, a line each.
+ */
+export async function endAllInvitations(db: Db): Promise<string[]> {
+  const ended = await db
+    .update(invitations)
+    .set({ endedAt: sql`concierge_now()` })
+    .where(isNull(invitations.endedAt))
+    .returning({ id: invitations.id });
+  return [`${ended.length} open invitations were taken back, to be made again`];
+}
+
 /** The refusal of an invitation that is not there, not for the caller, used, revoked or too old. */
 export function invitationNotFound() {
   return fail(Code.NotFound, "INVITATION_NOT_FOUND", "there is no such invitation");

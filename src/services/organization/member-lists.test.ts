@@ -7,7 +7,8 @@ import {
   OrganizationService,
 } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { startTestSystem, type TestSystem } from "../../testing/system.ts";
-import { answerOf, inDatabase, newOwner, type TestMember } from "./testing.ts";
+import { filterMembers } from "./member-lists.ts";
+import { answerOf, inDatabase, newOwner, openTestDatabase, scope, type TestMember } from "./testing.ts";
 
 interface Page {
   nextPageToken: string;
@@ -146,4 +147,27 @@ describe("lists of an organization", () => {
     const unknown = operator().listMemberships({ organizationId: crypto.randomUUID() });
     assert.equal(await answerOf(unknown), "ORGANIZATION_NOT_FOUND");
   });
+});
+
+test("of some people those are told who are members, with their memberships, the status and the open branches", async () => {
+  await using database = await openTestDatabase();
+  const { db, sql } = database;
+  const [ann, bob, stranger] = [crypto.randomUUID(), crypto.randomUUID(), crypto.randomUUID()];
+  const [organizationId, other] = [await database.found(ann), await database.found(stranger)];
+  await database.put(organizationId, bob, "member");
+  const [open, closed] = [crypto.randomUUID(), crypto.randomUUID()];
+  await sql`insert into branches (id, organization_id, name, closed_at) values
+    (${open}, ${organizationId}, 'Shop', null), (${closed}, ${organizationId}, 'Kiosk', now())`;
+  const filter = (userIds: string[]) =>
+    filterMembers(db, scope, { organizationId: organizationId.toUpperCase(), userIds });
+  const [row] = await sql`select id from memberships where organization_id = ${organizationId} and user_id = ${bob}`;
+  const found = { members: { [bob]: row!.id }, status: "active", branchIds: [open] };
+  assert.deepEqual(await filter([bob.toUpperCase(), stranger]), found);
+  await sql`update organizations set status = 'suspended' where id = ${organizationId}`;
+  assert.deepEqual(await filter([]), { members: {}, status: "suspended", branchIds: [open] });
+  const everybody = Array.from({ length: 9_998 }, () => crypto.randomUUID());
+  assert.equal(Object.keys((await filter([...everybody, ann, bob])).members).length, 2);
+  await sql`update organizations set status = 'deleted' where id = ${other}`;
+  const gone = filterMembers(db, scope, { organizationId: other, userIds: [stranger] });
+  assert.equal(await answerOf(gone), "ORGANIZATION_NOT_FOUND");
 });

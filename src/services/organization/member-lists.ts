@@ -1,16 +1,16 @@
 /**
- * Lists of memberships: the members of an organization, and the organizations of a person. Both go by when a membership
- * began.
+ * Lists of memberships: the members of an organization, and the organizations of a person, both by when a membership
+ * began; and who of some people is a member.
  */
-import { and, asc, desc, eq, getTableColumns, type SQL, sql } from "drizzle-orm";
+import { and, asc, desc, eq, getTableColumns, ne, type SQL, sql } from "drizzle-orm";
 import { validate as isUuid } from "uuid";
 import type { Db } from "../../db/database.ts";
 import { forOrganization, forPerson, ofOrganization } from "../../db/tenants.ts";
 import { type PageRequest, pageOf, pageSizeOf, readPageToken } from "../../page-tokens.ts";
 import type { CallScope } from "../../rpc/call.ts";
-import type { Organization } from "./changes.ts";
+import { type Organization, organizationNotFound } from "./changes.ts";
 import type { Role } from "./memberships.ts";
-import { memberships, organizations } from "./schema.ts";
+import { branches, memberships, organizations } from "./schema.ts";
 
 type Scope = Pick<CallScope, "signal">;
 
@@ -23,6 +23,15 @@ export interface ListedMember {
 export interface OwnOrganization {
   organization: Organization;
   role: Role;
+}
+
+/** Who of some people is a member. */
+export interface FilteredMembers {
+  /** UUIDs of memberships by user. */
+  members: Record<string, string>;
+  status: Organization["status"];
+  /** The open branches. */
+  branchIds: string[];
 }
 
 /** As exact as the database has it, which a Date is not: microseconds since 1970. */
@@ -55,6 +64,31 @@ export async function listMembers(
     scope,
   );
   return pageOf(list, page, found, (member) => [member.micros, member.userId]);
+}
+
+/** Which of these people are members, and what the organization is, at one moment. NOT_FOUND / ORGANIZATION_NOT_FOUND. */
+export async function filterMembers(
+  db: Db,
+  scope: Scope,
+  { organizationId, userIds }: { organizationId: string; userIds: string[] },
+): Promise<FilteredMembers> {
+  const id = organizationId.toLowerCase();
+  const asked = sql`jsonb_array_elements_text(${JSON.stringify(userIds)}::jsonb)`;
+  const query = sql`
+    select ${organizations.status} as status,
+      coalesce((select jsonb_object_agg(${memberships.userId}, ${memberships.id}) from ${memberships}
+        where ${ofOrganization("members.filter", memberships.organizationId, id)}
+          and ${memberships.userId} in (select value::uuid from ${asked})),
+        '{}') as members,
+      coalesce((select jsonb_agg(${branches.id}) from ${branches}
+        where ${ofOrganization("branches.filter", branches.organizationId, id)} and ${branches.closedAt} is null),
+        '[]') as "branchIds"
+    from ${organizations}
+    where ${ofOrganization("organizations.filter", organizations.id, id)} and ${ne(organizations.status, "deleted")}`;
+  type Found = { [Key in keyof FilteredMembers]: FilteredMembers[Key] };
+  const [found] = await forOrganization(db, id, (tx) => tx.execute<Found>(query), scope);
+  if (!found) throw organizationNotFound();
+  return found;
 }
 
 /** A page of somebody's organizations, newest membership first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN. */

@@ -9,7 +9,7 @@ import type { Db, Tx } from "../../db/database.ts";
 import { forOrganization, ofOrganization } from "../../db/tenants.ts";
 import { Code, fail } from "../../errors.ts";
 import type { OutboxEvent } from "../../feed/emit.ts";
-import { permissionMissing } from "../../rpc/authenticate.ts";
+import { permissionMissing } from "../../rights/require-permission.ts";
 import type { CallScope, Member, Person } from "../../rpc/call.ts";
 import {
   changeAsMember,

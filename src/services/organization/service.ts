@@ -13,7 +13,7 @@ import { defineService, type ServiceContext } from "../../service.ts";
 import { config } from "./config.ts";
 import { followers } from "./followers.ts";
 import { organizationHandlers } from "./handlers.ts";
-import { sweepInvitations } from "./invitations.ts";
+import { endAllInvitations, sweepInvitations } from "./invitations.ts";
 import { sweepPersonCounters } from "./person-counters.ts";
 
 const peers = { auth: AuthInternalService, access: AccessInternalService };
@@ -32,4 +32,5 @@ export const organization = defineService({
     followers,
     jobs: [sweepInvitations(context.jobDb), sweepPersonCounters(context.jobDb)],
   }),
+  afterLoss: endAllInvitations,
 });

@@ -77,6 +77,7 @@ describe("queries that forget their organization", () => {
       invited: (await client.listInvitations({})).invitations.map(({ email }) => email),
       branches: (await client.listBranches({ includeClosed: true })).branches.map((each) => each.name),
       standing: (await internal.getMembership({ organizationId, userId })).branchIds,
+      filtered: Object.keys((await internal.filterMembers({ organizationId, userIds: [userId] })).members),
     };
     assert.deepEqual(seen, {
       own: organizationId,
@@ -85,6 +86,7 @@ describe("queries that forget their organization", () => {
       invited: [declining.email],
       branches: ["Side street"],
       standing: [branchId],
+      filtered: [userId],
     });
     await client.closeBranch({ branchId });
     await client.updateOrganization({ name: "Renamed", updateMask: { paths: ["name"] } });

@@ -209,12 +209,21 @@ describe("artists", () => {
     assert.equal(connections, 0);
   });
 
-  test("S-INJ-04 no other text of any message is an address", () => {
+  const textFields = () => {
     const files = services.flatMap((definition) => definition.services.map((desc) => desc.file));
     const fields = [...createRegistry(...files)].flatMap((desc) => (desc.kind === "message" ? desc.fields : []));
-    const addresses = fields
-      .filter((field) => "scalar" in field && field.scalar === ScalarType.STRING)
-      .filter(({ name }) => /ur[il]|link|webhook|avatar|jwks|host|callback|endpoint/.test(name));
+    return fields.filter((field) => "scalar" in field && field.scalar === ScalarType.STRING);
+  };
+
+  test("S-INJ-02 no text of any message names a column or an order", () => {
+    const names = textFields().filter(({ name }) => /sort|order|column|filter|where|direction|group_by/.test(name));
+    assert.deepEqual(names, []);
+  });
+
+  test("S-INJ-04 no other text of any message is an address", () => {
+    const addresses = textFields().filter(({ name }) =>
+      /ur[il]|link|webhook|avatar|jwks|host|callback|endpoint/.test(name),
+    );
     assert.deepEqual(
       addresses.map(({ parent, name }) => `${parent.typeName}.${name}`),
       ["concierge.user.v1.UpdateArtistRequest.links", "concierge.user.v1.Artist.links"],

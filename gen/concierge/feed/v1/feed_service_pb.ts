@@ -280,7 +280,7 @@ export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE_
  */
 export type Following = Message<"concierge.feed.v1.Following"> & {
   /**
-   * Name of the followed service.
+   * Name of the followed service; "kafka" for how far this service's own feed is published to Kafka.
    *
    * @generated from field: string source = 1;
    */

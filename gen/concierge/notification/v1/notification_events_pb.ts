@@ -13,10 +13,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file concierge/notification/v1/notification_events.proto.
  */
 export const file_concierge_notification_v1_notification_events: GenFile = /*@__PURE__*/
-  fileDesc("CjNjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9ldmVudHMucHJvdG8SGWNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEiSwoTTm90aWZpY2F0aW9uQ3JlYXRlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAk6G5q1GBcKE25vdGlmaWNhdGlvbi1zZW5kZXIQASJKChVOb3RpZmljYXRpb25Qcm9jZXNzZWQSFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEhAKCHVzZXJfaWRzGAIgAygJOgaatRgCEAEiSAoUTm90aWZpY2F0aW9uUmVjZWl2ZWQSFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers]);
+  fileDesc("CjNjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9ldmVudHMucHJvdG8SGWNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEiZAoTTm90aWZpY2F0aW9uQ3JlYXRlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAkSFwoPb3JnYW5pemF0aW9uX2lkGAIgASgJOhuatRgXChNub3RpZmljYXRpb24tc2VuZGVyEAEiSgoVTm90aWZpY2F0aW9uUHJvY2Vzc2VkEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRIQCgh1c2VyX2lkcxgCIAMoCToGmrUYAhABIkgKFE5vdGlmaWNhdGlvblJlY2VpdmVkEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJOgaatRgCEAEiRAoQTm90aWZpY2F0aW9uUmVhZBIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCToGmrUYAhABIkoKFU5vdGlmaWNhdGlvbkNhbmNlbGxlZBIXCg9ub3RpZmljYXRpb25faWQYASABKAkSEAoIdXNlcl9pZHMYAiADKAk6Bpq1GAIQAWIGcHJvdG8z", [file_concierge_options_v1_readers]);
 
 /**
- * A notification was stored and waits to be pushed. Subject: `notification/<notification_id>`.
+ * A notification was stored, or is to be tried again, and waits to be pushed. Subject: `notification/<notification_id>`.
  *
  * @generated from message concierge.notification.v1.NotificationCreated
  */
@@ -27,6 +27,13 @@ export type NotificationCreated = Message<"concierge.notification.v1.Notificatio
    * @generated from field: string notification_id = 1;
    */
   notificationId: string;
+
+  /**
+   * UUID of the organization that it comes from; empty if it comes from none.
+   *
+   * @generated from field: string organization_id = 2;
+   */
+  organizationId: string;
 };
 
 /**
@@ -91,4 +98,60 @@ export type NotificationReceived = Message<"concierge.notification.v1.Notificati
  */
 export const NotificationReceivedSchema: GenMessage<NotificationReceived> = /*@__PURE__*/
   messageDesc(file_concierge_notification_v1_notification_events, 2);
+
+/**
+ * A recipient said that a notification was read. Subject: `notification/<notification_id>`.
+ *
+ * @generated from message concierge.notification.v1.NotificationRead
+ */
+export type NotificationRead = Message<"concierge.notification.v1.NotificationRead"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
+  /**
+   * UUID of the recipient.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.NotificationRead.
+ * Use `create(NotificationReadSchema)` to create a new message.
+ */
+export const NotificationReadSchema: GenMessage<NotificationRead> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_events, 3);
+
+/**
+ * A notification was taken back from recipients to whom it was not pushed. Subject: `notification/<notification_id>`.
+ *
+ * @generated from message concierge.notification.v1.NotificationCancelled
+ */
+export type NotificationCancelled = Message<"concierge.notification.v1.NotificationCancelled"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
+  /**
+   * UUIDs of these recipients.
+   *
+   * @generated from field: repeated string user_ids = 2;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message concierge.notification.v1.NotificationCancelled.
+ * Use `create(NotificationCancelledSchema)` to create a new message.
+ */
+export const NotificationCancelledSchema: GenMessage<NotificationCancelled> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_events, 4);
 

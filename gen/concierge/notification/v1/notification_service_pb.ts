@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file concierge/notification/v1/notification_service.proto.
  */
 export const file_concierge_notification_v1_notification_service: GenFile = /*@__PURE__*/
-  fileDesc("CjRjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9zZXJ2aWNlLnByb3RvEhljb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxIlUKGkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIbCgpwYWdlX3Rva2VuGAIgASgJQge6SARyAhhkIngKG0xpc3RNeU5vdGlmaWNhdGlvbnNSZXNwb25zZRJACg1ub3RpZmljYXRpb25zGAEgAygLMikuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeU5vdGlmaWNhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilwIKDk15Tm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkEKBGRhdGEYBCADKAsyMy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk15Tm90aWZpY2F0aW9uLkRhdGFFbnRyeRIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZWNlaXZlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTTWFya1JlY2VpdmVkUmVxdWVzdBIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBIkcKFE1hcmtSZWNlaXZlZFJlc3BvbnNlEi8KC3JlY2VpdmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ1ChVSZWdpc3RlckRldmljZVJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogCASQQoIcGxhdGZvcm0YAiABKA4yIy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlBsYXRmb3JtQgq6SAeCAQQQASAAIisKFlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2USEQoJZGV2aWNlX2lkGAEgASgJIhUKE0V4cG9ydE15RGF0YVJlcXVlc3QiKAoURXhwb3J0TXlEYXRhUmVzcG9uc2USEAoIZG9jdW1lbnQYASABKAkixAIKGUNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QSFwoFdGl0bGUYASABKAlCCLpIBXIDGMgBEhgKBHRleHQYAiABKAlCCrpIB3IFEAEooB8SngEKBGRhdGEYAyADKAsyPi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QuRGF0YUVudHJ5QlC6SE2aAUoQICI/cj0yFl5bYS16XVthLXowLTlfXXswLDQ5fSRaBGZyb21aDG1lc3NhZ2VfdHlwZVoPbm90aWZpY2F0aW9uX2lkKgVyAyiACBImCgh1c2VyX2lkcxgEIAMoCUIUukgRkgEOCAEQkE4YASIFcgOwAQEaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNQoaQ3JlYXRlTm90aWZpY2F0aW9uUmVzcG9uc2USFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJIjMKFkxpc3RVbnByb2Nlc3NlZFJlcXVlc3QSGQoFbGltaXQYASABKAVCCrpIBxoFGPQDKAAiZAoXTGlzdFVucHJvY2Vzc2VkUmVzcG9uc2USSQoNbm90aWZpY2F0aW9ucxgBIAMoCzIyLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuVW5wcm9jZXNzZWROb3RpZmljYXRpb24i2gEKF1VucHJvY2Vzc2VkTm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkoKBGRhdGEYBCADKAsyPC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlVucHJvY2Vzc2VkTm90aWZpY2F0aW9uLkRhdGFFbnRyeRIQCgh1c2VyX2lkcxgFIAMoCRorCglEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKdAQoMQ2xhaW1SZXF1ZXN0EhkKBWxpbWl0GAEgASgFQgq6SAcaBRj0AygAEnIKDWxlYXNlX3NlY29uZHMYAiABKAVCW7pIWLoBVQoTbGVhc2Vfc2Vjb25kcy5yYW5nZRIVbXVzdCBiZSAwIG9yIDUgdG8gMzAwGid0aGlzID09IDAgfHwgKHRoaXMgPj0gNSAmJiB0aGlzIDw9IDMwMCkioQEKDUNsYWltUmVzcG9uc2USEwoLbGVhc2VfdG9rZW4YASABKAkSNAoQbGVhc2VfZXhwaXJlc19hdBgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASRQoNbm90aWZpY2F0aW9ucxgDIAMoCzIuLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ2xhaW1lZE5vdGlmaWNhdGlvbiKBAgoTQ2xhaW1lZE5vdGlmaWNhdGlvbhIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEdGV4dBgDIAEoCRJGCgRkYXRhGAQgAygLMjguY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkTm90aWZpY2F0aW9uLkRhdGFFbnRyeRI/CgpyZWNpcGllbnRzGAUgAygLMisuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkUmVjaXBpZW50GisKCURhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIl4KEENsYWltZWRSZWNpcGllbnQSDwoHdXNlcl9pZBgBIAEoCRI5CgdkZXZpY2VzGAIgAygLMiguY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkRGV2aWNlIjEKDUNsYWltZWREZXZpY2USEQoJZGV2aWNlX2lkGAEgASgJEg0KBXRva2VuGAIgASgJItkBChRNYXJrUHJvY2Vzc2VkUmVxdWVzdBIqChBub3RpZmljYXRpb25faWRzGAEgAygJQhC6SA2SAQoQ9AMiBXIDsAEBEiAKC2xlYXNlX3Rva2VuGAIgASgJQgu6SAjYAQFyA7ABARJICghvdXRjb21lcxgDIAMoCzIrLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuUmVjaXBpZW50T3V0Y29tZUIJukgGkgEDEPQDEikKD2RlYWRfZGV2aWNlX2lkcxgEIAMoCUIQukgNkgEKEJBOIgVyA7ABASKRAQoQUmVjaXBpZW50T3V0Y29tZRIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhkKB3VzZXJfaWQYAiABKAlCCLpIBXIDsAEBEj8KB291dGNvbWUYAyABKA4yIi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk91dGNvbWVCCrpIB4IBBBABIAAiJwoVTWFya1Byb2Nlc3NlZFJlc3BvbnNlEg4KBm1hcmtlZBgBIAEoBSpeCghQbGF0Zm9ybRIYChRQTEFURk9STV9VTlNQRUNJRklFRBAAEhQKEFBMQVRGT1JNX0FORFJPSUQQARIQCgxQTEFURk9STV9JT1MQAhIQCgxQTEFURk9STV9XRUIQAypfCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIQCgxPVVRDT01FX1NFTlQQARIVChFPVVRDT01FX05PX0RFVklDRRACEhIKDk9VVENPTUVfRkFJTEVEEAMyoQQKE05vdGlmaWNhdGlvblNlcnZpY2USjwEKE0xpc3RNeU5vdGlmaWNhdGlvbnMSNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0GjYuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0TXlOb3RpZmljYXRpb25zUmVzcG9uc2UiCZACAYq1GAISABJ6CgxNYXJrUmVjZWl2ZWQSLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtSZWNlaXZlZFJlcXVlc3QaLy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtSZWNlaXZlZFJlc3BvbnNlIgmQAgKKtRgCEgASgAEKDlJlZ2lzdGVyRGV2aWNlEjAuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZWdpc3RlckRldmljZVJlcXVlc3QaMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2UiCZACAoq1GAISABJ5CgxFeHBvcnRNeURhdGESLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaLy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlc3BvbnNlIgaKtRgCEgAwATLIBAobTm90aWZpY2F0aW9uSW50ZXJuYWxTZXJ2aWNlEo0BChJDcmVhdGVOb3RpZmljYXRpb24SNC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QaNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlc3BvbnNlIgqKtRgGGgQQARgBEoQBCg9MaXN0VW5wcm9jZXNzZWQSMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlcXVlc3QaMi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlc3BvbnNlIgqKtRgGGgQQARgBEnkKBUNsYWltEicuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbVJlcXVlc3QaKC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNsYWltUmVzcG9uc2UiHYq1GBkaFwoTbm90aWZpY2F0aW9uLXNlbmRlchABEpYBCg1NYXJrUHJvY2Vzc2VkEi8uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NYXJrUHJvY2Vzc2VkUmVxdWVzdBowLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1Byb2Nlc3NlZFJlc3BvbnNlIiKQAgKKtRgbGhkKE25vdGlmaWNhdGlvbi1zZW5kZXIQARgBYgZwcm90bzM", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
+  fileDesc("CjRjb25jaWVyZ2Uvbm90aWZpY2F0aW9uL3YxL25vdGlmaWNhdGlvbl9zZXJ2aWNlLnByb3RvEhljb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxImsKGkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxj0AxITCgt1bnJlYWRfb25seRgDIAEoCCJ4ChtMaXN0TXlOb3RpZmljYXRpb25zUmVzcG9uc2USQAoNbm90aWZpY2F0aW9ucxgBIAMoCzIpLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTXlOb3RpZmljYXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqMDCg5NeU5vdGlmaWNhdGlvbhIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEdGV4dBgDIAEoCRJBCgRkYXRhGAQgAygLMjMuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeU5vdGlmaWNhdGlvbi5EYXRhRW50cnkSLgoKY3JlYXRlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLwoLcmVjZWl2ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKB3JlYWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhcKD29yZ2FuaXphdGlvbl9pZBgIIAEoCRINCgV0b3BpYxgJIAEoCRI1Cghwcmlvcml0eRgKIAEoDjIjLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuUHJpb3JpdHkaKwoJRGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiFAoSQ291bnRVbnJlYWRSZXF1ZXN0IjUKE0NvdW50VW5yZWFkUmVzcG9uc2USDQoFY291bnQYASABKAUSDwoHaXNfbW9yZRgCIAEoCCI3ChtXYXRjaE15Tm90aWZpY2F0aW9uc1JlcXVlc3QSGAoGY3Vyc29yGAEgASgJQgi6SAVyAxjIASLVAQocV2F0Y2hNeU5vdGlmaWNhdGlvbnNSZXNwb25zZRIOCgZjdXJzb3IYASABKAkSQQoMbm90aWZpY2F0aW9uGAIgASgLMikuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeU5vdGlmaWNhdGlvbkgAEiMKGWNhbmNlbGxlZF9ub3RpZmljYXRpb25faWQYAyABKAlIABIzCgZyZXN5bmMYBCABKAsyIS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlc3luY0gAQggKBmNoYW5nZSIICgZSZXN5bmMiOAoTTWFya1JlY2VpdmVkUmVxdWVzdBIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBIkcKFE1hcmtSZWNlaXZlZFJlc3BvbnNlEi8KC3JlY2VpdmVkX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI+Cg9NYXJrUmVhZFJlcXVlc3QSKwoQbm90aWZpY2F0aW9uX2lkcxgBIAMoCUIRukgOkgELCAEQZCIFcgOwAQEiEgoQTWFya1JlYWRSZXNwb25zZSJ1ChVSZWdpc3RlckRldmljZVJlcXVlc3QSGQoFdG9rZW4YASABKAlCCrpIB3IFEAEogCASQQoIcGxhdGZvcm0YAiABKA4yIy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlBsYXRmb3JtQgq6SAeCAQQQASAAIisKFlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2USEQoJZGV2aWNlX2lkGAEgASgJIhYKFExpc3RNeURldmljZXNSZXF1ZXN0Ik0KFUxpc3RNeURldmljZXNSZXNwb25zZRI0CgdkZXZpY2VzGAEgAygLMiMuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NeURldmljZSLJAQoITXlEZXZpY2USEQoJZGV2aWNlX2lkGAEgASgJEjUKCHBsYXRmb3JtGAIgASgOMiMuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5QbGF0Zm9ybRIRCgl0b2tlbl9lbmQYAyABKAkSLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoMbGFzdF9zZWVuX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIyChNSZW1vdmVEZXZpY2VSZXF1ZXN0EhsKCWRldmljZV9pZBgBIAEoCUIIukgFcgOwAQEiFgoUUmVtb3ZlRGV2aWNlUmVzcG9uc2UiQgoQTXV0ZVRvcGljUmVxdWVzdBIuCgV0b3BpYxgBIAEoCUIfukgcchoyGF5bYS16XVthLXowLTkuXy1dezAsNDl9JCITChFNdXRlVG9waWNSZXNwb25zZSJEChJVbm11dGVUb3BpY1JlcXVlc3QSLgoFdG9waWMYASABKAlCH7pIHHIaMhheW2Etel1bYS16MC05Ll8tXXswLDQ5fSQiFQoTVW5tdXRlVG9waWNSZXNwb25zZSIYChZMaXN0TXV0ZWRUb3BpY3NSZXF1ZXN0IikKF0xpc3RNdXRlZFRvcGljc1Jlc3BvbnNlEg4KBnRvcGljcxgBIAMoCSIVChNFeHBvcnRNeURhdGFSZXF1ZXN0IigKFEV4cG9ydE15RGF0YVJlc3BvbnNlEhAKCGRvY3VtZW50GAEgASgJIpoHChlDcmVhdGVOb3RpZmljYXRpb25SZXF1ZXN0EhcKBXRpdGxlGAEgASgJQgi6SAVyAxjIARIYCgR0ZXh0GAIgASgJQgq6SAdyBRABKKAfEp4BCgRkYXRhGAMgAygLMj4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DcmVhdGVOb3RpZmljYXRpb25SZXF1ZXN0LkRhdGFFbnRyeUJQukhNmgFKECAiP3I9MhZeW2Etel1bYS16MC05X117MCw0OX0kWgRmcm9tWgxtZXNzYWdlX3R5cGVaD25vdGlmaWNhdGlvbl9pZCoFcgMogAgSJAoIdXNlcl9pZHMYBCADKAlCErpID5IBDBCQThgBIgVyA7ABARIkCg9vcmdhbml6YXRpb25faWQYBSABKAlCC7pICNgBAXIDsAEBEi4KBHJvbGUYBiABKAlCILpIHdgBAXIYMhZeW2Etel1bYS16MC05LV17MSw0OX0kEhMKC2FsbF9tZW1iZXJzGAcgASgIEjEKBXRvcGljGAggASgJQiK6SB/YAQFyGjIYXlthLXpdW2EtejAtOS5fLV17MCw0OX0kEj8KCHByaW9yaXR5GAkgASgOMiMuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5Qcmlvcml0eUIIukgFggECEAESIQoLdHRsX3NlY29uZHMYCiABKAVCDLpICRoHGIDUkwEoABIxCg9pZGVtcG90ZW5jeV9rZXkYCyABKAlCGLpIFdgBAXIQMg5eWyEtfl17MSwxMDB9JBorCglEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ATqgArpInAIajAEKE3JlY2lwaWVudHMucmVxdWlyZWQSNXVzZXJfaWRzLCByb2xlIG9yIGFsbF9tZW1iZXJzIG11c3Qgc2F5IHdob20gaXQgaXMgZm9yGj5zaXplKHRoaXMudXNlcl9pZHMpID4gMCB8fCB0aGlzLnJvbGUgIT0gJycgfHwgdGhpcy5hbGxfbWVtYmVycxqKAQoXcmVjaXBpZW50cy5vcmdhbml6YXRpb24SKXJvbGUgYW5kIGFsbF9tZW1iZXJzIG5lZWQgb3JnYW5pemF0aW9uX2lkGkQodGhpcy5yb2xlID09ICcnICYmICF0aGlzLmFsbF9tZW1iZXJzKSB8fCB0aGlzLm9yZ2FuaXphdGlvbl9pZCAhPSAnJyJJChpDcmVhdGVOb3RpZmljYXRpb25SZXNwb25zZRIXCg9ub3RpZmljYXRpb25faWQYASABKAkSEgoKcmVjaXBpZW50cxgCIAEoBSI+ChlDYW5jZWxOb3RpZmljYXRpb25SZXF1ZXN0EiEKD25vdGlmaWNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQEiLwoaQ2FuY2VsTm90aWZpY2F0aW9uUmVzcG9uc2USEQoJY2FuY2VsbGVkGAEgASgFInQKFUxpc3RSZWNpcGllbnRzUmVxdWVzdBIhCg9ub3RpZmljYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxj0AyJrChZMaXN0UmVjaXBpZW50c1Jlc3BvbnNlEjgKCnJlY2lwaWVudHMYASADKAsyJC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlY2lwaWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiigIKCVJlY2lwaWVudBIPCgd1c2VyX2lkGAEgASgJEjgKBXN0YXRlGAIgASgOMikuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZWNpcGllbnRTdGF0ZRIMCgRjb2RlGAMgASgJEhQKDGZhaWxlZF90cmllcxgEIAEoBRIwCgxwcm9jZXNzZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3JlY2VpdmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIrCgdyZWFkX2F0GAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIzChZMaXN0VW5wcm9jZXNzZWRSZXF1ZXN0EhkKBWxpbWl0GAEgASgFQgq6SAcaBRj0AygAImQKF0xpc3RVbnByb2Nlc3NlZFJlc3BvbnNlEkkKDW5vdGlmaWNhdGlvbnMYASADKAsyMi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlVucHJvY2Vzc2VkTm90aWZpY2F0aW9uIsECChdVbnByb2Nlc3NlZE5vdGlmaWNhdGlvbhIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDQoFdGl0bGUYAiABKAkSDAoEdGV4dBgDIAEoCRJKCgRkYXRhGAQgAygLMjwuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5VbnByb2Nlc3NlZE5vdGlmaWNhdGlvbi5EYXRhRW50cnkSEAoIdXNlcl9pZHMYBSADKAkSLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNQoIcHJpb3JpdHkYByABKA4yIy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlByaW9yaXR5GisKCURhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIp0BCgxDbGFpbVJlcXVlc3QSGQoFbGltaXQYASABKAVCCrpIBxoFGPQDKAAScgoNbGVhc2Vfc2Vjb25kcxgCIAEoBUJbukhYugFVChNsZWFzZV9zZWNvbmRzLnJhbmdlEhVtdXN0IGJlIDAgb3IgNSB0byAzMDAaJ3RoaXMgPT0gMCB8fCAodGhpcyA+PSA1ICYmIHRoaXMgPD0gMzAwKSKhAQoNQ2xhaW1SZXNwb25zZRITCgtsZWFzZV90b2tlbhgBIAEoCRI0ChBsZWFzZV9leHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJFCg1ub3RpZmljYXRpb25zGAMgAygLMi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbWVkTm90aWZpY2F0aW9uIs4CChNDbGFpbWVkTm90aWZpY2F0aW9uEhcKD25vdGlmaWNhdGlvbl9pZBgBIAEoCRINCgV0aXRsZRgCIAEoCRIMCgR0ZXh0GAMgASgJEkYKBGRhdGEYBCADKAsyOC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNsYWltZWROb3RpZmljYXRpb24uRGF0YUVudHJ5EhAKCHVzZXJfaWRzGAUgAygJEi4KCmV4cGlyZXNfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjUKCHByaW9yaXR5GAcgASgOMiMuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5Qcmlvcml0eRITCgt0cmFjZXBhcmVudBgIIAEoCRorCglEYXRhRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKnAQoSRXh0ZW5kTGVhc2VSZXF1ZXN0Eh0KC2xlYXNlX3Rva2VuGAEgASgJQgi6SAVyA7ABARJyCg1sZWFzZV9zZWNvbmRzGAIgASgFQlu6SFi6AVUKE2xlYXNlX3NlY29uZHMucmFuZ2USFW11c3QgYmUgMCBvciA1IHRvIDMwMBondGhpcyA9PSAwIHx8ICh0aGlzID49IDUgJiYgdGhpcyA8PSAzMDApIosBChNFeHRlbmRMZWFzZVJlc3BvbnNlEjQKEGxlYXNlX2V4cGlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj4KCnJlY2lwaWVudHMYAiADKAsyKi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxlYXNlZFJlY2lwaWVudCJzCg9MZWFzZWRSZWNpcGllbnQSFwoPbm90aWZpY2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSNgoHZGV2aWNlcxgDIAMoCzIlLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuUHVzaERldmljZSIuCgpQdXNoRGV2aWNlEhEKCWRldmljZV9pZBgBIAEoCRINCgV0b2tlbhgCIAEoCSLZAQoUTWFya1Byb2Nlc3NlZFJlcXVlc3QSKgoQbm90aWZpY2F0aW9uX2lkcxgBIAMoCUIQukgNkgEKEPQDIgVyA7ABARIgCgtsZWFzZV90b2tlbhgCIAEoCUILukgI2AEBcgOwAQESSAoIb3V0Y29tZXMYAyADKAsyKy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlY2lwaWVudE91dGNvbWVCCbpIBpIBAxD0AxIpCg9kZWFkX2RldmljZV9pZHMYBCADKAlCELpIDZIBChCQTiIFcgOwAQEi6wEKEFJlY2lwaWVudE91dGNvbWUSIQoPbm90aWZpY2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIZCgd1c2VyX2lkGAIgASgJQgi6SAVyA7ABARI/CgdvdXRjb21lGAMgASgOMiIuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5PdXRjb21lQgq6SAeCAQQQASAAEi4KBGNvZGUYBCABKAlCILpIHdgBAXIYGGQyFF5bYS16LV0rKC9bYS16LV0rKT8kEigKE3JldHJ5X2FmdGVyX3NlY29uZHMYBSABKAVCC7pICBoGGICjBSgAIicKFU1hcmtQcm9jZXNzZWRSZXNwb25zZRIOCgZtYXJrZWQYASABKAUiFwoVR2V0UXVldWVTdGF0dXNSZXF1ZXN0IpcCChZHZXRRdWV1ZVN0YXR1c1Jlc3BvbnNlEg8KB3BlbmRpbmcYASABKAUSDgoGbGVhc2VkGAIgASgFEhkKEXdhaXRpbmdfZm9yX3JldHJ5GAMgASgFEjUKEW9sZGVzdF9jcmVhdGVkX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBJXCgxkZWFkX2J5X2NvZGUYBSADKAsyQS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkdldFF1ZXVlU3RhdHVzUmVzcG9uc2UuRGVhZEJ5Q29kZUVudHJ5GjEKD0RlYWRCeUNvZGVFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAU6AjgBImkKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSFQoEY29kZRgBIAEoCUIHukgEcgIYZBIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMY9AMibwoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USOwoMZGVhZF9sZXR0ZXJzGAEgAygLMiUuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5EZWFkTGV0dGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKgAQoKRGVhZExldHRlchIXCg9ub3RpZmljYXRpb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIXCg9vcmdhbml6YXRpb25faWQYAyABKAkSDAoEY29kZRgEIAEoCRIUCgxmYWlsZWRfdHJpZXMYBSABKAUSKwoHZGllZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiWAoZUmVkcml2ZURlYWRMZXR0ZXJzUmVxdWVzdBIkCg9ub3RpZmljYXRpb25faWQYASABKAlCC7pICNgBAXIDsAEBEhUKBGNvZGUYAiABKAlCB7pIBHICGGQiLgoaUmVkcml2ZURlYWRMZXR0ZXJzUmVzcG9uc2USEAoIcmVkcml2ZW4YASABKAUqTAoIUHJpb3JpdHkSGAoUUFJJT1JJVFlfVU5TUEVDSUZJRUQQABITCg9QUklPUklUWV9OT1JNQUwQARIRCg1QUklPUklUWV9ISUdIEAIqXgoIUGxhdGZvcm0SGAoUUExBVEZPUk1fVU5TUEVDSUZJRUQQABIUChBQTEFURk9STV9BTkRST0lEEAESEAoMUExBVEZPUk1fSU9TEAISEAoMUExBVEZPUk1fV0VCEAMqowEKDlJlY2lwaWVudFN0YXRlEh8KG1JFQ0lQSUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhsKF1JFQ0lQSUVOVF9TVEFURV9QRU5ESU5HEAESGAoUUkVDSVBJRU5UX1NUQVRFX1NFTlQQAhIaChZSRUNJUElFTlRfU1RBVEVfRkFJTEVEEAMSHQoZUkVDSVBJRU5UX1NUQVRFX0NBTkNFTExFRBAEKokBCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIQCgxPVVRDT01FX1NFTlQQARIVChFPVVRDT01FX05PX0RFVklDRRACEhIKDk9VVENPTUVfRkFJTEVEEAMSEQoNT1VUQ09NRV9SRVRSWRAEEhUKEU9VVENPTUVfTk9UX1RSSUVEEAUyiwwKE05vdGlmaWNhdGlvblNlcnZpY2USjwEKE0xpc3RNeU5vdGlmaWNhdGlvbnMSNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RNeU5vdGlmaWNhdGlvbnNSZXF1ZXN0GjYuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0TXlOb3RpZmljYXRpb25zUmVzcG9uc2UiCZACAYq1GAISABJ3CgtDb3VudFVucmVhZBItLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuQ291bnRVbnJlYWRSZXF1ZXN0Gi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5Db3VudFVucmVhZFJlc3BvbnNlIgmQAgGKtRgCEgASkQEKFFdhdGNoTXlOb3RpZmljYXRpb25zEjYuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5XYXRjaE15Tm90aWZpY2F0aW9uc1JlcXVlc3QaNy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLldhdGNoTXlOb3RpZmljYXRpb25zUmVzcG9uc2UiBoq1GAISADABEnoKDE1hcmtSZWNlaXZlZBIuLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1JlY2VpdmVkUmVxdWVzdBovLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1JlY2VpdmVkUmVzcG9uc2UiCZACAoq1GAISABJuCghNYXJrUmVhZBIqLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1JlYWRSZXF1ZXN0GisuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5NYXJrUmVhZFJlc3BvbnNlIgmQAgKKtRgCEgASgAEKDlJlZ2lzdGVyRGV2aWNlEjAuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZWdpc3RlckRldmljZVJlcXVlc3QaMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlZ2lzdGVyRGV2aWNlUmVzcG9uc2UiCZACAoq1GAISABJ9Cg1MaXN0TXlEZXZpY2VzEi8uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0TXlEZXZpY2VzUmVxdWVzdBowLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdE15RGV2aWNlc1Jlc3BvbnNlIgmQAgGKtRgCEgASegoMUmVtb3ZlRGV2aWNlEi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZW1vdmVEZXZpY2VSZXF1ZXN0Gi8uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5SZW1vdmVEZXZpY2VSZXNwb25zZSIJkAICirUYAhIAEnEKCU11dGVUb3BpYxIrLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTXV0ZVRvcGljUmVxdWVzdBosLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTXV0ZVRvcGljUmVzcG9uc2UiCZACAoq1GAISABJ3CgtVbm11dGVUb3BpYxItLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuVW5tdXRlVG9waWNSZXF1ZXN0Gi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5Vbm11dGVUb3BpY1Jlc3BvbnNlIgmQAgKKtRgCEgASgwEKD0xpc3RNdXRlZFRvcGljcxIxLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdE11dGVkVG9waWNzUmVxdWVzdBoyLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdE11dGVkVG9waWNzUmVzcG9uc2UiCZACAYq1GAISABJ5CgxFeHBvcnRNeURhdGESLi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlcXVlc3QaLy5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkV4cG9ydE15RGF0YVJlc3BvbnNlIgaKtRgCEgAwATKOCwobTm90aWZpY2F0aW9uSW50ZXJuYWxTZXJ2aWNlEo0BChJDcmVhdGVOb3RpZmljYXRpb24SNC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlcXVlc3QaNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNyZWF0ZU5vdGlmaWNhdGlvblJlc3BvbnNlIgqKtRgGGgQQARgBEpABChJDYW5jZWxOb3RpZmljYXRpb24SNC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNhbmNlbE5vdGlmaWNhdGlvblJlcXVlc3QaNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNhbmNlbE5vdGlmaWNhdGlvblJlc3BvbnNlIg2QAgKKtRgGGgQQARgBEoQBCg5MaXN0UmVjaXBpZW50cxIwLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdFJlY2lwaWVudHNSZXF1ZXN0GjEuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5MaXN0UmVjaXBpZW50c1Jlc3BvbnNlIg2QAgGKtRgGGgQQARgBEoQBCg9MaXN0VW5wcm9jZXNzZWQSMS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlcXVlc3QaMi5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkxpc3RVbnByb2Nlc3NlZFJlc3BvbnNlIgqKtRgGGgQQARgBEnkKBUNsYWltEicuY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5DbGFpbVJlcXVlc3QaKC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkNsYWltUmVzcG9uc2UiHYq1GBkaFwoTbm90aWZpY2F0aW9uLXNlbmRlchABEo4BCgtFeHRlbmRMZWFzZRItLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuRXh0ZW5kTGVhc2VSZXF1ZXN0Gi4uY29uY2llcmdlLm5vdGlmaWNhdGlvbi52MS5FeHRlbmRMZWFzZVJlc3BvbnNlIiCQAgKKtRgZGhcKE25vdGlmaWNhdGlvbi1zZW5kZXIQARKWAQoNTWFya1Byb2Nlc3NlZBIvLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTWFya1Byb2Nlc3NlZFJlcXVlc3QaMC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLk1hcmtQcm9jZXNzZWRSZXNwb25zZSIikAICirUYGxoZChNub3RpZmljYXRpb24tc2VuZGVyEAEYARKCAQoOR2V0UXVldWVTdGF0dXMSMC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLkdldFF1ZXVlU3RhdHVzUmVxdWVzdBoxLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuR2V0UXVldWVTdGF0dXNSZXNwb25zZSILkAIBirUYBBoCGAEShQEKD0xpc3REZWFkTGV0dGVycxIxLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBoyLmNvbmNpZXJnZS5ub3RpZmljYXRpb24udjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2UiC5ACAYq1GAQaAhgBEosBChJSZWRyaXZlRGVhZExldHRlcnMSNC5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlZHJpdmVEZWFkTGV0dGVyc1JlcXVlc3QaNS5jb25jaWVyZ2Uubm90aWZpY2F0aW9uLnYxLlJlZHJpdmVEZWFkTGV0dGVyc1Jlc3BvbnNlIgiKtRgEGgIYAWIGcHJvdG8z", [file_buf_validate_validate, file_concierge_options_v1_access, file_google_protobuf_timestamp]);
 
 /**
  * Which page.
@@ -37,6 +37,13 @@ export type ListMyNotificationsRequest = Message<"concierge.notification.v1.List
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Only those that are not read.
+   *
+   * @generated from field: bool unread_only = 3;
+   */
+  unreadOnly: boolean;
 };
 
 /**
@@ -121,6 +128,34 @@ export type MyNotification = Message<"concierge.notification.v1.MyNotification">
    * @generated from field: google.protobuf.Timestamp received_at = 6;
    */
   receivedAt?: Timestamp | undefined;
+
+  /**
+   * When the caller first marked it read; not set before.
+   *
+   * @generated from field: google.protobuf.Timestamp read_at = 7;
+   */
+  readAt?: Timestamp | undefined;
+
+  /**
+   * UUID of the organization that it comes from; empty if it comes from none.
+   *
+   * @generated from field: string organization_id = 8;
+   */
+  organizationId: string;
+
+  /**
+   * What it is about, for those who mute topics; may be empty.
+   *
+   * @generated from field: string topic = 9;
+   */
+  topic: string;
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: concierge.notification.v1.Priority priority = 10;
+   */
+  priority: Priority;
 };
 
 /**
@@ -129,6 +164,137 @@ export type MyNotification = Message<"concierge.notification.v1.MyNotification">
  */
 export const MyNotificationSchema: GenMessage<MyNotification> = /*@__PURE__*/
   messageDesc(file_concierge_notification_v1_notification_service, 2);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.notification.v1.CountUnreadRequest
+ */
+export type CountUnreadRequest = Message<"concierge.notification.v1.CountUnreadRequest"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.CountUnreadRequest.
+ * Use `create(CountUnreadRequestSchema)` to create a new message.
+ */
+export const CountUnreadRequestSchema: GenMessage<CountUnreadRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 3);
+
+/**
+ * How many.
+ *
+ * @generated from message concierge.notification.v1.CountUnreadResponse
+ */
+export type CountUnreadResponse = Message<"concierge.notification.v1.CountUnreadResponse"> & {
+  /**
+   * At most 1,000.
+   *
+   * @generated from field: int32 count = 1;
+   */
+  count: number;
+
+  /**
+   * Whether there are more.
+   *
+   * @generated from field: bool is_more = 2;
+   */
+  isMore: boolean;
+};
+
+/**
+ * Describes the message concierge.notification.v1.CountUnreadResponse.
+ * Use `create(CountUnreadResponseSchema)` to create a new message.
+ */
+export const CountUnreadResponseSchema: GenMessage<CountUnreadResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 4);
+
+/**
+ * Where to go on.
+ *
+ * @generated from message concierge.notification.v1.WatchMyNotificationsRequest
+ */
+export type WatchMyNotificationsRequest = Message<"concierge.notification.v1.WatchMyNotificationsRequest"> & {
+  /**
+   * `cursor` of the last message that arrived; empty to begin now.
+   *
+   * @generated from field: string cursor = 1;
+   */
+  cursor: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.WatchMyNotificationsRequest.
+ * Use `create(WatchMyNotificationsRequestSchema)` to create a new message.
+ */
+export const WatchMyNotificationsRequestSchema: GenMessage<WatchMyNotificationsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 5);
+
+/**
+ * Something has changed, or nothing has for a while.
+ *
+ * @generated from message concierge.notification.v1.WatchMyNotificationsResponse
+ */
+export type WatchMyNotificationsResponse = Message<"concierge.notification.v1.WatchMyNotificationsResponse"> & {
+  /**
+   * Where a later stream goes on: after this message.
+   *
+   * @generated from field: string cursor = 1;
+   */
+  cursor: string;
+
+  /**
+   * What has changed; not set where nothing has.
+   *
+   * @generated from oneof concierge.notification.v1.WatchMyNotificationsResponse.change
+   */
+  change: {
+    /**
+     * A new notification, or one that was received or read since, as it is now.
+     *
+     * @generated from field: concierge.notification.v1.MyNotification notification = 2;
+     */
+    value: MyNotification;
+    case: "notification";
+  } | {
+    /**
+     * UUID of a notification that was taken back.
+     *
+     * @generated from field: string cancelled_notification_id = 3;
+     */
+    value: string;
+    case: "cancelledNotificationId";
+  } | {
+    /**
+     * Changes may have been missed: list the inbox again, after this message.
+     *
+     * @generated from field: concierge.notification.v1.Resync resync = 4;
+     */
+    value: Resync;
+    case: "resync";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message concierge.notification.v1.WatchMyNotificationsResponse.
+ * Use `create(WatchMyNotificationsResponseSchema)` to create a new message.
+ */
+export const WatchMyNotificationsResponseSchema: GenMessage<WatchMyNotificationsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 6);
+
+/**
+ * Changes may have been missed.
+ *
+ * @generated from message concierge.notification.v1.Resync
+ */
+export type Resync = Message<"concierge.notification.v1.Resync"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.Resync.
+ * Use `create(ResyncSchema)` to create a new message.
+ */
+export const ResyncSchema: GenMessage<Resync> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 7);
 
 /**
  * Which notification.
@@ -149,7 +315,7 @@ export type MarkReceivedRequest = Message<"concierge.notification.v1.MarkReceive
  * Use `create(MarkReceivedRequestSchema)` to create a new message.
  */
 export const MarkReceivedRequestSchema: GenMessage<MarkReceivedRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 3);
+  messageDesc(file_concierge_notification_v1_notification_service, 8);
 
 /**
  * It is marked received.
@@ -170,7 +336,43 @@ export type MarkReceivedResponse = Message<"concierge.notification.v1.MarkReceiv
  * Use `create(MarkReceivedResponseSchema)` to create a new message.
  */
 export const MarkReceivedResponseSchema: GenMessage<MarkReceivedResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 4);
+  messageDesc(file_concierge_notification_v1_notification_service, 9);
+
+/**
+ * Which notifications.
+ *
+ * @generated from message concierge.notification.v1.MarkReadRequest
+ */
+export type MarkReadRequest = Message<"concierge.notification.v1.MarkReadRequest"> & {
+  /**
+   * UUIDs of notifications, 1 to 100.
+   *
+   * @generated from field: repeated string notification_ids = 1;
+   */
+  notificationIds: string[];
+};
+
+/**
+ * Describes the message concierge.notification.v1.MarkReadRequest.
+ * Use `create(MarkReadRequestSchema)` to create a new message.
+ */
+export const MarkReadRequestSchema: GenMessage<MarkReadRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 10);
+
+/**
+ * They are marked read.
+ *
+ * @generated from message concierge.notification.v1.MarkReadResponse
+ */
+export type MarkReadResponse = Message<"concierge.notification.v1.MarkReadResponse"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.MarkReadResponse.
+ * Use `create(MarkReadResponseSchema)` to create a new message.
+ */
+export const MarkReadResponseSchema: GenMessage<MarkReadResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 11);
 
 /**
  * A device of the caller.
@@ -198,7 +400,7 @@ export type RegisterDeviceRequest = Message<"concierge.notification.v1.RegisterD
  * Use `create(RegisterDeviceRequestSchema)` to create a new message.
  */
 export const RegisterDeviceRequestSchema: GenMessage<RegisterDeviceRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 5);
+  messageDesc(file_concierge_notification_v1_notification_service, 12);
 
 /**
  * The device is registered.
@@ -219,7 +421,236 @@ export type RegisterDeviceResponse = Message<"concierge.notification.v1.Register
  * Use `create(RegisterDeviceResponseSchema)` to create a new message.
  */
 export const RegisterDeviceResponseSchema: GenMessage<RegisterDeviceResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 6);
+  messageDesc(file_concierge_notification_v1_notification_service, 13);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.notification.v1.ListMyDevicesRequest
+ */
+export type ListMyDevicesRequest = Message<"concierge.notification.v1.ListMyDevicesRequest"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListMyDevicesRequest.
+ * Use `create(ListMyDevicesRequestSchema)` to create a new message.
+ */
+export const ListMyDevicesRequestSchema: GenMessage<ListMyDevicesRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 14);
+
+/**
+ * The caller's devices.
+ *
+ * @generated from message concierge.notification.v1.ListMyDevicesResponse
+ */
+export type ListMyDevicesResponse = Message<"concierge.notification.v1.ListMyDevicesResponse"> & {
+  /**
+   * At most 20.
+   *
+   * @generated from field: repeated concierge.notification.v1.MyDevice devices = 1;
+   */
+  devices: MyDevice[];
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListMyDevicesResponse.
+ * Use `create(ListMyDevicesResponseSchema)` to create a new message.
+ */
+export const ListMyDevicesResponseSchema: GenMessage<ListMyDevicesResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 15);
+
+/**
+ * A device as its owner sees it.
+ *
+ * @generated from message concierge.notification.v1.MyDevice
+ */
+export type MyDevice = Message<"concierge.notification.v1.MyDevice"> & {
+  /**
+   * UUID of the device.
+   *
+   * @generated from field: string device_id = 1;
+   */
+  deviceId: string;
+
+  /**
+   * What it is.
+   *
+   * @generated from field: concierge.notification.v1.Platform platform = 2;
+   */
+  platform: Platform;
+
+  /**
+   * The last eight characters of its registration token.
+   *
+   * @generated from field: string token_end = 3;
+   */
+  tokenEnd: string;
+
+  /**
+   * When it was first registered.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 4;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * When it was last registered.
+   *
+   * @generated from field: google.protobuf.Timestamp last_seen_at = 5;
+   */
+  lastSeenAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.notification.v1.MyDevice.
+ * Use `create(MyDeviceSchema)` to create a new message.
+ */
+export const MyDeviceSchema: GenMessage<MyDevice> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 16);
+
+/**
+ * Which device.
+ *
+ * @generated from message concierge.notification.v1.RemoveDeviceRequest
+ */
+export type RemoveDeviceRequest = Message<"concierge.notification.v1.RemoveDeviceRequest"> & {
+  /**
+   * UUID of the device.
+   *
+   * @generated from field: string device_id = 1;
+   */
+  deviceId: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.RemoveDeviceRequest.
+ * Use `create(RemoveDeviceRequestSchema)` to create a new message.
+ */
+export const RemoveDeviceRequestSchema: GenMessage<RemoveDeviceRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 17);
+
+/**
+ * It is removed.
+ *
+ * @generated from message concierge.notification.v1.RemoveDeviceResponse
+ */
+export type RemoveDeviceResponse = Message<"concierge.notification.v1.RemoveDeviceResponse"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.RemoveDeviceResponse.
+ * Use `create(RemoveDeviceResponseSchema)` to create a new message.
+ */
+export const RemoveDeviceResponseSchema: GenMessage<RemoveDeviceResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 18);
+
+/**
+ * Which topic.
+ *
+ * @generated from message concierge.notification.v1.MuteTopicRequest
+ */
+export type MuteTopicRequest = Message<"concierge.notification.v1.MuteTopicRequest"> & {
+  /**
+   * Name of the topic.
+   *
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.MuteTopicRequest.
+ * Use `create(MuteTopicRequestSchema)` to create a new message.
+ */
+export const MuteTopicRequestSchema: GenMessage<MuteTopicRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 19);
+
+/**
+ * It is muted.
+ *
+ * @generated from message concierge.notification.v1.MuteTopicResponse
+ */
+export type MuteTopicResponse = Message<"concierge.notification.v1.MuteTopicResponse"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.MuteTopicResponse.
+ * Use `create(MuteTopicResponseSchema)` to create a new message.
+ */
+export const MuteTopicResponseSchema: GenMessage<MuteTopicResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 20);
+
+/**
+ * Which topic.
+ *
+ * @generated from message concierge.notification.v1.UnmuteTopicRequest
+ */
+export type UnmuteTopicRequest = Message<"concierge.notification.v1.UnmuteTopicRequest"> & {
+  /**
+   * Name of the topic.
+   *
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.UnmuteTopicRequest.
+ * Use `create(UnmuteTopicRequestSchema)` to create a new message.
+ */
+export const UnmuteTopicRequestSchema: GenMessage<UnmuteTopicRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 21);
+
+/**
+ * It is not muted.
+ *
+ * @generated from message concierge.notification.v1.UnmuteTopicResponse
+ */
+export type UnmuteTopicResponse = Message<"concierge.notification.v1.UnmuteTopicResponse"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.UnmuteTopicResponse.
+ * Use `create(UnmuteTopicResponseSchema)` to create a new message.
+ */
+export const UnmuteTopicResponseSchema: GenMessage<UnmuteTopicResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 22);
+
+/**
+ * Nothing: the caller is known from the access token.
+ *
+ * @generated from message concierge.notification.v1.ListMutedTopicsRequest
+ */
+export type ListMutedTopicsRequest = Message<"concierge.notification.v1.ListMutedTopicsRequest"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListMutedTopicsRequest.
+ * Use `create(ListMutedTopicsRequestSchema)` to create a new message.
+ */
+export const ListMutedTopicsRequestSchema: GenMessage<ListMutedTopicsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 23);
+
+/**
+ * Muted topics.
+ *
+ * @generated from message concierge.notification.v1.ListMutedTopicsResponse
+ */
+export type ListMutedTopicsResponse = Message<"concierge.notification.v1.ListMutedTopicsResponse"> & {
+  /**
+   * By name, at most 100.
+   *
+   * @generated from field: repeated string topics = 1;
+   */
+  topics: string[];
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListMutedTopicsResponse.
+ * Use `create(ListMutedTopicsResponseSchema)` to create a new message.
+ */
+export const ListMutedTopicsResponseSchema: GenMessage<ListMutedTopicsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 24);
 
 /**
  * Nothing: the caller is known from the access token.
@@ -234,7 +665,7 @@ export type ExportMyDataRequest = Message<"concierge.notification.v1.ExportMyDat
  * Use `create(ExportMyDataRequestSchema)` to create a new message.
  */
 export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 7);
+  messageDesc(file_concierge_notification_v1_notification_service, 25);
 
 /**
  * A part of what notification stores about the caller.
@@ -243,7 +674,7 @@ export const ExportMyDataRequestSchema: GenMessage<ExportMyDataRequest> = /*@__P
  */
 export type ExportMyDataResponse = Message<"concierge.notification.v1.ExportMyDataResponse"> & {
   /**
-   * JSON: an object with `devices` in the first part, and with `notifications`, at most 500, in each of the others. Of a
+   * JSON: an object with `devices` and `mutedTopics` in the first part, and with `notifications`, at most 100, in each of the others. Of a
    * device's registration token it has the last eight characters.
    *
    * @generated from field: string document = 1;
@@ -256,7 +687,7 @@ export type ExportMyDataResponse = Message<"concierge.notification.v1.ExportMyDa
  * Use `create(ExportMyDataResponseSchema)` to create a new message.
  */
 export const ExportMyDataResponseSchema: GenMessage<ExportMyDataResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 8);
+  messageDesc(file_concierge_notification_v1_notification_service, 26);
 
 /**
  * The notification to send.
@@ -287,11 +718,62 @@ export type CreateNotificationRequest = Message<"concierge.notification.v1.Creat
   data: { [key: string]: string };
 
   /**
-   * UUIDs of the users it is for, 1 to 10,000, each once.
+   * UUIDs of users it is for, at most 10,000, each once. With an organization they must be its members.
    *
    * @generated from field: repeated string user_ids = 4;
    */
   userIds: string[];
+
+  /**
+   * UUID of the organization that it comes from; empty if it comes from none.
+   *
+   * @generated from field: string organization_id = 5;
+   */
+  organizationId: string;
+
+  /**
+   * It is also for everybody who has this role in the whole organization or one of its branches: one of access, or `owner`, `admin`
+   * or `member`, which are exactly the members of that sort.
+   *
+   * @generated from field: string role = 6;
+   */
+  role: string;
+
+  /**
+   * It is for all members of the organization.
+   *
+   * @generated from field: bool all_members = 7;
+   */
+  allMembers: boolean;
+
+  /**
+   * What it is about, for those who mute topics; empty: it cannot be muted.
+   *
+   * @generated from field: string topic = 8;
+   */
+  topic: string;
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: concierge.notification.v1.Priority priority = 9;
+   */
+  priority: Priority;
+
+  /**
+   * Seconds after which it is not pushed any more, at most 2,419,200 (28 days, FCM's limit); 0 means 28 days. It stays in the inbox.
+   *
+   * @generated from field: int32 ttl_seconds = 10;
+   */
+  ttlSeconds: number;
+
+  /**
+   * Names this call among those of its caller, so that trying it again does not send twice; at most 100 characters of ASCII. Empty: each
+   * call is another notification.
+   *
+   * @generated from field: string idempotency_key = 11;
+   */
+  idempotencyKey: string;
 };
 
 /**
@@ -299,7 +781,7 @@ export type CreateNotificationRequest = Message<"concierge.notification.v1.Creat
  * Use `create(CreateNotificationRequestSchema)` to create a new message.
  */
 export const CreateNotificationRequestSchema: GenMessage<CreateNotificationRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 9);
+  messageDesc(file_concierge_notification_v1_notification_service, 27);
 
 /**
  * It is stored.
@@ -313,6 +795,13 @@ export type CreateNotificationResponse = Message<"concierge.notification.v1.Crea
    * @generated from field: string notification_id = 1;
    */
   notificationId: string;
+
+  /**
+   * How many people it is for.
+   *
+   * @generated from field: int32 recipients = 2;
+   */
+  recipients: number;
 };
 
 /**
@@ -320,7 +809,175 @@ export type CreateNotificationResponse = Message<"concierge.notification.v1.Crea
  * Use `create(CreateNotificationResponseSchema)` to create a new message.
  */
 export const CreateNotificationResponseSchema: GenMessage<CreateNotificationResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 10);
+  messageDesc(file_concierge_notification_v1_notification_service, 28);
+
+/**
+ * Which notification.
+ *
+ * @generated from message concierge.notification.v1.CancelNotificationRequest
+ */
+export type CancelNotificationRequest = Message<"concierge.notification.v1.CancelNotificationRequest"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.CancelNotificationRequest.
+ * Use `create(CancelNotificationRequestSchema)` to create a new message.
+ */
+export const CancelNotificationRequestSchema: GenMessage<CancelNotificationRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 29);
+
+/**
+ * It is taken back.
+ *
+ * @generated from message concierge.notification.v1.CancelNotificationResponse
+ */
+export type CancelNotificationResponse = Message<"concierge.notification.v1.CancelNotificationResponse"> & {
+  /**
+   * From how many people this call took it back.
+   *
+   * @generated from field: int32 cancelled = 1;
+   */
+  cancelled: number;
+};
+
+/**
+ * Describes the message concierge.notification.v1.CancelNotificationResponse.
+ * Use `create(CancelNotificationResponseSchema)` to create a new message.
+ */
+export const CancelNotificationResponseSchema: GenMessage<CancelNotificationResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 30);
+
+/**
+ * Which recipients.
+ *
+ * @generated from message concierge.notification.v1.ListRecipientsRequest
+ */
+export type ListRecipientsRequest = Message<"concierge.notification.v1.ListRecipientsRequest"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
+  /**
+   * Most entries to return; 0 means 50, more than 100 means 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListRecipientsRequest.
+ * Use `create(ListRecipientsRequestSchema)` to create a new message.
+ */
+export const ListRecipientsRequestSchema: GenMessage<ListRecipientsRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 31);
+
+/**
+ * A page of recipients.
+ *
+ * @generated from message concierge.notification.v1.ListRecipientsResponse
+ */
+export type ListRecipientsResponse = Message<"concierge.notification.v1.ListRecipientsResponse"> & {
+  /**
+   * In the order of their ids.
+   *
+   * @generated from field: repeated concierge.notification.v1.Recipient recipients = 1;
+   */
+  recipients: Recipient[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListRecipientsResponse.
+ * Use `create(ListRecipientsResponseSchema)` to create a new message.
+ */
+export const ListRecipientsResponseSchema: GenMessage<ListRecipientsResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 32);
+
+/**
+ * A person to whom a notification is addressed, and what became of it.
+ *
+ * @generated from message concierge.notification.v1.Recipient
+ */
+export type Recipient = Message<"concierge.notification.v1.Recipient"> & {
+  /**
+   * UUID of the account.
+   *
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * How far it is.
+   *
+   * @generated from field: concierge.notification.v1.RecipientState state = 2;
+   */
+  state: RecipientState;
+
+  /**
+   * Where it was not sent, why: `no-device`, `muted`, `expired`, `gave-up` (it ended its senders), or the last code of the Firebase SDK.
+   *
+   * @generated from field: string code = 3;
+   */
+  code: string;
+
+  /**
+   * How often the push service was asked to take it and did not.
+   *
+   * @generated from field: int32 failed_tries = 4;
+   */
+  failedTries: number;
+
+  /**
+   * When it was handed to the push service, given up, or found not to be pushed; not set before.
+   *
+   * @generated from field: google.protobuf.Timestamp processed_at = 5;
+   */
+  processedAt?: Timestamp | undefined;
+
+  /**
+   * When the person first marked it received; not set before.
+   *
+   * @generated from field: google.protobuf.Timestamp received_at = 6;
+   */
+  receivedAt?: Timestamp | undefined;
+
+  /**
+   * When the person first marked it read; not set before.
+   *
+   * @generated from field: google.protobuf.Timestamp read_at = 7;
+   */
+  readAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.notification.v1.Recipient.
+ * Use `create(RecipientSchema)` to create a new message.
+ */
+export const RecipientSchema: GenMessage<Recipient> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 33);
 
 /**
  * How much.
@@ -341,7 +998,7 @@ export type ListUnprocessedRequest = Message<"concierge.notification.v1.ListUnpr
  * Use `create(ListUnprocessedRequestSchema)` to create a new message.
  */
 export const ListUnprocessedRequestSchema: GenMessage<ListUnprocessedRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 11);
+  messageDesc(file_concierge_notification_v1_notification_service, 34);
 
 /**
  * Unprocessed notifications.
@@ -362,7 +1019,7 @@ export type ListUnprocessedResponse = Message<"concierge.notification.v1.ListUnp
  * Use `create(ListUnprocessedResponseSchema)` to create a new message.
  */
 export const ListUnprocessedResponseSchema: GenMessage<ListUnprocessedResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 12);
+  messageDesc(file_concierge_notification_v1_notification_service, 35);
 
 /**
  * A notification and whom it is still for.
@@ -404,6 +1061,20 @@ export type UnprocessedNotification = Message<"concierge.notification.v1.Unproce
    * @generated from field: repeated string user_ids = 5;
    */
   userIds: string[];
+
+  /**
+   * When it is not to be pushed any more.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 6;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: concierge.notification.v1.Priority priority = 7;
+   */
+  priority: Priority;
 };
 
 /**
@@ -411,7 +1082,7 @@ export type UnprocessedNotification = Message<"concierge.notification.v1.Unproce
  * Use `create(UnprocessedNotificationSchema)` to create a new message.
  */
 export const UnprocessedNotificationSchema: GenMessage<UnprocessedNotification> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 13);
+  messageDesc(file_concierge_notification_v1_notification_service, 36);
 
 /**
  * How much, and for how long.
@@ -439,7 +1110,7 @@ export type ClaimRequest = Message<"concierge.notification.v1.ClaimRequest"> & {
  * Use `create(ClaimRequestSchema)` to create a new message.
  */
 export const ClaimRequestSchema: GenMessage<ClaimRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 14);
+  messageDesc(file_concierge_notification_v1_notification_service, 37);
 
 /**
  * What was taken.
@@ -474,7 +1145,7 @@ export type ClaimResponse = Message<"concierge.notification.v1.ClaimResponse"> &
  * Use `create(ClaimResponseSchema)` to create a new message.
  */
 export const ClaimResponseSchema: GenMessage<ClaimResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 15);
+  messageDesc(file_concierge_notification_v1_notification_service, 38);
 
 /**
  * A notification with the recipients that were taken.
@@ -511,11 +1182,32 @@ export type ClaimedNotification = Message<"concierge.notification.v1.ClaimedNoti
   data: { [key: string]: string };
 
   /**
-   * The recipients that were taken.
+   * UUIDs of the recipients that were taken.
    *
-   * @generated from field: repeated concierge.notification.v1.ClaimedRecipient recipients = 5;
+   * @generated from field: repeated string user_ids = 5;
    */
-  recipients: ClaimedRecipient[];
+  userIds: string[];
+
+  /**
+   * When it is not to be pushed any more.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 6;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * How urgent it is.
+   *
+   * @generated from field: concierge.notification.v1.Priority priority = 7;
+   */
+  priority: Priority;
+
+  /**
+   * The trace in which it was created, as W3C's `traceparent`; may be empty.
+   *
+   * @generated from field: string traceparent = 8;
+   */
+  traceparent: string;
 };
 
 /**
@@ -523,42 +1215,106 @@ export type ClaimedNotification = Message<"concierge.notification.v1.ClaimedNoti
  * Use `create(ClaimedNotificationSchema)` to create a new message.
  */
 export const ClaimedNotificationSchema: GenMessage<ClaimedNotification> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 16);
+  messageDesc(file_concierge_notification_v1_notification_service, 39);
+
+/**
+ * Which lease, and for how long.
+ *
+ * @generated from message concierge.notification.v1.ExtendLeaseRequest
+ */
+export type ExtendLeaseRequest = Message<"concierge.notification.v1.ExtendLeaseRequest"> & {
+  /**
+   * The token that Claim gave.
+   *
+   * @generated from field: string lease_token = 1;
+   */
+  leaseToken: string;
+
+  /**
+   * Length of the lease in seconds from now, 5 to 300; 0: it ends when it would have ended.
+   *
+   * @generated from field: int32 lease_seconds = 2;
+   */
+  leaseSeconds: number;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ExtendLeaseRequest.
+ * Use `create(ExtendLeaseRequestSchema)` to create a new message.
+ */
+export const ExtendLeaseRequestSchema: GenMessage<ExtendLeaseRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 40);
+
+/**
+ * The lease is prolonged.
+ *
+ * @generated from message concierge.notification.v1.ExtendLeaseResponse
+ */
+export type ExtendLeaseResponse = Message<"concierge.notification.v1.ExtendLeaseResponse"> & {
+  /**
+   * When it ends now.
+   *
+   * @generated from field: google.protobuf.Timestamp lease_expires_at = 1;
+   */
+  leaseExpiresAt?: Timestamp | undefined;
+
+  /**
+   * The recipients that are still under it and not processed; others are not to be pushed to now. Where they have more than 700
+   * devices together, these are the first of them: the others are told once what became of these was told.
+   *
+   * @generated from field: repeated concierge.notification.v1.LeasedRecipient recipients = 2;
+   */
+  recipients: LeasedRecipient[];
+};
+
+/**
+ * Describes the message concierge.notification.v1.ExtendLeaseResponse.
+ * Use `create(ExtendLeaseResponseSchema)` to create a new message.
+ */
+export const ExtendLeaseResponseSchema: GenMessage<ExtendLeaseResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 41);
 
 /**
  * A recipient and where to reach them.
  *
- * @generated from message concierge.notification.v1.ClaimedRecipient
+ * @generated from message concierge.notification.v1.LeasedRecipient
  */
-export type ClaimedRecipient = Message<"concierge.notification.v1.ClaimedRecipient"> & {
+export type LeasedRecipient = Message<"concierge.notification.v1.LeasedRecipient"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
   /**
    * UUID of the account.
    *
-   * @generated from field: string user_id = 1;
+   * @generated from field: string user_id = 2;
    */
   userId: string;
 
   /**
    * The recipient's devices; empty if there are none.
    *
-   * @generated from field: repeated concierge.notification.v1.ClaimedDevice devices = 2;
+   * @generated from field: repeated concierge.notification.v1.PushDevice devices = 3;
    */
-  devices: ClaimedDevice[];
+  devices: PushDevice[];
 };
 
 /**
- * Describes the message concierge.notification.v1.ClaimedRecipient.
- * Use `create(ClaimedRecipientSchema)` to create a new message.
+ * Describes the message concierge.notification.v1.LeasedRecipient.
+ * Use `create(LeasedRecipientSchema)` to create a new message.
  */
-export const ClaimedRecipientSchema: GenMessage<ClaimedRecipient> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 17);
+export const LeasedRecipientSchema: GenMessage<LeasedRecipient> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 42);
 
 /**
  * A device to push to.
  *
- * @generated from message concierge.notification.v1.ClaimedDevice
+ * @generated from message concierge.notification.v1.PushDevice
  */
-export type ClaimedDevice = Message<"concierge.notification.v1.ClaimedDevice"> & {
+export type PushDevice = Message<"concierge.notification.v1.PushDevice"> & {
   /**
    * UUID of the device.
    *
@@ -575,11 +1331,11 @@ export type ClaimedDevice = Message<"concierge.notification.v1.ClaimedDevice"> &
 };
 
 /**
- * Describes the message concierge.notification.v1.ClaimedDevice.
- * Use `create(ClaimedDeviceSchema)` to create a new message.
+ * Describes the message concierge.notification.v1.PushDevice.
+ * Use `create(PushDeviceSchema)` to create a new message.
  */
-export const ClaimedDeviceSchema: GenMessage<ClaimedDevice> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 18);
+export const PushDeviceSchema: GenMessage<PushDevice> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 43);
 
 /**
  * What was done.
@@ -610,8 +1366,8 @@ export type MarkProcessedRequest = Message<"concierge.notification.v1.MarkProces
   outcomes: RecipientOutcome[];
 
   /**
-   * Devices that the push service no longer knows; they are removed. Those that do not belong to a recipient that this call
-   * marks are left alone. UUIDs, at most 10,000.
+   * Devices that the push service no longer knows; they are removed. Those that do not belong to a recipient that the caller
+   * holds and that this call tells of are left alone. UUIDs, at most 10,000.
    *
    * @generated from field: repeated string dead_device_ids = 4;
    */
@@ -623,7 +1379,7 @@ export type MarkProcessedRequest = Message<"concierge.notification.v1.MarkProces
  * Use `create(MarkProcessedRequestSchema)` to create a new message.
  */
 export const MarkProcessedRequestSchema: GenMessage<MarkProcessedRequest> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 19);
+  messageDesc(file_concierge_notification_v1_notification_service, 44);
 
 /**
  * How it went for one recipient.
@@ -651,6 +1407,20 @@ export type RecipientOutcome = Message<"concierge.notification.v1.RecipientOutco
    * @generated from field: concierge.notification.v1.Outcome outcome = 3;
    */
   outcome: Outcome;
+
+  /**
+   * Why, where it was not sent: a code of the Firebase SDK such as `messaging/server-unavailable`.
+   *
+   * @generated from field: string code = 4;
+   */
+  code: string;
+
+  /**
+   * Seconds that the push service wants to be left alone, for `OUTCOME_RETRY` and `OUTCOME_NOT_TRIED`; 0 if it said nothing.
+   *
+   * @generated from field: int32 retry_after_seconds = 5;
+   */
+  retryAfterSeconds: number;
 };
 
 /**
@@ -658,7 +1428,7 @@ export type RecipientOutcome = Message<"concierge.notification.v1.RecipientOutco
  * Use `create(RecipientOutcomeSchema)` to create a new message.
  */
 export const RecipientOutcomeSchema: GenMessage<RecipientOutcome> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 20);
+  messageDesc(file_concierge_notification_v1_notification_service, 45);
 
 /**
  * It is marked.
@@ -667,7 +1437,7 @@ export const RecipientOutcomeSchema: GenMessage<RecipientOutcome> = /*@__PURE__*
  */
 export type MarkProcessedResponse = Message<"concierge.notification.v1.MarkProcessedResponse"> & {
   /**
-   * How many recipients this call marked.
+   * How many recipients this call marked processed.
    *
    * @generated from field: int32 marked = 1;
    */
@@ -679,7 +1449,280 @@ export type MarkProcessedResponse = Message<"concierge.notification.v1.MarkProce
  * Use `create(MarkProcessedResponseSchema)` to create a new message.
  */
 export const MarkProcessedResponseSchema: GenMessage<MarkProcessedResponse> = /*@__PURE__*/
-  messageDesc(file_concierge_notification_v1_notification_service, 21);
+  messageDesc(file_concierge_notification_v1_notification_service, 46);
+
+/**
+ * Nothing: it is about all of them.
+ *
+ * @generated from message concierge.notification.v1.GetQueueStatusRequest
+ */
+export type GetQueueStatusRequest = Message<"concierge.notification.v1.GetQueueStatusRequest"> & {
+};
+
+/**
+ * Describes the message concierge.notification.v1.GetQueueStatusRequest.
+ * Use `create(GetQueueStatusRequestSchema)` to create a new message.
+ */
+export const GetQueueStatusRequestSchema: GenMessage<GetQueueStatusRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 47);
+
+/**
+ * What waits, and what was given up: up to 100,000 recipients of either are looked at.
+ *
+ * @generated from message concierge.notification.v1.GetQueueStatusResponse
+ */
+export type GetQueueStatusResponse = Message<"concierge.notification.v1.GetQueueStatusResponse"> & {
+  /**
+   * Recipients that are not processed.
+   *
+   * @generated from field: int32 pending = 1;
+   */
+  pending: number;
+
+  /**
+   * Of these: a sender holds a lease on them.
+   *
+   * @generated from field: int32 leased = 2;
+   */
+  leased: number;
+
+  /**
+   * Of these: they wait for another try.
+   *
+   * @generated from field: int32 waiting_for_retry = 3;
+   */
+  waitingForRetry: number;
+
+  /**
+   * When the oldest of them was created; not set if there is none.
+   *
+   * @generated from field: google.protobuf.Timestamp oldest_created_at = 4;
+   */
+  oldestCreatedAt?: Timestamp | undefined;
+
+  /**
+   * Recipients that were given up, the last ones, by code.
+   *
+   * @generated from field: map<string, int32> dead_by_code = 5;
+   */
+  deadByCode: { [key: string]: number };
+};
+
+/**
+ * Describes the message concierge.notification.v1.GetQueueStatusResponse.
+ * Use `create(GetQueueStatusResponseSchema)` to create a new message.
+ */
+export const GetQueueStatusResponseSchema: GenMessage<GetQueueStatusResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 48);
+
+/**
+ * Which page.
+ *
+ * @generated from message concierge.notification.v1.ListDeadLettersRequest
+ */
+export type ListDeadLettersRequest = Message<"concierge.notification.v1.ListDeadLettersRequest"> & {
+  /**
+   * Only with this code; empty for all.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * Most entries to return; 0 means 50, more than 100 means 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * `next_page_token` of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListDeadLettersRequest.
+ * Use `create(ListDeadLettersRequestSchema)` to create a new message.
+ */
+export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 49);
+
+/**
+ * A page of dead letters.
+ *
+ * @generated from message concierge.notification.v1.ListDeadLettersResponse
+ */
+export type ListDeadLettersResponse = Message<"concierge.notification.v1.ListDeadLettersResponse"> & {
+  /**
+   * The last one first.
+   *
+   * @generated from field: repeated concierge.notification.v1.DeadLetter dead_letters = 1;
+   */
+  deadLetters: DeadLetter[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.ListDeadLettersResponse.
+ * Use `create(ListDeadLettersResponseSchema)` to create a new message.
+ */
+export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 50);
+
+/**
+ * A recipient that was given up.
+ *
+ * @generated from message concierge.notification.v1.DeadLetter
+ */
+export type DeadLetter = Message<"concierge.notification.v1.DeadLetter"> & {
+  /**
+   * UUID of the notification.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
+  /**
+   * UUID of the recipient's account.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * UUID of the organization; empty if the notification comes from none.
+   *
+   * @generated from field: string organization_id = 3;
+   */
+  organizationId: string;
+
+  /**
+   * The last code.
+   *
+   * @generated from field: string code = 4;
+   */
+  code: string;
+
+  /**
+   * How often the push service was asked and did not take it.
+   *
+   * @generated from field: int32 failed_tries = 5;
+   */
+  failedTries: number;
+
+  /**
+   * When it was given up.
+   *
+   * @generated from field: google.protobuf.Timestamp died_at = 6;
+   */
+  diedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message concierge.notification.v1.DeadLetter.
+ * Use `create(DeadLetterSchema)` to create a new message.
+ */
+export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 51);
+
+/**
+ * Which dead letters.
+ *
+ * @generated from message concierge.notification.v1.RedriveDeadLettersRequest
+ */
+export type RedriveDeadLettersRequest = Message<"concierge.notification.v1.RedriveDeadLettersRequest"> & {
+  /**
+   * UUID of a notification: only its recipients; empty for all.
+   *
+   * @generated from field: string notification_id = 1;
+   */
+  notificationId: string;
+
+  /**
+   * Only with this code; empty for all.
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+};
+
+/**
+ * Describes the message concierge.notification.v1.RedriveDeadLettersRequest.
+ * Use `create(RedriveDeadLettersRequestSchema)` to create a new message.
+ */
+export const RedriveDeadLettersRequestSchema: GenMessage<RedriveDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 52);
+
+/**
+ * They wait again.
+ *
+ * @generated from message concierge.notification.v1.RedriveDeadLettersResponse
+ */
+export type RedriveDeadLettersResponse = Message<"concierge.notification.v1.RedriveDeadLettersResponse"> & {
+  /**
+   * How many this call brought back.
+   *
+   * @generated from field: int32 redriven = 1;
+   */
+  redriven: number;
+};
+
+/**
+ * Describes the message concierge.notification.v1.RedriveDeadLettersResponse.
+ * Use `create(RedriveDeadLettersResponseSchema)` to create a new message.
+ */
+export const RedriveDeadLettersResponseSchema: GenMessage<RedriveDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_concierge_notification_v1_notification_service, 53);
+
+/**
+ * How urgent a notification is.
+ *
+ * @generated from enum concierge.notification.v1.Priority
+ */
+export const Priority = {
+  /**
+   * The same as PRIORITY_NORMAL.
+   *
+   * @generated from enum value: PRIORITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It may wait until the device wakes up by itself.
+   *
+   * @generated from enum value: PRIORITY_NORMAL = 1;
+   */
+  NORMAL: 1,
+
+  /**
+   * It wakes the device, and is pushed before others of its organization.
+   *
+   * @generated from enum value: PRIORITY_HIGH = 2;
+   */
+  HIGH: 2,
+} as const;
+
+/**
+ * How urgent a notification is.
+ *
+ * @generated from enum concierge.notification.v1.Priority
+ */
+export type Priority = (typeof Priority)[keyof typeof Priority] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.notification.v1.Priority.
+ */
+export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
+  enumDesc(file_concierge_notification_v1_notification_service, 0);
 
 /**
  * What a device is.
@@ -727,7 +1770,62 @@ export type Platform = (typeof Platform)[keyof typeof Platform] | UnknownEnum;
  * Describes the enum concierge.notification.v1.Platform.
  */
 export const PlatformSchema: GenEnum<Platform> = /*@__PURE__*/
-  enumDesc(file_concierge_notification_v1_notification_service, 0);
+  enumDesc(file_concierge_notification_v1_notification_service, 1);
+
+/**
+ * How far the push to a recipient is.
+ *
+ * @generated from enum concierge.notification.v1.RecipientState
+ */
+export const RecipientState = {
+  /**
+   * Not used.
+   *
+   * @generated from enum value: RECIPIENT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It waits, or is being pushed.
+   *
+   * @generated from enum value: RECIPIENT_STATE_PENDING = 1;
+   */
+  PENDING: 1,
+
+  /**
+   * The push service took it for at least one device.
+   *
+   * @generated from enum value: RECIPIENT_STATE_SENT = 2;
+   */
+  SENT: 2,
+
+  /**
+   * It was not pushed, for the reason that `code` tells, and is in the inbox only.
+   *
+   * @generated from enum value: RECIPIENT_STATE_FAILED = 3;
+   */
+  FAILED: 3,
+
+  /**
+   * It was taken back before it was pushed.
+   *
+   * @generated from enum value: RECIPIENT_STATE_CANCELLED = 4;
+   */
+  CANCELLED: 4,
+} as const;
+
+/**
+ * How far the push to a recipient is.
+ *
+ * @generated from enum concierge.notification.v1.RecipientState
+ */
+export type RecipientState = (typeof RecipientState)[keyof typeof RecipientState] | UnknownEnum;
+
+/**
+ * Describes the enum concierge.notification.v1.RecipientState.
+ */
+export const RecipientStateSchema: GenEnum<RecipientState> = /*@__PURE__*/
+  enumDesc(file_concierge_notification_v1_notification_service, 2);
 
 /**
  * What happened to a recipient's notification.
@@ -757,11 +1855,25 @@ export const Outcome = {
   NO_DEVICE: 2,
 
   /**
-   * The push service refused it for good on every device.
+   * The push service refused it for good on every device. It is given up, and a dead letter.
    *
    * @generated from enum value: OUTCOME_FAILED = 3;
    */
   FAILED: 3,
+
+  /**
+   * The push service did not take it for now. It waits, longer after each such try, and is given up after the last.
+   *
+   * @generated from enum value: OUTCOME_RETRY = 4;
+   */
+  RETRY: 4,
+
+  /**
+   * The push service was not asked, or did not say anything about this push: it is free again and nothing is counted.
+   *
+   * @generated from enum value: OUTCOME_NOT_TRIED = 5;
+   */
+  NOT_TRIED: 5,
 } as const;
 
 /**
@@ -775,7 +1887,7 @@ export type Outcome = (typeof Outcome)[keyof typeof Outcome] | UnknownEnum;
  * Describes the enum concierge.notification.v1.Outcome.
  */
 export const OutcomeSchema: GenEnum<Outcome> = /*@__PURE__*/
-  enumDesc(file_concierge_notification_v1_notification_service, 1);
+  enumDesc(file_concierge_notification_v1_notification_service, 3);
 
 /**
  * A person's own notifications and devices. Served on the public listener.
@@ -796,9 +1908,36 @@ export const NotificationService: GenService<{
     output: typeof ListMyNotificationsResponseSchema;
   },
   /**
+   * How many of the caller's notifications are not read, counted up to 1,000.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.CountUnread
+   */
+  countUnread: {
+    methodKind: "unary";
+    input: typeof CountUnreadRequestSchema;
+    output: typeof CountUnreadResponseSchema;
+  },
+  /**
+   * What changes in the caller's inbox, as it changes. The first message comes at once and tells where the stream begins: whoever
+   * lists the inbox after it misses nothing. Each message carries a cursor; a stream that begins with it goes on there. What lies
+   * too far back, or in another database, begins with `resync`: list the inbox again; that may also come later. A message without a
+   * change comes every 30 seconds. A stream also ends with its deadline: go on with the cursor. One process keeps at most 10 streams
+   * of a person; one more ends the oldest.
+   *
+   * Errors: UNAUTHENTICATED / TOKEN_EXPIRED (at the end of the access token: go on with a new one), INVALID_ARGUMENT / INVALID_CURSOR,
+   * RESOURCE_EXHAUSTED / TOO_MANY_STREAMS (this one was ended for a newer one).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.WatchMyNotifications
+   */
+  watchMyNotifications: {
+    methodKind: "server_streaming";
+    input: typeof WatchMyNotificationsRequestSchema;
+    output: typeof WatchMyNotificationsResponseSchema;
+  },
+  /**
    * Says that a notification has reached the caller. Saying it again changes nothing.
    *
-   * Errors: NOT_FOUND / NOTIFICATION_NOT_FOUND (unknown, or addressed to others only).
+   * Errors: NOT_FOUND / NOTIFICATION_NOT_FOUND (unknown, addressed to others only, or cancelled).
    *
    * @generated from rpc concierge.notification.v1.NotificationService.MarkReceived
    */
@@ -806,6 +1945,19 @@ export const NotificationService: GenService<{
     methodKind: "unary";
     input: typeof MarkReceivedRequestSchema;
     output: typeof MarkReceivedResponseSchema;
+  },
+  /**
+   * Says that the caller has read notifications, and so received them, too. Saying it again changes nothing. Either all are marked or
+   * none.
+   *
+   * Errors: NOT_FOUND / NOTIFICATION_NOT_FOUND (one of them is unknown, addressed to others only, or cancelled).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.MarkRead
+   */
+  markRead: {
+    methodKind: "unary";
+    input: typeof MarkReadRequestSchema;
+    output: typeof MarkReadResponseSchema;
   },
   /**
    * Registers the device that the caller uses, so that it is pushed to. A token that another account registered moves to
@@ -820,7 +1972,61 @@ export const NotificationService: GenService<{
     output: typeof RegisterDeviceResponseSchema;
   },
   /**
-   * What notification stores about the caller, as documents to keep: devices, then notifications, newest first.
+   * The caller's devices, the one that was registered last first.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.ListMyDevices
+   */
+  listMyDevices: {
+    methodKind: "unary";
+    input: typeof ListMyDevicesRequestSchema;
+    output: typeof ListMyDevicesResponseSchema;
+  },
+  /**
+   * Removes a device: nothing is pushed to it any more. To be called before logging out.
+   *
+   * Errors: NOT_FOUND / DEVICE_NOT_FOUND (unknown, or another account's).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.RemoveDevice
+   */
+  removeDevice: {
+    methodKind: "unary";
+    input: typeof RemoveDeviceRequestSchema;
+    output: typeof RemoveDeviceResponseSchema;
+  },
+  /**
+   * Notifications of a topic are not pushed to the caller any more; they are in the inbox all the same.
+   *
+   * Errors: FAILED_PRECONDITION / TOO_MANY_MUTED_TOPICS (100 are muted).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.MuteTopic
+   */
+  muteTopic: {
+    methodKind: "unary";
+    input: typeof MuteTopicRequestSchema;
+    output: typeof MuteTopicResponseSchema;
+  },
+  /**
+   * Notifications of a topic are pushed to the caller again.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.UnmuteTopic
+   */
+  unmuteTopic: {
+    methodKind: "unary";
+    input: typeof UnmuteTopicRequestSchema;
+    output: typeof UnmuteTopicResponseSchema;
+  },
+  /**
+   * The topics that the caller has muted, by name.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationService.ListMutedTopics
+   */
+  listMutedTopics: {
+    methodKind: "unary";
+    input: typeof ListMutedTopicsRequestSchema;
+    output: typeof ListMutedTopicsResponseSchema;
+  },
+  /**
+   * What notification stores about the caller, as documents to keep: devices and muted topics, then notifications, newest first.
    *
    * Errors: UNAUTHENTICATED / REAUTHENTICATE (the last login is more than five minutes ago).
    *
@@ -841,10 +2047,17 @@ export const NotificationService: GenService<{
  */
 export const NotificationInternalService: GenService<{
   /**
-   * Stores a notification for up to 10,000 users; the sender pushes it within about a second.
+   * Stores a notification for up to 10,000 people; the sender pushes it at once. With an idempotency key, the same call again
+   * answers the same notification and stores nothing.
    *
    * Errors: INVALID_ARGUMENT / INVALID_REQUEST (also when the push would exceed 4,096 bytes, the most that FCM takes: title,
-   * text, and keys and values of data in UTF-8, and 51 bytes for the `notification_id` that each push carries in its data).
+   * text, and keys and values of data in UTF-8, and 51 bytes for the `notification_id` that each push carries in its data),
+   * ALREADY_EXISTS / IDEMPOTENCY_KEY_REUSED (the key was used by this caller for another request), NOT_FOUND /
+   * ORGANIZATION_NOT_FOUND, NOT_FOUND / MEMBER_NOT_FOUND (a user is no member of the organization), NOT_FOUND / ROLE_NOT_FOUND,
+   * FAILED_PRECONDITION / ORGANIZATION_SUSPENDED, FAILED_PRECONDITION / NO_RECIPIENTS (nobody has the role),
+   * FAILED_PRECONDITION / TOO_MANY_RECIPIENTS (it would be for more than 10,000), RESOURCE_EXHAUSTED / TOO_MANY_NOTIFICATIONS with
+   * RetryInfo (the organization, or the caller where there is none, has used up its share), UNAVAILABLE / DEPENDENCY_UNAVAILABLE
+   * (organization or access cannot be asked).
    *
    * @generated from rpc concierge.notification.v1.NotificationInternalService.CreateNotification
    */
@@ -854,9 +2067,38 @@ export const NotificationInternalService: GenService<{
     output: typeof CreateNotificationResponseSchema;
   },
   /**
+   * Takes a notification back, for good, from those to whom it was not pushed yet, or for whom it was given up: it disappears from
+   * their inboxes. Whom a sender is pushing it to at this moment it may still reach. Whom that sender does not reach, whatever it
+   * tells of them or if its lease runs out, it is taken back from as soon as the sender has told of them or somebody comes by
+   * them: it is pushed to nobody later. A backend cancels its own notifications, an operator all.
+   *
+   * Errors: NOT_FOUND / NOTIFICATION_NOT_FOUND (unknown, or created by another caller).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.CancelNotification
+   */
+  cancelNotification: {
+    methodKind: "unary";
+    input: typeof CancelNotificationRequestSchema;
+    output: typeof CancelNotificationResponseSchema;
+  },
+  /**
+   * What became of a notification, recipient by recipient, in the order of their ids. A backend sees its own notifications, an
+   * operator all.
+   *
+   * Errors: NOT_FOUND / NOTIFICATION_NOT_FOUND (unknown, or created by another caller), INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.ListRecipients
+   */
+  listRecipients: {
+    methodKind: "unary";
+    input: typeof ListRecipientsRequestSchema;
+    output: typeof ListRecipientsResponseSchema;
+  },
+  /**
    * Notifications with recipients that are not processed yet, oldest first. What is returned is leased to its caller for
    * 30 seconds, so that nobody else pushes it in the meantime; MarkProcessed without a lease token ends it. Recipients that
-   * somebody holds a lease on are left out, and so are those beyond 10,000 altogether: they come with a later call.
+   * somebody holds a lease on are left out, and so are those that wait for another try, and those beyond 10,000 altogether: they
+   * come with a later call. Recipients whom it is not to be pushed to (cancelled, too old, topic muted) are processed by this call.
    *
    * @generated from rpc concierge.notification.v1.NotificationInternalService.ListUnprocessed
    */
@@ -866,7 +2108,10 @@ export const NotificationInternalService: GenService<{
     output: typeof ListUnprocessedResponseSchema;
   },
   /**
-   * Takes unprocessed recipients, oldest first, for the length of a lease, with the devices to push to.
+   * Takes unprocessed recipients for the length of a lease: from each organization in turn, and there those of high priority first,
+   * then the oldest. Those that come from no organization take turns by their authors. Recipients whom it is not to be pushed to
+   * (cancelled, too old, topic muted) are processed by this call. A recipient that was taken twice without a word of what became of
+   * it is handed out alone: it may be what ended its senders. After three times alone it is given up.
    *
    * @generated from rpc concierge.notification.v1.NotificationInternalService.Claim
    */
@@ -876,8 +2121,24 @@ export const NotificationInternalService: GenService<{
     output: typeof ClaimResponseSchema;
   },
   /**
-   * Marks recipients processed: those that the caller holds a lease on. Marking twice changes nothing. Either everything is
-   * marked or nothing. A lease that has run out still counts until somebody takes the recipient again.
+   * Prolongs a lease, counted from now, if that is wanted, and tells the devices of all its recipients that are not processed as they
+   * are now: to be called just before pushing, because a device may have moved to another person since, and again while pushing takes
+   * long.
+   *
+   * Errors: ABORTED / LEASE_LOST (nothing is leased under this token to this caller any more).
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.ExtendLease
+   */
+  extendLease: {
+    methodKind: "unary";
+    input: typeof ExtendLeaseRequestSchema;
+    output: typeof ExtendLeaseResponseSchema;
+  },
+  /**
+   * Tells what became of recipients: those that the caller holds a lease on. Telling twice changes nothing. Either everything is
+   * stored or nothing. A lease that has run out still counts until somebody takes the recipient again. `OUTCOME_RETRY` and
+   * `OUTCOME_NOT_TRIED` end the lease on a recipient: after them, until somebody takes it, only one of them can be told again.
+   * Where the notification was cancelled, every outcome but `OUTCOME_SENT` takes it back from the recipient.
    *
    * Errors: ABORTED / LEASE_LOST (a recipient in `outcomes` that is not processed yet is not leased under this token, or not
    * to this caller; or all that is left of a notification in `notification_ids` is so; what does not exist is leased to
@@ -889,6 +2150,39 @@ export const NotificationInternalService: GenService<{
     methodKind: "unary";
     input: typeof MarkProcessedRequestSchema;
     output: typeof MarkProcessedResponseSchema;
+  },
+  /**
+   * What waits to be pushed, and what was given up.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.GetQueueStatus
+   */
+  getQueueStatus: {
+    methodKind: "unary";
+    input: typeof GetQueueStatusRequestSchema;
+    output: typeof GetQueueStatusResponseSchema;
+  },
+  /**
+   * Recipients that were given up, the last one first.
+   *
+   * Errors: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.ListDeadLetters
+   */
+  listDeadLetters: {
+    methodKind: "unary";
+    input: typeof ListDeadLettersRequestSchema;
+    output: typeof ListDeadLettersResponseSchema;
+  },
+  /**
+   * Lets recipients that were given up be tried again from the beginning, up to 1,000 at a call, the oldest first. Call again while
+   * it answers more than 0. What is too old to be pushed, or cancelled, stays as it is.
+   *
+   * @generated from rpc concierge.notification.v1.NotificationInternalService.RedriveDeadLetters
+   */
+  redriveDeadLetters: {
+    methodKind: "unary";
+    input: typeof RedriveDeadLettersRequestSchema;
+    output: typeof RedriveDeadLettersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_concierge_notification_v1_notification_service, 1);

@@ -2,7 +2,7 @@
 import { systemClock } from "../clock.ts";
 import { createLogger } from "../log.ts";
 import { type FuzzServers, startFuzzServers } from "../testing/fuzz-servers.ts";
-import { answerCommands } from "./workers.ts";
+import { answerCommands, BYTES_PER_MEGABYTE } from "./workers.ts";
 
 const MAX_KEPT = 20;
 const faults: string[] = [];
@@ -31,7 +31,10 @@ answerCommands({
   /** What went wrong since the last time. */
   takeFaults: () => faults.splice(0),
   fastCalls: () => servers!.fastCalls(),
+  /** Megabytes of objects and buffers that are left after a collection. */
   collectGarbage() {
     globalThis.gc?.();
+    const { heapUsed, external } = process.memoryUsage();
+    return (heapUsed + external) / BYTES_PER_MEGABYTE;
   },
 });

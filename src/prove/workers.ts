@@ -80,7 +80,7 @@ export function answerCommands(commands: Commands): void {
 }
 
 const CLOCK_TICKS_PER_SECOND = 100;
-const BYTES_PER_MEGABYTE = 1024 * 1024;
+export const BYTES_PER_MEGABYTE = 1024 * 1024;
 
 /** What Linux says of a process. */
 export interface Usage {

@@ -53,7 +53,8 @@ CONFORMANCE := v1.0.5
 KAFKA_HERE := $(if $(CONCIERGE_KAFKA_BROKERS),,CONCIERGE_MODE=development CONCIERGE_KAFKA_BROKERS=127.0.0.1:9092)
 
 # Runs tests, and notes which passed, for `make coverage`: $(call run-tests,files and flags,variables).
-run-tests = mkdir -p .concierge/passed && $2 tsx --test --test-reporter=spec --test-reporter-destination=stdout \
+run-tests = mkdir -p .concierge/passed && $2 tsx --import ./src/drizzle-imports.ts --test \
+	--test-reporter=spec --test-reporter-destination=stdout \
 	--test-reporter=./src/prove/passed-tests.ts --test-reporter-destination=.concierge/passed/$(subst /,-,$@).jsonl $1
 
 needs = $(if $($1),,$(error say which: $1=...))

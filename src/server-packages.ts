@@ -4,6 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { findPackageJSON } from "node:module";
+import "./drizzle-imports.ts";
 import { ExitCode, StartupError } from "./errors.ts";
 
 /** Imports a part of the server. Throws a StartupError that names all missing packages when one of them is the reason. */

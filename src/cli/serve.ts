@@ -4,6 +4,7 @@ import type { Configuration, ServiceShapes } from "../config.ts";
 import { MIGRATIONS_FOLDER } from "../db/migrations.ts";
 import { createLogger, type Logger } from "../log.ts";
 import { openLogOutput } from "../log-output.ts";
+import { prepareChecks } from "../rpc/messages.ts";
 import { startServer } from "../server.ts";
 import { configurationOf, servicesNamed } from "./configuration.ts";
 import { aborted, type Host } from "./host.ts";
@@ -18,6 +19,7 @@ export async function serve(host: Host, names: string[], { withParent }: { withP
   await using destination = openLogOutput(STANDARD_OUTPUT);
   const log = createLogger({ level: logLevel, mode, destination });
   using _reminder = remindOfRisks(configuration, log);
+  prepareChecks(definitions.flatMap(({ services }) => services));
   await using server = await startServer({
     ...configuration,
     definitions,

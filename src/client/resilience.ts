@@ -14,13 +14,13 @@
  * The fallback to REST (rest.ts) stands beside all of this and begins where nothing gets through (fallback.ts).
  */
 import type { DescMethod } from "@bufbuild/protobuf";
-import { durationMs, MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { ConnectError, type Transport } from "@connectrpc/connect";
-import { RetryInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import type { Clock } from "../clock.ts";
 import { Code, reasonOf } from "../errors.ts";
 import type { SimpleLog } from "../simple-log.ts";
 import { type BreakerState, CircuitBreaker, type Verdict } from "./circuit-breaker.ts";
+import { pause, toldDelayMs } from "./pauses.ts";
 import { Turns } from "./turns.ts";
 
 export type { BreakerState } from "./circuit-breaker.ts";
@@ -187,28 +187,6 @@ function waitBefore(
   const longestMs = Math.min(maxMs, firstMs * 2 ** attempt);
   // Beside what the peer asked for, or all whom it told the same would come back together.
   return (toldMs ?? 0) + firstMs + Math.random() * (longestMs - firstMs);
-}
-
-/** What the peer asked to wait. Errors that were made on this side carry advice for callers, which is not meant for us. */
-function toldDelayMs(error: unknown): number | undefined {
-  const answered = ConnectError.from(error);
-  const [info] = answered.isWireError ? answered.findDetails(RetryInfoSchema) : [];
-  return info?.retryDelay && durationMs(info.retryDelay);
-}
-
-/** Rejects when the caller leaves, as the call would have. */
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const leave = () => {
-      clearTimeout(timer);
-      reject(ConnectError.from(signal!.reason, Code.Canceled));
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener("abort", leave);
-      resolve();
-    }, ms);
-    signal?.addEventListener("abort", leave, { once: true });
-  });
 }
 
 interface RetryBudget {

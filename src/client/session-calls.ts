@@ -1,13 +1,15 @@
 /**
- * Calls as a person: each gets the access token of its moment, and one that was refused for it gets the next token and is
- * made once more. The refusal comes before a server does anything, so that is safe for every method. What answers tell as
- * `consistency_token` goes with the calls that follow.
+ * Calls as a person: each gets the access token of its moment. One that was refused for it gets the next token and is made once
+ * more; one whose session could not be checked just then (AUTH_STALE) is made again after the time that the server says. Both
+ * refusals come before a server does anything, so that is safe for every method. What answers tell as `consistency_token` goes
+ * with the calls that follow.
  */
 import type { DescMessage, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError, type StreamResponse, type Transport } from "@connectrpc/connect";
 import { fail, reasonOf } from "../errors.ts";
 import { CONSISTENCY_HEADER } from "../rights/revisions.ts";
 import type { SeenRevisions } from "./consistency.ts";
+import { pause, toldDelayMs } from "./pauses.ts";
 import type { AccessToken } from "./session-store.ts";
 
 /** Where calls get their tokens. */
@@ -20,6 +22,10 @@ export interface TokenSource {
 
 /** For unary calls that say nothing else. Streams may last. */
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Of a call whose session could not be checked. */
+const TRIES = 3;
+/** Beside what the server says, or all whom it told the same would come back together. */
+const SPREAD_MS = 250;
 
 /** The same transport for the person whose tokens these are. Calls of nobody go without, as public methods may. */
 export function callAs(tokens: TokenSource, seen: SeenRevisions, transport: Transport): Transport {
@@ -35,8 +41,8 @@ export function callAs(tokens: TokenSource, seen: SeenRevisions, transport: Tran
   };
   return {
     async unary(method, signal, timeoutMs = DEFAULT_TIMEOUT_MS, header, input, contextValues) {
-      const answer = await authorized(tokens, { signal, timeoutMs }, (token) => {
-        return transport.unary(method, signal, timeoutMs, headersOf(header, token), input, contextValues);
+      const answer = await authorized(tokens, { signal, timeoutMs }, (token, leftMs) => {
+        return transport.unary(method, signal, leftMs, headersOf(header, token), input, contextValues);
       }).catch(giveUp);
       note(seen, answer.message);
       return answer;
@@ -64,18 +70,28 @@ interface Limits {
 /** Whatever headers can be made of. */
 type HeaderLines = ConstructorParameters<typeof Headers>[0];
 
-/** A call with a token, and again with the next one if it was refused for that. */
+/** A call with a token and the time that is left for it, and again as the head of this file says. */
 async function authorized<Answer>(
   tokens: TokenSource,
-  limits: Limits,
-  call: (token: AccessToken | undefined) => Promise<Answer>,
+  { signal, timeoutMs }: Limits,
+  call: (token: AccessToken | undefined, leftMs: number | undefined) => Promise<Answer>,
 ): Promise<Answer> {
-  const token = await within(limits, tokens.current());
-  try {
-    return await call(token);
-  } catch (error) {
-    if (token === undefined || !isRefused(error)) throw error;
-    return call(await within(limits, tokens.next(token)));
+  const endsAt = timeoutMs === undefined || timeoutMs <= 0 ? undefined : performance.now() + timeoutMs;
+  const leftMs = () => endsAt && Math.max(1, Math.ceil(endsAt - performance.now()));
+  for (let tries = 1; ; tries++) {
+    const token = await within({ signal, timeoutMs: leftMs() }, tokens.current());
+    try {
+      return await call(token, leftMs());
+    } catch (error) {
+      if (token !== undefined && isRefused(error)) {
+        const next = await within({ signal, timeoutMs: leftMs() }, tokens.next(token));
+        return await call(next, leftMs());
+      }
+      const waitMs = (toldDelayMs(error) ?? 0) + Math.random() * SPREAD_MS;
+      const isTooLate = endsAt !== undefined && performance.now() + waitMs >= endsAt;
+      if (tries === TRIES || !isUnchecked(error) || isTooLate) throw error;
+      await pause(waitMs, signal);
+    }
   }
 }
 
@@ -139,4 +155,10 @@ function isRefused(error: unknown): boolean {
   if (ConnectError.from(error).code !== Code.Unauthenticated) return false;
   const reason = reasonOf(error);
   return reason === "UNAUTHENTICATED" || reason === "TOKEN_EXPIRED";
+}
+
+/** Nobody could tell the server whether the session lives. */
+function isUnchecked(error: unknown): boolean {
+  const { code, isWireError } = ConnectError.from(error);
+  return isWireError && code === Code.Unavailable && reasonOf(error) === "AUTH_STALE";
 }

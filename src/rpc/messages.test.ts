@@ -11,9 +11,11 @@ import { AuthService } from "../../gen/concierge/auth/v1/auth_service_pb.ts";
 import { NotificationService } from "../../gen/concierge/notification/v1/notification_service_pb.ts";
 import { ErrorInfoSchema } from "../../gen/google/rpc/error_details_pb.ts";
 import { Code } from "../errors.ts";
+import { services } from "../services.ts";
 import { methodOf, testService } from "../testing/contract.ts";
 import { type Edge, startEdge } from "../testing/edge.ts";
 import { allWires, callWire, frameMessage, type Wire, wireName } from "../testing/wire.ts";
+import { prepareChecks } from "./messages.ts";
 
 const service = testService("EdgeService", {
   Echo: { input: StructSchema, output: StructSchema, access: { who: { case: "public", value: {} } } },
@@ -307,4 +309,8 @@ describe("messages", () => {
       assert.deepEqual(detail.debug, { reason: "MALFORMED_MESSAGE", domain: "concierge" });
     }
   });
+});
+
+test("the rules of every contract can be compiled", () => {
+  for (const { services: descriptors } of services) prepareChecks(descriptors);
 });

@@ -1,10 +1,18 @@
 /**
- * A bounded queue for work that costs: so much at a time, a short queue behind it, and a clear answer beyond that. Whoever
- * stops waiting leaves the queue.
+ * A bounded queue for work that costs: so much at a time, a short queue behind it, and a clear answer beyond that. Short is
+ * a number, and a time: where work takes longer than usual, whoever would wait past the deadline is told at once. Whoever stops
+ * waiting leaves the queue.
  */
+import { type Clock, systemClock } from "../../clock.ts";
 import { Code, fail } from "../../errors.ts";
 
 const RETRY_AFTER_MS = 1_000;
+/** The longest that somebody may have to wait, going by what tasks took lately: most callers give up after five seconds or ten. */
+const LONGEST_WAIT_MS = 3_000;
+/** So many may wait in any case: one task that took long says little of the others. */
+const FEW = 8;
+/** What the newest task counts in what a task takes. */
+const SHARE_OF_NEWEST = 0.2;
 
 export interface PasswordQueue {
   /** Runs a task when its turn comes. RESOURCE_EXHAUSTED / TOO_MANY_HASHES when too many wait already. */
@@ -13,17 +21,34 @@ export interface PasswordQueue {
   length(): number;
 }
 
-/** Runs at most `width` tasks at a time and lets at most `maxLength` wait. */
-export function createPasswordQueue({ width, maxLength }: { width: number; maxLength: number }): PasswordQueue {
+export interface PasswordQueueOptions {
+  /** Tasks at a time. */
+  width: number;
+  /** Tasks that may wait. */
+  maxLength: number;
+  /** The system's unless told: what a task takes is time of this machine, whatever clock the service goes by. */
+  clock?: Pick<Clock, "monotonic">;
+}
+
+export function createPasswordQueue(options: PasswordQueueOptions): PasswordQueue {
+  const { width, maxLength, clock = systemClock } = options;
   let running = 0;
   const waiting = new Set<() => void>();
+  /** What a task takes. Not told by the first, which loads what the others find: undefined before the second has ended. */
+  let taskMs: number | undefined;
+  let isFirst = true;
+
+  function isFull(): boolean {
+    const waitMs = ((waiting.size + 1) * (taskMs ?? 0)) / width;
+    return waiting.size >= maxLength || (waiting.size >= FEW && waitMs > LONGEST_WAIT_MS);
+  }
 
   async function enter(signal: AbortSignal): Promise<void> {
     if (running < width) {
       running += 1;
       return;
     }
-    if (waiting.size >= maxLength) {
+    if (isFull()) {
       const message = "too many passwords are being checked, try again";
       throw fail(Code.ResourceExhausted, "TOO_MANY_HASHES", message, { retryAfterMs: RETRY_AFTER_MS });
     }
@@ -35,6 +60,11 @@ export function createPasswordQueue({ width, maxLength }: { width: number; maxLe
     waiting.add(resolve);
     signal.addEventListener("abort", leave, { once: true });
     await promise.finally(() => signal.removeEventListener("abort", leave));
+  }
+
+  function note(tookMs: number): void {
+    if (!isFirst) taskMs = taskMs === undefined ? tookMs : taskMs + (tookMs - taskMs) * SHARE_OF_NEWEST;
+    isFirst = false;
   }
 
   /** Hands the place to who has waited longest. */
@@ -52,9 +82,11 @@ export function createPasswordQueue({ width, maxLength }: { width: number; maxLe
     async run(task, signal) {
       signal.throwIfAborted();
       await enter(signal);
+      const startedAt = clock.monotonic();
       try {
         return await task();
       } finally {
+        note(clock.monotonic() - startedAt);
         exit();
       }
     },

@@ -24,6 +24,8 @@ export interface StrengthAnswer {
 }
 
 const PRODUCT = "concierge";
+/** The dictionaries take 60 MB; without limits the garbage of some thirty passwords would stay beside them for good. */
+const MEMORY = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 160 };
 const WORKER_FILE = new URL(`./password-strength-worker${extname(import.meta.filename)}`, import.meta.url);
 
 /** Judges passwords until it is disposed. */
@@ -80,7 +82,7 @@ export class PasswordJudge implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const worker = new Worker(WORKER_FILE);
+    const worker = new Worker(WORKER_FILE, { resourceLimits: MEMORY });
     const forget = () => {
       if (this.#worker === worker) this.#worker = undefined;
     };

@@ -9,17 +9,18 @@ export interface Outage {
 
 /**
  * Milliseconds from the database's return until nothing failed any more for want of it: to the last call that was sent and
- * failed, or to the first good answer if that is later. 0 where nothing failed. What ended after the next outage began is not of
- * this one.
+ * failed, or as long as the first good answer took since somebody asked, if that is more; until then nobody would have noticed. 0
+ * where nothing failed. What ended after the next outage began is not of this one.
  */
 export function recoveryMs(calls: LoggedCall[], { downMs, upMs }: Outage, untilMs = Number.POSITIVE_INFINITY): number {
   const mine = calls.filter(({ endedMs }) => endedMs >= downMs && endedMs < untilMs);
   const failed = failuresOf(mine);
   if (failed.length === 0) return 0;
   const lastFailed = Math.max(...failed.map(({ sentMs }) => sentMs));
-  const good = mine.filter(({ sentMs, outcome }) => outcome === "ok" && sentMs >= upMs);
-  const firstGood = Math.min(...good.map(({ endedMs }) => endedMs));
-  return Math.max(0, lastFailed - upMs, firstGood - upMs);
+  const asked = mine.filter(({ sentMs }) => sentMs >= upMs);
+  const firstAsked = Math.min(...asked.map(({ sentMs }) => sentMs));
+  const firstGood = Math.min(...asked.filter(({ outcome }) => outcome === "ok").map(({ endedMs }) => endedMs));
+  return Math.max(0, lastFailed - upMs, firstGood - firstAsked);
 }
 
 /** Those that failed although the database was there from a moment before they were sent until they ended. */

@@ -103,6 +103,7 @@ class Following implements RunningFollower {
   /** Undefined while nobody knows: before it is loaded, and from the begin of a transaction until it is known how that ended. */
   #standing: Standing | undefined;
   #writtenAt = Number.NEGATIVE_INFINITY;
+  #counts = 0;
   #waitsFor: string | undefined;
 
   constructor(options: FollowerOptions) {
@@ -251,7 +252,7 @@ class Following implements RunningFollower {
       },
       { random },
     );
-    this.parked += parked;
+    if (parked > 0) await this.#countParked();
     await failpoint("follower.after_commit");
   }
 
@@ -282,7 +283,7 @@ class Following implements RunningFollower {
       },
       { random },
     );
-    this.parked += 1;
+    await this.#countParked();
     const { id, type, subject } = event;
     this.#log.error({ event: id, type, subject, reason: nameOf(error) }, "an event was parked");
   }
@@ -295,13 +296,20 @@ class Following implements RunningFollower {
         triedAt = clock.monotonic();
         try {
           await retryParked({ db, source: this.source, effects: this.#effects, signal });
-          this.parked = await countParked(db, this.source);
+          await this.#countParked();
         } catch (error) {
           if (!isPassing(error)) this.#log.warn({ error: withoutData(error) }, "parked events were not tried again");
         }
       }
       await delay(Math.min(everyMs, RETRY_LOOK_MS), undefined, { signal }).catch(() => {});
     }
+  }
+
+  /** Of counts under way at once the newest is right: it began when everything that is known here was committed. */
+  async #countParked(): Promise<void> {
+    const number = ++this.#counts;
+    const found = await countParked(this.#options.db, this.source);
+    if (number === this.#counts) this.parked = found;
   }
 
   #beginAnew(stored: Place | undefined): void {

@@ -11,6 +11,7 @@ import type {
   OrganizationInternalService,
   OrganizationService,
 } from "../../gen/concierge/organization/v1/organization_service_pb.ts";
+import { reasonOf } from "../errors.ts";
 import { fromConsistencyToken, mergeRevisions, NO_REVISIONS, toConsistencyToken } from "../rights/revisions.ts";
 import { AccessOracle, type OracleGift, type Sort } from "./access-oracle.ts";
 import type { Random } from "./seeded.ts";
@@ -70,7 +71,7 @@ export class AccessModel {
         branches.map((branchId) => ({ userId, organizationId, permission, branchId })),
       ),
     );
-    const { results } = await this.#replica.batchCheckPermissions({ checks }, this.#options);
+    const { results } = await answered(() => this.#replica.batchCheckPermissions({ checks }, this.#options));
     for (const [index, { allowed, notFound }] of results.entries()) {
       const { userId, permission, branchId } = checks[index]!;
       const expected = this.#oracle.allows(userId, permission, branchId);
@@ -87,17 +88,15 @@ export class AccessModel {
     const allows = (userId: string) => this.#oracle.allows(userId, permission, branchId) ?? false;
     const question = { organizationId, permission, branchId };
     for (const { userId } of people) {
-      const { allowed, sources, denial } = await this.#replica.explainPermission(
-        { ...question, userId },
-        this.#options,
-      );
+      const asked = { ...question, userId };
+      const { allowed, sources, denial } = await answered(() => this.#replica.explainPermission(asked, this.#options));
       assert.equal(allowed, allows(userId), `${permission} of ${userId} in branch "${branchId}", explained`);
       assert.deepEqual([sources.length > 0, denial !== 0], [allowed, !allowed]);
     }
     const holders: string[] = [];
     for (let pageToken = ""; ; ) {
       const request = { ...question, pageSize: 2, pageToken };
-      const page = await this.#replica.listUsersWithPermission(request, this.#options);
+      const page = await answered(() => this.#replica.listUsersWithPermission(request, this.#options));
       holders.push(...page.userIds);
       pageToken = page.nextPageToken;
       if (pageToken === "") break;
@@ -228,4 +227,14 @@ export class AccessModel {
       : await organizations.suspendOrganization({ organizationId });
     return [this.#oracle.isActive ? "resumed" : "suspended", consistencyToken];
   }
+}
+
+/** Asks until somebody can tell: a busy machine may take longer than a question waits, and that is no answer. */
+function answered<Answer>(ask: () => Promise<Answer>) {
+  return until("an answer", () =>
+    ask().catch((error: unknown) => {
+      if (reasonOf(error) === "AUTH_STALE") return undefined;
+      throw error;
+    }),
+  );
 }

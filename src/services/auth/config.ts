@@ -75,6 +75,6 @@ export const config = {
   ),
   hashQueueLength: setting(
     z.coerce.number().int().min(1).default(64),
-    "Most passwords that wait to be hashed, and new ones that wait to be judged; more, or longer than 3 s, come back later",
+    "Most passwords that wait to be hashed, and new ones that wait to be judged; more, or over 4 s for a hash, come back later",
   ),
 };

@@ -7,8 +7,6 @@ import { type Clock, systemClock } from "../../clock.ts";
 import { Code, fail } from "../../errors.ts";
 
 const RETRY_AFTER_MS = 1_000;
-/** The longest that somebody may have to wait, going by what tasks took lately: most callers give up after five seconds or ten. */
-const LONGEST_WAIT_MS = 3_000;
 /** So many may wait in any case: one task that took long says little of the others. */
 const FEW = 8;
 /** What the newest task counts in what a task takes. */
@@ -26,12 +24,14 @@ export interface PasswordQueueOptions {
   width: number;
   /** Tasks that may wait. */
   maxLength: number;
+  /** The longest that one may have to wait, going by what tasks took lately. */
+  longestWaitMs: number;
   /** The system's unless told: what a task takes is time of this machine, whatever clock the service goes by. */
   clock?: Pick<Clock, "monotonic">;
 }
 
 export function createPasswordQueue(options: PasswordQueueOptions): PasswordQueue {
-  const { width, maxLength, clock = systemClock } = options;
+  const { width, maxLength, longestWaitMs, clock = systemClock } = options;
   let running = 0;
   const waiting = new Set<() => void>();
   /** What a task takes. Not told by the first, which loads what the others find: undefined before the second has ended. */
@@ -40,7 +40,7 @@ export function createPasswordQueue(options: PasswordQueueOptions): PasswordQueu
 
   function isFull(): boolean {
     const waitMs = ((waiting.size + 1) * (taskMs ?? 0)) / width;
-    return waiting.size >= maxLength || (waiting.size >= FEW && waitMs > LONGEST_WAIT_MS);
+    return waiting.size >= maxLength || (waiting.size >= FEW && waitMs > longestWaitMs);
   }
 
   async function enter(signal: AbortSignal): Promise<void> {

@@ -39,7 +39,11 @@ export class PasswordJudge implements AsyncDisposable {
   constructor(options: { minScore: number; blockedWords: readonly string[]; queueLength: number }) {
     this.#minScore = options.minScore;
     this.#blockedWords = options.blockedWords;
-    this.#queue = createPasswordQueue({ width: 1, maxLength: options.queueLength });
+    this.#queue = createPasswordQueue({
+      width: 1,
+      maxLength: options.queueLength,
+      longestWaitMs: Number.POSITIVE_INFINITY,
+    });
   }
 
   /**

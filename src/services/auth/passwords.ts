@@ -13,6 +13,8 @@ import { PasswordJudge } from "./password-strength.ts";
 const MAX_BYTES = 1024;
 /** Normal form C makes of at most four characters one, so what is longer is too long in any form. */
 const MAX_LENGTH = 4 * MAX_BYTES;
+/** Most callers give up after five seconds or ten. */
+const LONGEST_WAIT_MS = 4_000;
 
 export interface PasswordOptions {
   /** Fewest code points of a new password. */
@@ -49,7 +51,8 @@ export interface Passwords extends AsyncDisposable {
 
 export async function createPasswords(options: PasswordOptions): Promise<Passwords> {
   const { minLength, queueLength, log } = options;
-  const queue = createPasswordQueue({ width: availableParallelism(), maxLength: queueLength });
+  const width = availableParallelism();
+  const queue = createPasswordQueue({ width, maxLength: queueLength, longestWaitMs: LONGEST_WAIT_MS });
   const judge = new PasswordJudge(options);
   const nobodysHash = await hashOfPassword(crypto.randomUUID());
   let saysUnreadable = true;

@@ -17,6 +17,9 @@ const RESOLUTIONS = {
 
 const execute = promisify(execFile);
 
+/** How this machine gets to a registry, which npm has to know as well: its proxies, and whom it trusts. */
+const NETWORK = /^(?:https?_proxy|no_proxy|npm_config_.*|node_extra_ca_certs|ssl_cert_(?:file|dir))$/i;
+
 export interface Project extends AsyncDisposable {
   readonly folder: string;
   /** Installs packages as npm does it, beside those that are there. */
@@ -42,8 +45,9 @@ export async function createProject(): Promise<Project> {
   const write = (file: string, text: string) => writeFile(join(folder, file), text);
   const path = [join(folder, "node_modules/.bin"), dirname(process.execPath), process.env.PATH].join(":");
   const run = async (program: string, ...args: string[]) => {
-    // Of this run's own environment nothing may help: neither its test runner nor its databases.
-    const env = { PATH: path, HOME: process.env.HOME };
+    // Of this run's own environment nothing else may help: neither its test runner nor its databases.
+    const network = Object.fromEntries(Object.entries(process.env).filter(([name]) => NETWORK.test(name)));
+    const env = { ...network, PATH: path, HOME: process.env.HOME };
     const { stdout } = await execute(program, args, { cwd: folder, env, maxBuffer: 64 * 1024 * 1024 });
     return stdout;
   };

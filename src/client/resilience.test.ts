@@ -229,13 +229,6 @@ describe("deadlines", () => {
     leave.resolve();
   });
 
-  test("a call with little time keeps half of it for another try", async () => {
-    const leave = Promise.withResolvers<void>();
-    script(() => leave.promise, answer);
-    assert.equal(await endOf(connect().client.greet({ name }, { timeoutMs: 500 })), "answered");
-    leave.resolve();
-  });
-
   test("a caller who leaves is told at once, and counts for nothing: neither a failure nor an answer", async () => {
     const leave = Promise.withResolvers<void>();
     const retry = { ...quick.retry, firstMs: 20_000, maxMs: 20_000 };

@@ -28,7 +28,7 @@ export type { BreakerState } from "./circuit-breaker.ts";
 export interface ResilienceOptions {
   /** For the whole call with all its tries, unless the caller names another. No call is without one. */
   timeoutMs: number;
-  /** For a try that may be followed by another one, which gets at least half of what is left; the last one has all of it. */
+  /** For a try that may be followed by another one; the last one has what is left. */
   attemptTimeoutMs: number;
   breaker: {
     /** In a row. */
@@ -162,7 +162,7 @@ async function tryRepeatedly<Answer>(
     const leftMs = endsAt - clock.monotonic();
     const isLast = !mayRepeat || attempt >= retry.attempts;
     try {
-      const tryMs = isLast ? leftMs : Math.min(leftMs / 2, attemptTimeoutMs);
+      const tryMs = isLast ? leftMs : Math.min(leftMs, attemptTimeoutMs);
       // Connect takes 0 for no deadline.
       return await makeTry(Math.max(1, Math.ceil(tryMs)));
     } catch (error) {

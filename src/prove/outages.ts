@@ -20,7 +20,8 @@ export function recoveryMs(calls: LoggedCall[], { downMs, upMs }: Outage, untilM
   const asked = mine.filter(({ sentMs }) => sentMs >= upMs);
   const firstAsked = Math.min(...asked.map(({ sentMs }) => sentMs));
   const firstGood = Math.min(...asked.filter(({ outcome }) => outcome === "ok").map(({ endedMs }) => endedMs));
-  return Math.max(0, lastFailed - upMs, firstGood - firstAsked);
+  const waited = asked.length === 0 ? 0 : firstGood - firstAsked;
+  return Math.max(0, lastFailed - upMs, waited);
 }
 
 /** Those that failed although the database was there from a moment before they were sent until they ended. */

@@ -34,9 +34,8 @@ export function createPasswordQueue(options: PasswordQueueOptions): PasswordQueu
   const { width, maxLength, longestWaitMs, clock = systemClock } = options;
   let running = 0;
   const waiting = new Set<() => void>();
-  /** What a task takes. Not told by the first, which loads what the others find: undefined before the second has ended. */
+  /** What a task takes; undefined before the first has ended. */
   let taskMs: number | undefined;
-  let isFirst = true;
 
   function isFull(): boolean {
     const waitMs = ((waiting.size + 1) * (taskMs ?? 0)) / width;
@@ -63,8 +62,7 @@ export function createPasswordQueue(options: PasswordQueueOptions): PasswordQueu
   }
 
   function note(tookMs: number): void {
-    if (!isFirst) taskMs = taskMs === undefined ? tookMs : taskMs + (tookMs - taskMs) * SHARE_OF_NEWEST;
-    isFirst = false;
+    taskMs = taskMs === undefined ? tookMs : taskMs + (tookMs - taskMs) * SHARE_OF_NEWEST;
   }
 
   /** Hands the place to who has waited longest. */

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { createAuthClient } from "concierge/client";
+import { type AuthClient, createAuthClient } from "concierge/client";
 import { OrganizationService } from "concierge/contract/concierge/organization/v1/organization_service_pb";
 import { type Concierge, startConcierge, type TestOrganization, type TestUser } from "concierge/testing";
 import { openDatabase } from "./database.ts";
@@ -23,12 +23,13 @@ describe("catalog", () => {
   let url: string;
   let bakery: Shop;
   let florist: Shop;
+  let auth: AuthClient;
 
   before(async () => {
     concierge = opened.use(await startConcierge());
     const { db } = opened.use(await openDatabase(await concierge.newDatabase()));
     const { internalUrl, issuer, keys } = concierge;
-    const auth = opened.use(createAuthClient({ url: internalUrl, issuer, keys }));
+    auth = opened.use(createAuthClient({ url: internalUrl, issuer, keys }));
     ({ url } = opened.use(await startCatalog({ auth, db, port: 0 })));
     // Starting again finds its tables and permissions there.
     await (await startCatalog({ auth, db, port: 0 }))[Symbol.asyncDispose]();
@@ -47,8 +48,13 @@ describe("catalog", () => {
   async function openShop(name: string): Promise<Shop> {
     const organization = await concierge.newOrganization({ name });
     const organizations = concierge.asUser(OrganizationService, organization.owner.accessToken);
-    const open = async (branch: string) => (await organizations.createBranch({ name: branch })).branch!.branchId;
-    return { organization, harbour: await open("Harbour"), station: await open("Station") };
+    const { branch: harbour } = await organizations.createBranch({ name: "Harbour" });
+    const { branch: station, consistencyToken } = await organizations.createBranch({ name: "Station" });
+    // The catalog decides by what it knows: after this question that is both branches.
+    const { organizationId, owner } = organization;
+    const { userId } = owner;
+    await auth.decidePermission({ userId, organizationId, permission: "products:read", consistencyToken });
+    return { organization, harbour: harbour!.branchId, station: station!.branchId };
   }
 
   function catalogFor(user?: TestUser, baseUrl = url) {

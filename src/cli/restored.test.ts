@@ -84,6 +84,12 @@ async function openRestored(system: TestSystem) {
   const links = "select id from mails where token_hash is not null and token_used_at is null";
   await until("a link was mailed", async () => (await inDatabase(system, "auth", links)).length > 0);
   await system.server[Symbol.asyncDispose]();
+  // PostgreSQL ends what it had for a client a moment after the client.
+  const others = `select 1 from pg_stat_activity
+    where datname = current_database() and usename is not null and pid <> pg_backend_pid()`;
+  for (const { name } of withDatabase) {
+    await until(`nobody uses ${name}`, async () => (await inDatabase(system, name, others)).length === 0);
+  }
   await inDatabase(
     system,
     "auth",
@@ -168,6 +174,8 @@ describe("after a restore", () => {
     const { adminUrl } = await testCluster();
     const names = new Map(withDatabase.map(({ name }) => [name, system.database(name).name]));
     await system.newUser();
+    const profiles = () => inDatabase(system, "user", "select 1 from profiles");
+    await until("the profile is there", async () => (await profiles()).length === 1);
     await system.server[Symbol.asyncDispose]();
     const [name, copy] = [names.get("user")!, `${names.get("user")}_copy`];
     await cloneDatabase(adminUrl, name, copy);

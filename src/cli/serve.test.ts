@@ -8,7 +8,7 @@ import { strongSecret } from "../testing/secret-cases.ts";
 import { createServiceKey } from "../token/key-making.ts";
 
 const MAIN_FILE = fileURLToPath(new URL("../main.ts", import.meta.url));
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 60_000;
 
 /** Runs `concierge serve` as a process until it ends, which here it does by refusing to start. */
 function serve(names: string[], variables: Record<string, string>) {

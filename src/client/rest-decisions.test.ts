@@ -14,7 +14,7 @@ import { createServiceKey } from "../token/key-making.ts";
 import { createRestFallback, type RestFallback } from "./rest.ts";
 
 const QUESTIONS = 400;
-const AT_ONCE = 8;
+const AT_ONCE = 2;
 
 let opened: AsyncDisposableStack;
 let system: TestSystem;
@@ -53,6 +53,12 @@ before(async () => {
   const isKnown = async () =>
     (await rest.getUserLocals({ userId: owner.userId, organizationId: organizations[0]! })).length === 1;
   await until("the branch is known", isKnown);
+  const isRefused = () =>
+    rest.verifyToken(gone.accessToken).then(
+      () => false,
+      () => true,
+    );
+  await until("the logout is known", isRefused);
 });
 after(() => opened.disposeAsync());
 

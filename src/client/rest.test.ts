@@ -157,7 +157,7 @@ describe("a server", () => {
       const startedAt = performance.now();
       assert.equal(await failureOf(connect(url, { timeoutMs: 100 }).verifyToken(token)), AWAY);
       const tookMs = performance.now() - startedAt;
-      assert.ok(tookMs >= 95 && tookMs < 1_000, `${tookMs} ms`);
+      assert.ok(tookMs >= 95 && tookMs < 1_900, `${tookMs} ms`);
     });
   }
 

@@ -42,7 +42,7 @@ describe("a session goes on", () => {
     await using session = await sessions.signIn({ url: proxy.url });
     const { sid } = await claimsOf(session);
     await system.advance(TOKEN_MS + 1);
-    proxy.latency(300);
+    proxy.latency(1_000);
     const answer = greet(session);
     await until("the refresh at auth", async () => (await sessions.usedTokens(sid)) === 1);
     proxy.cut();

@@ -54,7 +54,8 @@ export function decodeHex(bytes: Uint8Array): Uint8Array {
 /** Longer texts (a PEM key) contain short words by accident, and nobody types one as a sample. */
 const maxSampleLength = 256;
 
-function isSample(text: string) {
+/** Whether it looks like a text of documentation, as one in some hundred thousand random ones does. */
+export function isSample(text: string): boolean {
   if (text.length > maxSampleLength) return false;
   if (publishedKeys.includes(text)) return true;
   const lower = text.toLowerCase();

@@ -66,13 +66,18 @@ test("R-DB-06 a deadlock is run again; both transactions commit", async (t) => {
   let arrived = 0;
   let runs = 0;
   const lockBoth = (first: string, second: string) =>
-    transaction(db, async (tx) => {
-      runs++;
-      await tx.execute(statement`select 1 from account where id = ${first} for update`);
-      if (++arrived === 2) meeting.resolve();
-      await meeting.promise;
-      await tx.execute(statement`select 1 from account where id = ${second} for update`);
-    });
+    transaction(
+      db,
+      async (tx) => {
+        runs++;
+        await tx.execute(statement`select 1 from account where id = ${first} for update`);
+        if (++arrived === 2) meeting.resolve();
+        await meeting.promise;
+        await tx.execute(statement`select 1 from account where id = ${second} for update`);
+      },
+      // A pause long enough for the other one to end.
+      { random: () => 10 },
+    );
   await Promise.all([lockBoth("a", "b"), lockBoth("b", "a")]);
   assert.equal(runs, 3);
 });

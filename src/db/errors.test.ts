@@ -22,7 +22,7 @@ test("S-LOG-04 errors of the database become answers without constraint, table, 
     url: fresh.ownerUrl,
     poolSize: 1,
     applicationName: "errors-test",
-    statementTimeoutMs: 100,
+    statementTimeoutMs: 1_000,
   });
   const { db } = database;
   await db.execute(sql`insert into secret_table (id) values (${CANARY})`);

@@ -138,7 +138,8 @@ describe("reading over RPC", () => {
     const { events } = await feed.read({ service: "auth", from, types: [REGISTERED], maxWait: { seconds: 1n } });
     const { following } = await until("user has caught up", async () => {
       const status = await feedOf("user", "operator").getStatus({ service: "user" });
-      return status.following.some(({ cursor }) => cursor && cursor.position >= events[0]!.position) && status;
+      const isThere = status.following.some(({ cursor }) => cursor && cursor.position >= events[0]!.position);
+      return isThere && status.following.every(({ completeAt }) => completeAt) && status;
     });
     assert.deepEqual(
       following.map(({ source, parked, completeAt }) => [source, parked, completeAt !== undefined]),

@@ -42,7 +42,10 @@ for (const [name, bytes] of Object.entries(floods)) {
       onFlood: (address) => flooders.push(address),
       handler: () => {},
     });
+    // It says what it wants, as whoever does not is cut after a time as long as the penalty.
     using other = await openRaw(listener.port, OTHER);
+    other.socket.write(opening);
+    await other.frame(FrameType.settings);
     using silent = await openRaw(listener.port, FLOODER);
     using flooding = await openRaw(listener.port, FLOODER);
     await until("all three", () => listener.connectionCount() === 3);

@@ -16,7 +16,7 @@ import { user as userService } from "../services/user/service.ts";
 import { BearerCalls, bearer, checkSession, DATABASES, hello, me, shapes } from "../testing/bearer-calls.ts";
 import { compact, type Forgery, forgeTokens, signWith } from "../testing/forged-tokens.ts";
 import { exchangeBytes, type HeaderLine } from "../testing/http.ts";
-import { assertNoStateChange } from "../testing/state.ts";
+import { assertNoStateChange, untilHeard } from "../testing/state.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../testing/system.ts";
 import { until } from "../testing/until.ts";
 import { allWires, callWire, wireName } from "../testing/wire.ts";
@@ -141,6 +141,7 @@ describe("access tokens over every wire", () => {
         assert.equal(code, refreshToken.length > 512 ? Code.InvalidArgument : undefined, wireName(wire));
       }
     };
+    await untilHeard(system, DATABASES);
     await assertNoStateChange(system, act, DATABASES);
     await calls.assertAccepted(bearer(person.accessToken), [hello]);
   });
@@ -173,6 +174,7 @@ describe("access tokens over every wire", () => {
         await assert.rejects(calls.send(hello, shape, [line]), /ENHANCE_YOUR_CALM/, wireName(shape.wire));
       }
     };
+    await untilHeard(system, DATABASES);
     await assertNoStateChange(system, act, DATABASES);
     await assertSessionSurvives(line);
   });

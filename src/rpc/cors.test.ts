@@ -4,6 +4,7 @@ import { after, before, describe, test } from "node:test";
 import { MethodOptions_IdempotencyLevel, StructSchema } from "@bufbuild/protobuf/wkt";
 import { cors as connectCors, type ServiceImpl } from "@connectrpc/connect";
 import { Code } from "../errors.ts";
+import { createTestClock } from "../testing/clock.ts";
 import { methodOf, testService } from "../testing/contract.ts";
 import { type Edge, startEdge } from "../testing/edge.ts";
 import { exchangeBytes, type HeaderLine, type HttpAnswer, type HttpVersion, sendHttp } from "../testing/http.ts";
@@ -218,7 +219,9 @@ describe("CORS", () => {
   });
 
   test("a page reads that it called too often, and its preflights count for nothing", async () => {
-    await using limited = await startEdge({ implementations: [], allowedOrigins: [ALLOWED], requestsPerSecond: 1 });
+    const clock = createTestClock();
+    const options = { implementations: [], allowedOrigins: [ALLOWED], requestsPerSecond: 1, clock };
+    await using limited = await startEdge(options);
     for (const wire of allWires) {
       const call = () => callWire(wire, limited.url, { method: change, headers: [["origin", ALLOWED]] });
       let answer = await call();

@@ -100,7 +100,8 @@ describe("deadlines over the wire", () => {
     const implementations = [
       { desc: service, implementation: implementation as unknown as ServiceImpl<typeof service> },
     ];
-    edge = await startEdge({ implementations, limits });
+    // A default that a busy machine does not meet.
+    edge = await startEdge({ implementations, limits: { ...limits, defaultMs: 30_000 } });
   });
 
   after(() => edge[Symbol.asyncDispose]());
@@ -108,8 +109,8 @@ describe("deadlines over the wire", () => {
   test("none sent, or 0, means the default; a longer one than is granted is shortened; a shorter one holds", async () => {
     for (const wire of allWires) {
       for (const [sent, expectedMs] of [
-        [undefined, 400],
-        [0, 400],
+        [undefined, 30_000],
+        [0, 30_000],
         [90_000_000, 60_000],
         [7_000, 7_000],
       ] as const) {
@@ -118,7 +119,7 @@ describe("deadlines over the wire", () => {
         assert.ok(answer, `${wireName(wire)} ${sent} ${message}`);
         const leftMs = durationMs(answer);
         assert.ok(
-          leftMs <= expectedMs && leftMs > expectedMs - 300,
+          leftMs <= expectedMs && leftMs > expectedMs - 5_000,
           `${wireName(wire)} ${sent}: ${leftMs} ms are left`,
         );
       }

@@ -166,7 +166,7 @@ for (const fastPath of [true, false])
         await owner`create table secret_child (id text constraint secret_child_parent references secret_parent)`;
         await owner`insert into secret_parent values (${SECRET})`;
         await owner.end();
-        const limits = { statementTimeoutMs: 200, lockTimeoutMs: 50 };
+        const limits = { lockTimeoutMs: 50 };
         database = openDatabase({ url: fresh.ownerUrl, poolSize: 4, applicationName: "errors-test", ...limits });
       });
 
@@ -199,7 +199,10 @@ for (const fastPath of [true, false])
         ["a deadlock", () => database.db.execute(raise("40P01")), Code.Aborted, "CONFLICT"],
         [
           "a statement that takes too long",
-          () => database.db.execute(sql`select pg_sleep(5)`),
+          () => {
+            const settings = { statement_timeout: "200" };
+            return transaction(database.db, (tx) => tx.execute(sql`select pg_sleep(5)`), { settings });
+          },
           Code.DeadlineExceeded,
           "DEADLINE_EXCEEDED",
         ],

@@ -131,7 +131,7 @@ for (const fastPath of [true, false]) {
                 ":method": "POST",
                 ":path": pathOf(method),
                 "content-type": wire.protocol === "grpc" ? "application/grpc" : "application/proto",
-                ...Object.fromEntries([edge.bearer()]),
+                ...Object.fromEntries([edge.bearer(), timeoutOf(wire, 60_000)]),
               },
               { endStream: how === "with the headers" },
             );

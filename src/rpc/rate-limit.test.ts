@@ -172,7 +172,7 @@ describe("an address that calls too often", () => {
     for (let round = 0; round < 5; round++) {
       for (const path of ["/healthz", "/readyz"]) {
         const response = await fetch(`${server.publicUrl}${path}`);
-        assert.equal(response.status, 200);
+        assert.notEqual(response.status, 429);
         await response.arrayBuffer();
       }
     }

@@ -14,7 +14,7 @@ import { organization } from "../services/organization/service.ts";
 import { user } from "../services/user/service.ts";
 import { services as allServices } from "../services.ts";
 import { assertAnswered, assertUnauthenticated, calleeOf, callSigned, tokenFor } from "../testing/signed-calls.ts";
-import { assertNoStateChange } from "../testing/state.ts";
+import { assertNoStateChange, untilHeard } from "../testing/state.ts";
 import { startTestSystem, type TestSystem } from "../testing/system.ts";
 import { allWires, callWire, type Wire, type WireAnswer, wireName } from "../testing/wire.ts";
 import { createServiceKey, pairsOf } from "../token/key-making.ts";
@@ -38,6 +38,7 @@ describe("who may call internal methods", () => {
   before(async () => {
     system = await startTestSystem({ definitions, extraKeys: keysOutsideTheContract() });
     ({ accessToken } = await system.newUser());
+    await untilHeard(system, DATABASES);
   });
 
   after(() => system[Symbol.asyncDispose]());

@@ -7,7 +7,7 @@ import { AuthInternalService } from "../../gen/concierge/auth/v1/auth_service_pb
 import { access } from "../services/access/service.ts";
 import { auth } from "../services/auth/service.ts";
 import { assertAnswered, assertUnauthenticated, callSigned, procedureOf, tokenFor } from "../testing/signed-calls.ts";
-import { assertNoStateChange } from "../testing/state.ts";
+import { assertNoStateChange, untilHeard } from "../testing/state.ts";
 import { startTestSystem, type TestSystem } from "../testing/system.ts";
 import { allWires, encodeMessage, frameMessage, type Wire, wireName } from "../testing/wire.ts";
 import { messageDigest } from "../token/service-token.ts";
@@ -26,6 +26,7 @@ describe("the digest in a service token", () => {
     system = await startTestSystem({ definitions: [auth, access] });
     ({ userId } = await system.newUser());
     ({ userId: otherId } = await system.newUser());
+    await untilHeard(system, ["access"]);
   });
 
   after(() => system[Symbol.asyncDispose]());

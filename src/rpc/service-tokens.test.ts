@@ -16,7 +16,7 @@ import {
   procedureOf,
   tokenFor,
 } from "../testing/signed-calls.ts";
-import { assertNoStateChange, readState } from "../testing/state.ts";
+import { assertNoStateChange, readState, untilHeard } from "../testing/state.ts";
 import { startTestSystem, type TestSystem } from "../testing/system.ts";
 import { allWires, callWire, encodeMessage, type Wire, wireName } from "../testing/wire.ts";
 import { createServiceKey } from "../token/key-making.ts";
@@ -36,6 +36,7 @@ describe("service tokens over the wire", () => {
   before(async () => {
     system = await startTestSystem({ definitions: [auth, access, user, notification] });
     ({ userId } = await system.newUser());
+    await untilHeard(system, DATABASES);
   });
 
   after(() => system[Symbol.asyncDispose]());

@@ -13,6 +13,7 @@ import { notification } from "../services/notification/service.ts";
 import { startFaultProxy } from "../testing/fault-proxy.ts";
 import { sendHttp } from "../testing/http.ts";
 import { startTestSystem, type TestSystem } from "../testing/system.ts";
+import { until } from "../testing/until.ts";
 import { allWires, callWire, wireName } from "../testing/wire.ts";
 
 const refusedAs = (reason: string) => (error: unknown) => {
@@ -148,7 +149,7 @@ describe("the edge of the system", () => {
       assert.deepEqual([await statusOf("/healthz"), await statusOf("/readyz")], [200, 503]);
       await proxy.heal();
       assert.equal(await login(), "logged in", `after ${fault}`);
-      assert.equal(await statusOf("/readyz"), 200);
+      await until("it is ready", async () => (await statusOf("/readyz")) === 200);
     }
     const { password } = new URL(system.database("auth").runtimeUrl);
     assert.ok(!JSON.stringify(system.logLines).includes(password));

@@ -38,8 +38,10 @@ export function watchEventLoop(log: Logger): EventLoopWatch {
     const longestMs = lagMs();
     if (longestMs > MAX_LAG_MS && !isHeldUp) log.warn({ lagMs: Math.round(longestMs) }, "the event loop was held up");
     isHeldUp = longestMs > MAX_LAG_MS;
+    lastInterval = lagOf(histograms[0]!);
+    // The younger one may have missed a delay that began as it was cleared: until it has seen something, the other one stays.
+    if (histograms[1]!.count === 0) return;
     const oldest = histograms.shift()!;
-    lastInterval = lagOf(oldest);
     oldest.reset();
     histograms.push(oldest);
   }, INTERVAL_MS).unref();

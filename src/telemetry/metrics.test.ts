@@ -184,12 +184,15 @@ test("R-NET-09 an event loop that is held up makes the process not ready, says s
   // The watch has seen the loop turn, so that what comes now is a delay.
   await until("the loop was watched", () => metrics.loopLagMs() > 0);
   holdUp(1_300);
-  const [inside, outside] = await Promise.all([probes.internal("/readyz"), probes.public("/readyz")]);
+  // All that says so within the second for which it is said, once the loop has turned.
+  const outside = probes.public("/readyz");
+  const inside = await probes.internal("/readyz");
+  const samples = await samplesOf(metrics);
   assert.equal(inside.status, 503);
-  assert.match(inside.body, /"missing":\["the event loop was held up for 1[2-9]\d\d ms"\]/);
-  assert.deepEqual([outside.status, outside.body], [503, '{"status":"not ready"}']);
+  assert.match(inside.body, /"missing":\["the event loop was held up for \d{4,} ms"\]/);
+  assert.deepEqual([(await outside).status, (await outside).body], [503, '{"status":"not ready"}']);
   assert.equal((await probes.internal("/healthz")).status, 200);
-  assert.ok((await samplesOf(metrics)).get("nodejs_eventloop_lag_max_seconds")! > 1.2);
+  assert.ok(samples.get("nodejs_eventloop_lag_max_seconds")! > 1.2);
   await until("it is ready again", isReady);
   const warnings = lines.filter(({ msg }) => msg === "the event loop was held up");
   assert.equal(warnings.length, 1);

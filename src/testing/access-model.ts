@@ -41,6 +41,8 @@ const BRANCHES_ASKED = 4;
 /** What was done, and the consistency token that came back. */
 type Done = [what: string, consistencyToken: string];
 
+type Call<Request> = (request: Request, options: object) => Promise<{ consistencyToken: string }>;
+
 export class AccessModel {
   readonly #setting: ModelSetting;
   readonly #random: Random;
@@ -126,18 +128,21 @@ export class AccessModel {
       return [`${userId} joins`, token];
     }
     if (this.#random.oneIn(3)) {
-      const { consistencyToken } = await organization.removeMember({ userId }, this.#options);
+      const { consistencyToken } = await answered(() => organization.removeMember({ userId }, this.#options));
       this.#oracle.remove(userId);
       return [`${userId} is removed from ${organizationId}`, consistencyToken];
     }
     const sort = this.#random.pick(Object.keys(SORTS) as Sort[]);
-    const { consistencyToken } = await organization.changeMemberRole({ userId, role: SORTS[sort] }, this.#options);
+    const request = { userId, role: SORTS[sort] };
+    const { consistencyToken } = await answered(() => organization.changeMemberRole(request, this.#options));
     this.#oracle.members.set(userId, sort);
     return [`${userId} becomes ${sort}`, consistencyToken];
   }
 
   async #hasNothing(userId: string): Promise<boolean> {
-    return (await this.#setting.access.listAssignments({ userId }, this.#options)).assignments.length === 0;
+    const { access } = this.#setting;
+    const { assignments } = await answered(() => access.listAssignments({ userId }, this.#options));
+    return assignments.length === 0;
   }
 
   async #changeRole(): Promise<Done> {
@@ -145,15 +150,16 @@ export class AccessModel {
     const name = this.#random.pick(ROLES);
     if (!this.#oracle.isActive) return ["nothing: suspended", ""];
     if (this.#oracle.roles.has(name) && this.#random.oneIn(3)) {
-      const { consistencyToken } = await access.deleteRole({ name }, this.#options);
+      const { consistencyToken } = await answered(() => access.deleteRole({ name }, this.#options));
       this.#oracle.deleteRole(name);
       return [`${name} is deleted`, consistencyToken];
     }
     const permissions = PERMISSIONS.filter(() => this.#random.oneIn(2));
     const request = { name, permissions };
+    const update = { ...request, updateMask: { paths: ["permissions"] } };
     const { consistencyToken } = this.#oracle.roles.has(name)
-      ? await access.updateRole({ ...request, updateMask: { paths: ["permissions"] } }, this.#options)
-      : await access.createRole(request, this.#options);
+      ? await answered(() => access.updateRole(update, this.#options))
+      : await answered(() => access.createRole(request, this.#options));
     this.#oracle.roles.set(name, permissions);
     return [`${name} has ${permissions}`, consistencyToken];
   }
@@ -167,13 +173,14 @@ export class AccessModel {
     try {
       if (role !== undefined) {
         const request = { userId, role, branchId, organizationId };
-        const call = isTaken ? this.#replica.unassignRole : this.#replica.assignRole;
-        const { consistencyToken } = await call(request, this.#options);
+        const call: Call<typeof request> = isTaken ? this.#replica.unassignRole : this.#replica.assignRole;
+        const { consistencyToken } = await answered(() => call(request, this.#options));
         this.#note(gift, isTaken);
         return [what, consistencyToken];
       }
-      const call = isTaken ? access.revokePermission : access.grantPermission;
-      const { consistencyToken } = await call({ userId, permission, branchId }, this.#options);
+      const request = { userId, permission, branchId };
+      const call: Call<typeof request> = isTaken ? access.revokePermission : access.grantPermission;
+      const { consistencyToken } = await answered(() => call(request, this.#options));
       this.#note(gift, isTaken);
       return [what, consistencyToken];
     } catch (error) {
@@ -209,12 +216,12 @@ export class AccessModel {
     const open = [...this.#oracle.branches].flatMap(([id, isOpen]) => (isOpen ? [id] : []));
     if (open.length === MAX_OPEN_BRANCHES || (open.length > 0 && this.#random.oneIn(3))) {
       const branchId = this.#random.pick(open);
-      const { consistencyToken } = await organization.closeBranch({ branchId }, this.#options);
+      const { consistencyToken } = await answered(() => organization.closeBranch({ branchId }, this.#options));
       this.#oracle.branches.set(branchId, false);
       return [`branch ${branchId} is closed`, consistencyToken];
     }
     const name = `b${this.#oracle.branches.size}`;
-    const { branch, consistencyToken } = await organization.createBranch({ name }, this.#options);
+    const { branch, consistencyToken } = await answered(() => organization.createBranch({ name }, this.#options));
     this.#oracle.branches.set(branch!.branchId, true);
     return [`branch ${branch!.branchId} is opened`, consistencyToken];
   }
@@ -229,8 +236,8 @@ export class AccessModel {
   }
 }
 
-/** Asks until somebody can tell: a busy machine may take longer than a question waits, and that is no answer. */
-function answered<Answer>(ask: () => Promise<Answer>) {
+/** Calls until somebody can tell: a busy machine may take longer than a question waits, and then nothing was decided or done. */
+export function answered<Answer>(ask: () => Promise<Answer>) {
   return until("an answer", () =>
     ask().catch((error: unknown) => {
       if (reasonOf(error) === "AUTH_STALE") return undefined;

@@ -31,7 +31,7 @@ const NOT_DURABLE = {
 const PLATFORM = "platform";
 const MEMORY_FOLDER = "/dev/shm";
 const MEMORY_NEEDED_BYTES = 2 * 1024 ** 3;
-const CLOSING_TIMEOUT_MS = 1_000;
+const CLOSING_TIMEOUT_MS = 5_000;
 const CLOSING_POLL_MS = 5;
 
 export interface TestCluster extends AsyncDisposable {

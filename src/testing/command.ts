@@ -15,7 +15,7 @@ import { run } from "../cli/run.ts";
 
 export const MAIN_FILE = fileURLToPath(new URL("../main.ts", import.meta.url));
 
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 const POLL_MS = 10;
 
 /** How a process ended, and all that it said. */
@@ -152,15 +152,20 @@ export async function occupiedPort(): Promise<AsyncDisposable & { port: number }
 
 /** Below the ports that systems give to outgoing connections, any of which may get what was free a moment ago. */
 const FIRST_PORT = 10_000;
-const PORTS = 20_000;
+const PORTS = 10_000;
+/** Whoever was told of one may listen there only later. */
+const told = new Set<number>();
 
 /** A port that nobody listens on. */
 export async function freePort(): Promise<number> {
   for (;;) {
+    const port = FIRST_PORT + randomInt(PORTS);
+    if (told.has(port)) continue;
     const server = createServer();
     try {
-      await once(server.listen(FIRST_PORT + randomInt(PORTS), "127.0.0.1"), "listening");
-      return (server.address() as AddressInfo).port;
+      await once(server.listen(port, "127.0.0.1"), "listening");
+      told.add(port);
+      return port;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") throw error;
     } finally {

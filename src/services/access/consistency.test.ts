@@ -6,6 +6,7 @@ import { MemberRole } from "../../../gen/concierge/organization/v1/organization_
 import { OrganizationService } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { Code } from "../../errors.ts";
 import { revision, toConsistencyToken } from "../../rights/revisions.ts";
+import { answered } from "../../testing/access-model.ts";
 import { type AccessSetting, openAccessSetting } from "../../testing/access-setting.ts";
 import { startFaultProxy } from "../../testing/fault-proxy.ts";
 import { until } from "../../testing/until.ts";
@@ -36,7 +37,7 @@ describe("consistency", () => {
       const call = isGiven ? access.grantPermission : access.revokePermission;
       const { consistencyToken } = await call({ userId, permission });
       const checks = replicas.map((replica) =>
-        replica.checkPermission({ userId, organizationId, permission }, knowing(consistencyToken)),
+        answered(() => replica.checkPermission({ userId, organizationId, permission }, knowing(consistencyToken))),
       );
       for (const { allowed } of await Promise.all(checks)) assert.equal(allowed, isGiven, `round ${round}`);
     }
@@ -73,7 +74,7 @@ describe("consistency", () => {
       const made = knowing(toConsistencyToken(revision(service, organizationId, 1n << 60n)));
       for (const replica of replicas) {
         await assert.rejects(replica.checkPermission(check, made), because("INVALID_CONSISTENCY_TOKEN"));
-        await replica.checkPermission(check);
+        await answered(() => replica.checkPermission(check));
       }
       await assert.rejects(access.listRoles({}, made), because("INVALID_CONSISTENCY_TOKEN"));
       const owner = await newOwner(setting.system);
@@ -122,6 +123,14 @@ describe("consistency", () => {
     const listed = (user: typeof member) => {
       return system.asMember(OrganizationService, user, user.organizationId, replica).listMembers({});
     };
+    // Whoever begins to follow forgets what was known.
+    await until("it follows both", async () => {
+      const headers = { connection: "close" };
+      const text = await (await fetch(`${replica.internalUrl}/metrics`, { headers })).text();
+      return ["access", "organization"].every((source) =>
+        new RegExp(`^feed_age_seconds\\{service="organization",source="${source}"\\} \\d`, "m").test(text),
+      );
+    });
     await listed(member);
     await listed(owner);
     edge.cut();

@@ -63,13 +63,16 @@ describe("departures", () => {
     const access = memberOf(system, owner);
     await access.createRole({ name: "helper" });
     await access.assignRole({ userId, role: "helper" });
-    await owner.client.deleteOrganization({});
+    const { consistencyToken } = await owner.client.deleteOrganization({});
     await until("all of it is gone", nothingIsGivenIn(organizationId));
     const roles = await asOwner(system, (sql) => sql`select 1 from roles where organization_id = ${organizationId}`);
     assert.equal(roles.length, 0);
     const [last] = (await told(system, organizationId)).slice(-1);
     assert.deepEqual([last!.name, last!.fact.deleted], ["RoleChanged", true]);
-    const gone = backendOf(system).checkPermission({ userId, organizationId, permission: "roles:read" });
+    const gone = backendOf(system).checkPermission(
+      { userId, organizationId, permission: "roles:read" },
+      { headers: { "consistency-token": consistencyToken } },
+    );
     await assert.rejects(gone, because("ORGANIZATION_NOT_FOUND"));
   });
 });

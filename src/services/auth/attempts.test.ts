@@ -10,6 +10,7 @@ import { reasonOf } from "../../errors.ts";
 import { sendHttp } from "../../testing/http.ts";
 import { errorOf } from "../../testing/refusals.ts";
 import { startTestService, type TestSystem, type TestUser } from "../../testing/system.ts";
+import { until } from "../../testing/until.ts";
 import { createTokenKeys } from "../../token/key-making.ts";
 import { attemptLimits, forgetAttempts } from "./attempts.ts";
 import { forgetDevices } from "./devices.ts";
@@ -194,7 +195,12 @@ describe("attempts", () => {
     const attempts = async (addresses: string[]) => {
       const calls = addresses.map((address) => {
         const email = `${crypto.randomUUID()}@example.com`;
-        return callFrom(replica.publicUrl, address, "Login", { email, password: "guess" });
+        const login = () => callFrom(replica.publicUrl, address, "Login", { email, password: "guess" });
+        // What a slow machine does not come to is no attempt.
+        return until("an answer", async () => {
+          const reason = await login();
+          return reason !== "TOO_MANY_HASHES" && reason;
+        });
       });
       const reasons = await Promise.all(calls);
       const evaluated = reasons.filter((reason) => reason === "BAD_CREDENTIALS").length;
@@ -256,8 +262,7 @@ describe("attempts", () => {
       const stageName = method === "RegisterArtist" ? { stageName: "Ann" } : {};
       return callFrom(replica.publicUrl, address, method, { ...details, ...stageName });
     };
-    const first = await Promise.all(Array.from({ length: 20 }, () => register("203.0.113.9")));
-    assert.deepEqual(first, Array(20).fill(undefined));
+    for (let count = 0; count < 20; count++) assert.equal(await register("203.0.113.9"), undefined);
     assert.equal(await register("203.0.113.9"), "TOO_MANY_ATTEMPTS");
     assert.equal(await register("203.0.113.9", "RegisterArtist"), "TOO_MANY_ATTEMPTS");
     assert.equal(await register("203.0.113.10"), undefined);

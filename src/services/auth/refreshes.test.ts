@@ -125,7 +125,7 @@ describe("refreshing", () => {
     const user = await system.newUser();
     const key = randomUUID();
     const first = await refresh(user.refreshToken, key);
-    await system.advance(9_000);
+    await system.advance(5_000);
     const second = await refresh(user.refreshToken, key, "billing");
     assert.equal(second.refreshToken, first.refreshToken);
     const { aud } = JSON.parse(Buffer.from(second.accessToken.split(".")[1]!, "base64url").toString());
@@ -137,7 +137,7 @@ describe("refreshing", () => {
 
   test("S-REF-08 a session ends after 14 days without a refresh, and after 30 days in any case", async () => {
     const idle = await system.newUser();
-    await system.advance(14 * DAY_MS - 1_000);
+    await system.advance(14 * DAY_MS - 60_000);
     const { refreshToken } = await refresh(idle.refreshToken);
     await system.advance(14 * DAY_MS + 1_000);
     assert.equal(await refusalOf(refresh(refreshToken)), UNAUTHENTICATED);
@@ -146,11 +146,11 @@ describe("refreshing", () => {
     const busy = await system.newUser();
     let token = busy.refreshToken;
     for (let day = 0; day < 29; day += 5) {
-      await system.advance(5 * DAY_MS - 1_000);
+      await system.advance(5 * DAY_MS - 10_000);
       token = (await refresh(token)).refreshToken;
     }
     assert.equal(await isLive(busy), true);
-    await system.advance(7_000);
+    await system.advance(61_000);
     assert.equal(await refusalOf(refresh(token)), UNAUTHENTICATED);
     assert.equal(await isLive(busy), false);
   });

@@ -143,7 +143,7 @@ test("R-NOT-17 of a hundred pushed recipients one is lost: the others are marked
 });
 
 test("a push that fails as it must not ends its run, and its lease is not prolonged any more", async () => {
-  await using world = await startWorld({ leaseSeconds: 5 });
+  await using world = await startWorld({ leaseSeconds: 6 });
   const [ann, bob] = [await world.newUser("ann's phone"), await world.newUser("slow-2500-phone")];
   await world.notify([ann]);
   const broken = {

@@ -60,17 +60,21 @@ test("from a notification to the device, the inbox and the ledger, without a han
 test("nobody waits behind a push that takes long", async () => {
   await using system = await start();
   const backend = system.asService(NotificationInternalService, "backend", "notification");
-  const push = async (token: string) => {
+  const newUser = async (token: string) => {
     const { userId, accessToken } = await system.newUser();
     await system.asUser(NotificationService, accessToken).registerDevice({ token, platform: Platform.ANDROID });
+    return userId;
+  };
+  const push = async (userId: string, token: string) => {
     const { notificationId } = await backend.createNotification({ text: "hello", userIds: [userId] });
     await until(`a push to ${token}`, async () => (await system.pushes()).some((entry) => entry.token === token));
     return notificationId;
   };
   const stateOf = async (notificationId: string) =>
     (await backend.listRecipients({ notificationId })).recipients[0]!.state;
-  const slow = await push("slow-2000-phone");
-  const fast = await push("phone");
+  const [ann, bob] = [await newUser("slow-4000-phone"), await newUser("phone")];
+  const slow = await push(ann, "slow-4000-phone");
+  const fast = await push(bob, "phone");
   await until("the second one is told of", async () => (await stateOf(fast)) === RecipientState.SENT);
   assert.equal(await stateOf(slow), RecipientState.PENDING);
 });

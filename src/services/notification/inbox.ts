@@ -118,10 +118,11 @@ export async function markRead(
       if (found.length < ids.length) throw notFound();
       const unread = found.filter(({ readAt }) => readAt === null);
       if (unread.length === 0) return;
-      const now = sql`(select concierge_now())`;
       await tx
         .update(recipients)
-        .set({ readAt: now, receivedAt: sql`coalesce(${recipients.receivedAt}, ${now})` })
+        .set({ readAt: sql`moment.now`, receivedAt: sql`coalesce(${recipients.receivedAt}, moment.now)` })
+        // One time for both, which is taken once: hence the offset.
+        .from(sql`(select concierge_now() as now offset 0) as moment`)
         .where(own(unread.map(({ notificationId }) => notificationId)));
       const events = unread.map(({ notificationId, receivedAt }) => [
         ...(receivedAt === null ? [notificationReceived(notificationId, userId)] : []),

@@ -253,7 +253,7 @@ describe("organizations", () => {
     const [member, second] = [await newMember(system, owner), await newMember(system, owner, MemberRole.OWNER)];
     await system.advance(4 * 60_000);
     const { accessToken } = await system.asUser(AuthService).refreshToken({ refreshToken: owner.refreshToken });
-    await system.advance(2 * 60_000);
+    await system.advance(4 * 60_000);
     const { client } = inOrganization(system, { ...owner, accessToken }, owner.organizationId);
     const [{ MEMBER, ADMIN, OWNER }, { userId }, email] = [MemberRole, member, `${crypto.randomUUID()}@example.com`];
     const refused = {

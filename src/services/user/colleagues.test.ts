@@ -8,6 +8,7 @@ import {
   OrganizationService,
 } from "../../../gen/concierge/organization/v1/organization_service_pb.ts";
 import { UserService } from "../../../gen/concierge/user/v1/user_service_pb.ts";
+import { reasonOf } from "../../errors.ts";
 import { verifyAddress } from "../../testing/organizations.ts";
 import { refusalOf } from "../../testing/refusals.ts";
 import { startTestSystem, type TestSystem, type TestUser } from "../../testing/system.ts";
@@ -109,7 +110,7 @@ describe("profiles of colleagues", () => {
         .getUser({ userId: leaver.userId })
         .then(
           () => false,
-          () => true,
+          (error: unknown) => reasonOf(error) === "USER_NOT_FOUND",
         );
     await operator.suspendOrganization({ organizationId });
     await until("the suspension to be known", isHidden);

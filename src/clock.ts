@@ -32,6 +32,14 @@ export function createClock(wall: () => number, steady: () => number): Clock {
   };
 }
 
+/**
+ * How far another clock is ahead of ours, in milliseconds, or behind it (negative), as far as the time that asking took cannot explain
+ * it. `theirs` was read between these two moments of ours, all in milliseconds since 1970.
+ */
+export function aheadMs(theirs: number, { askedAt, answeredAt }: { askedAt: number; answeredAt: number }): number {
+  return theirs > answeredAt ? theirs - answeredAt : Math.min(0, theirs - askedAt);
+}
+
 export const systemClock: Clock = createClock(
   () => Date.now(),
   () => performance.now(),

@@ -20,6 +20,7 @@ import type { StepsOf } from "./rpc/steps.ts";
 import { whenAborted } from "./rpc/until-aborted.ts";
 import type { ServiceDefinition, ServiceParts } from "./service.ts";
 import type { Gauge } from "./telemetry/metrics.ts";
+import { TOLERANCE_SECONDS } from "./token/compact.ts";
 import { spendToken } from "./token/spent-tokens.ts";
 
 const WAIT_MS = 250;
@@ -60,6 +61,7 @@ export class MountedService implements AsyncDisposable {
   readonly #resources: AsyncDisposableStack;
   #waitingFor: string | undefined = "its start";
   #hasStorage = false;
+  #isClockWrong = false;
   #jobs: AsyncDisposable | undefined;
 
   constructor(mounted: MountedParts, resources: AsyncDisposableStack) {
@@ -129,11 +131,22 @@ export class MountedService implements AsyncDisposable {
     const { name } = this.definition;
     if (this.#waitingFor !== undefined) return `${name}: waiting for ${this.#waitingFor}`;
     try {
-      await this.#mounted.database?.ping();
-      return undefined;
+      return this.#wrongClock((await this.#mounted.database?.ping()) ?? 0);
     } catch {
       return `${name}: the database does not answer`;
     }
+  }
+
+  /** Nobody takes the tokens of a process whose clock is wrong, and it takes nobody's; its database has the right time for us. */
+  #wrongClock(aheadMs: number): string | undefined {
+    const { definition, log } = this.#mounted;
+    const wasWrong = this.#isClockWrong;
+    this.#isClockWrong = Math.abs(aheadMs) > TOLERANCE_SECONDS * 1_000;
+    const seconds = (Math.abs(aheadMs) / 1_000).toFixed(1);
+    const difference = `the database's clock is ${seconds} s ${aheadMs > 0 ? "ahead of" : "behind"} ours`;
+    // Once per outage.
+    if (this.#isClockWrong && !wasWrong) log.warn(`${difference}: let NTP set the clocks of both machines`);
+    return this.#isClockWrong ? `${definition.name}: ${difference}` : undefined;
   }
 
   /** What does not work as it should, though calls are answered; undefined when all does. */

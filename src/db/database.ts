@@ -6,6 +6,7 @@ import { randomInt } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import type { Sql } from "postgres";
+import { aheadMs, systemClock } from "../clock.ts";
 import { Code, fail } from "../errors.ts";
 import { CONNECT_TIMEOUT_SECONDS } from "./connection.ts";
 import { DatabaseUnavailable, isRetryable, withoutData } from "./errors.ts";
@@ -38,8 +39,11 @@ export interface Database extends AsyncDisposable {
   poolCounts(): PoolCounts;
   /** How often the server had no disk space or memory for what was asked. */
   outOfResources(): number;
-  /** Resolves if the database answers a query within 2 s; else throws DatabaseUnavailable. */
-  ping(): Promise<void>;
+  /**
+   * Resolves if the database answers a query within 2 s, to how far its clock is ahead of this machine's, in milliseconds; else throws
+   * DatabaseUnavailable.
+   */
+  ping(): Promise<number>;
 }
 
 export interface TransactionOptions {
@@ -85,7 +89,7 @@ export function openDatabase(options: DatabaseOptions): Database {
   // A connection of its own, so that a pool which is busy is not taken for a database that is away.
   const patience = { waitTimeoutMs: PING_TIMEOUT_MS, answerTimeoutMs: PING_TIMEOUT_MS };
   const probe = new ConnectionPool(url, { applicationName, settings, size: 1, ...patience });
-  let asking: Promise<void> | undefined;
+  let asking: Promise<number> | undefined;
   let closed: Promise<void> | undefined;
   return {
     // the pool has what Drizzle uses of a postgres.js client
@@ -106,9 +110,12 @@ export function openDatabase(options: DatabaseOptions): Database {
   };
 }
 
-async function ping(probe: ConnectionPool): Promise<void> {
+async function ping(probe: ConnectionPool): Promise<number> {
   try {
-    await probe.unsafe("select 1");
+    // The machine's own clock, which is what is in question, whichever clock services were given.
+    const askedAt = systemClock.now();
+    const [row] = await probe.unsafe("select extract(epoch from clock_timestamp())::float8 * 1000 as ms");
+    return aheadMs((row as { ms: number }).ms, { askedAt, answeredAt: systemClock.now() });
   } catch (error) {
     throw new DatabaseUnavailable("the database does not answer", { cause: withoutData(error) });
   }

@@ -2,7 +2,7 @@
  * Clocks: tokens, leases and session checks compare the time of processes with that of databases and of each other. A
  * difference counts only as far as the time that asking took cannot explain it.
  */
-import type { Clock } from "../clock.ts";
+import { aheadMs, type Clock } from "../clock.ts";
 import { TOLERANCE_SECONDS } from "../token/compact.ts";
 import { asRole } from "./database.ts";
 import { type Check, type DoctorContext, type Finding, ok, unfit, warning } from "./finding.ts";
@@ -27,15 +27,12 @@ function compare(url: string, clock: Clock): Promise<Finding[]> {
   });
 }
 
-/** What another clock's time says that was read between these two moments of ours, all in milliseconds since 1970. */
-export function clockFindings(
-  theirs: number,
-  { askedAt, answeredAt }: { askedAt: number; answeredAt: number },
-): Finding[] {
-  const aheadMs = theirs > answeredAt ? theirs - answeredAt : Math.min(0, theirs - askedAt);
-  const differenceMs = Math.abs(aheadMs);
+/** What another clock's time says that was read between these two moments of ours. */
+export function clockFindings(theirs: number, moments: { askedAt: number; answeredAt: number }): Finding[] {
+  const theyAreAheadMs = aheadMs(theirs, moments);
+  const differenceMs = Math.abs(theyAreAheadMs);
   if (differenceMs <= NOTABLE_MS) return [ok("agrees with ours")];
-  const finding = `${(differenceMs / 1_000).toFixed(1)} s ${aheadMs > 0 ? "ahead of" : "behind"} ours`;
+  const finding = `${(differenceMs / 1_000).toFixed(1)} s ${theyAreAheadMs > 0 ? "ahead of" : "behind"} ours`;
   const remedy = "let NTP set the clocks of both machines";
   return [differenceMs > TOLERANCE_SECONDS * 1_000 ? unfit(finding, remedy) : warning(finding, remedy)];
 }

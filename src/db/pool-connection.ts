@@ -40,18 +40,29 @@ export interface Statement {
   signal?: AbortSignal;
 }
 
+/** What a pool is told of a connection, each at most once. */
+export interface ConnectionListener {
+  /** The server has answered something. */
+  onReached(): void;
+  onBroken(): void;
+}
+
 /** One connection; once broken it takes no further query. */
 export class PooledConnection {
   broken = false;
+  /** Whether the server has ever answered on it. */
+  reached = false;
+  /** Whether it was we who ended it, and not the server or its silence. */
+  cut = false;
   readonly #sql: Sql;
   readonly #answerTimeoutMs: number;
-  readonly #onBroken: () => void;
+  readonly #listener: ConnectionListener;
   /** By their texts. A statement that is prepared goes there and back once instead of twice, and is not planned each time. */
   readonly #kept = new Set<string>();
   #keepsStatements = true;
 
-  constructor(url: string, options: ConnectionSettings, types: TypeParsers, onBroken: () => void) {
-    this.#onBroken = onBroken;
+  constructor(url: string, options: ConnectionSettings, types: TypeParsers, listener: ConnectionListener) {
+    this.#listener = listener;
     this.#answerTimeoutMs = options.answerTimeoutMs;
     const { applicationName, settings } = options;
     this.#sql = connect(url, { applicationName, settings, arrays: false, onClose: () => this.#break() });
@@ -65,16 +76,18 @@ export class PooledConnection {
     let late = setTimeout(() => this.#break(), this.#answerTimeoutMs);
     const hurry = () => {
       clearTimeout(late);
-      late = setTimeout(() => this.#break(), GRACE_MS);
+      late = setTimeout(() => this.#cut(), GRACE_MS);
     };
     signal?.addEventListener("abort", hurry, { once: true });
     try {
       const pending = this.#sql.unsafe(query, parameters as never[], { prepare: this.#isKept(query, parameters) });
       const rows = await (asArrays ? (pending.values() as unknown as Promise<RowList<Row[]>>) : pending);
       this.#learnFrom((pending as Retried).retried);
+      this.#noteReached();
       return rows;
     } catch (error) {
       if (isUnavailable(error) && !isOutOfResources(error)) this.#break();
+      else this.#noteReached();
       this.#learnFrom(error);
       signal?.throwIfAborted();
       throw error;
@@ -98,14 +111,25 @@ export class PooledConnection {
 
   /** Closes at once, whatever runs. */
   async close(): Promise<void> {
-    this.#break();
+    this.#cut();
     await this.#sql.end({ timeout: 0 });
+  }
+
+  #noteReached(): void {
+    if (this.reached || this.broken) return;
+    this.reached = true;
+    this.#listener.onReached();
+  }
+
+  #cut(): void {
+    this.cut = true;
+    this.#break();
   }
 
   #break(): void {
     if (this.broken) return;
     this.broken = true;
-    this.#onBroken();
+    this.#listener.onBroken();
     this.#sql.end({ timeout: 0 }).catch(() => {});
   }
 }

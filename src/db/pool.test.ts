@@ -5,6 +5,7 @@ import test, { type TestContext } from "node:test";
 import { sql as statement } from "drizzle-orm";
 import { reasonOf } from "../errors.ts";
 import { testDatabase } from "../testing/cluster.ts";
+import { startFaultProxy } from "../testing/fault-proxy.ts";
 import { until } from "../testing/until.ts";
 import { connect } from "./connection.ts";
 import { type DatabaseOptions, type Db, during, openDatabase, type Tx, transaction } from "./database.ts";
@@ -111,6 +112,34 @@ test("R-DB-04 with every connection busy, waiters fail in time and the pool reco
   release.resolve();
   await Promise.all(busy);
   for (let index = 0; index < 50; index++) await insert(db, `x${index}`);
+});
+
+test("R-DB-01 a server that is away is tried ten times a second, however many ask; whoever asks as it is back is answered", async (t) => {
+  const fresh = await testDatabase();
+  const target = new URL(fresh.ownerUrl);
+  await using proxy = await startFaultProxy({ host: target.hostname, port: Number(target.port) });
+  target.port = String(proxy.port);
+  target.hostname = proxy.host;
+  const database = openDatabase({ url: target.href, poolSize: 10, applicationName: "pool-test" });
+  t.after(async () => {
+    await database[Symbol.asyncDispose]();
+    await fresh[Symbol.asyncDispose]();
+  });
+  const ask = () => database.db.execute(statement`select 1`);
+  const crowd = (count: number) => Promise.allSettled(Array.from({ length: count }, ask));
+  const answered = (ends: PromiseSettledResult<unknown>[]) =>
+    ends.filter(({ status }) => status === "fulfilled").length;
+  await ask();
+  proxy.reset();
+  // Those that are open end, and as many tries as there is room for come too late to know.
+  await crowd(100);
+  const [startedAt, before] = [performance.now(), proxy.accepted];
+  for (let round = 0; round < 5; round++) assert.equal(answered(await crowd(200)), 0);
+  const tries = proxy.accepted - before;
+  const most = (performance.now() - startedAt) / 99 + 1;
+  assert.ok(tries >= 1 && tries <= most, `${tries} tries, ${most} at most`);
+  await proxy.heal();
+  assert.equal(answered(await crowd(200)), 200);
 });
 
 test("closing waits for what runs, refuses what comes, and does not outlast its limit", async (t) => {

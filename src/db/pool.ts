@@ -67,6 +67,12 @@ interface Waiter {
   timer: NodeJS.Timeout;
 }
 
+/**
+ * After a failed try to connect nobody tries again for so long: whoever asks waits for the next try, and shares its fate. Each try takes
+ * a new process of a server that has enough to do with getting up again.
+ */
+const UNREACHED_PAUSE_MS = 100;
+
 /** The part of a postgres.js client that Drizzle uses: `drizzle(pool as unknown as Sql)`. */
 export class ConnectionPool implements PoolClient {
   readonly options: TypeParsers = { parsers: {}, serializers: {} };
@@ -78,6 +84,9 @@ export class ConnectionPool implements PoolClient {
   readonly #all = new Set<PooledConnection>();
   readonly #idle: PooledConnection[] = [];
   readonly #waiters: Waiter[] = [];
+  /** False from a failed try to connect to the next one that succeeds. */
+  #isReached = true;
+  #pause: NodeJS.Timeout | undefined;
   #ended: Promise<void> | undefined;
   #whenAllIdle: (() => void) | undefined;
 
@@ -144,7 +153,7 @@ export class ConnectionPool implements PoolClient {
     if (this.#ended) throw new DatabaseUnavailable("the database was closed");
     const idle = this.#idle.pop();
     if (idle) return idle;
-    if (this.#all.size < this.#settings.size) return this.#open();
+    if (this.#mayOpen()) return this.#open();
     const { waitTimeoutMs } = this.#settings;
     const { promise, resolve, reject } = Promise.withResolvers<PooledConnection>();
     const tooLate = () =>
@@ -165,10 +174,38 @@ export class ConnectionPool implements PoolClient {
     waiter.reject(reason);
   }
 
+  /** While the server is not reached, one tries at a time, and none at all for a moment after a failure. */
+  #mayOpen(): boolean {
+    if (this.#all.size >= this.#settings.size || this.#pause) return false;
+    return this.#isReached || ![...this.#all].some(({ reached }) => !reached);
+  }
+
   #open(): PooledConnection {
-    const connection = new PooledConnection(this.#url, this.#settings, this.options, () => this.#drop(connection));
+    const connection = new PooledConnection(this.#url, this.#settings, this.options, {
+      onReached: () => this.#noteReached(),
+      onBroken: () => this.#drop(connection),
+    });
     this.#all.add(connection);
     return connection;
+  }
+
+  #noteReached(): void {
+    if (this.#isReached) return;
+    this.#isReached = true;
+    this.#endPause();
+  }
+
+  #noteUnreached(): void {
+    this.#isReached = false;
+    this.#pause ??= setTimeout(() => this.#endPause(), UNREACHED_PAUSE_MS);
+    if (this.#all.size > 0) return;
+    this.#refuseWaiters(() => new DatabaseUnavailable("the database was not reached"));
+  }
+
+  #endPause(): void {
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
+    this.#serveWaiters();
   }
 
   #release(connection: PooledConnection): void {
@@ -191,14 +228,24 @@ export class ConnectionPool implements PoolClient {
     this.#all.delete(connection);
     const index = this.#idle.indexOf(connection);
     if (index >= 0) this.#idle.splice(index, 1);
-    if (this.#waiters.length > 0) this.#hand(this.#open());
+    if (connection.reached || connection.cut) this.#serveWaiters();
+    else this.#noteUnreached();
+  }
+
+  #serveWaiters(): void {
+    while (this.#waiters.length > 0 && this.#mayOpen()) this.#hand(this.#open());
+  }
+
+  #refuseWaiters(reason: () => Error): void {
+    for (const waiter of this.#waiters.splice(0)) {
+      clearTimeout(waiter.timer);
+      waiter.reject(reason());
+    }
   }
 
   async #end(timeoutMs: number): Promise<void> {
-    for (const waiter of this.#waiters.splice(0)) {
-      clearTimeout(waiter.timer);
-      waiter.reject(new DatabaseUnavailable("the database was closed"));
-    }
+    this.#refuseWaiters(() => new DatabaseUnavailable("the database was closed"));
+    clearTimeout(this.#pause);
     if (this.#idle.length < this.#all.size) {
       const limit = new AbortController();
       const allIdle = new Promise<void>((resolve) => {

@@ -27,6 +27,8 @@ export interface FaultProxy extends AsyncDisposable {
   heal(): Promise<void>;
   /** Open connections of clients. */
   connectionCount(): number;
+  /** Connections of clients so far. */
+  readonly accepted: number;
 }
 
 /** Starts a proxy on 127.0.0.1 before `target`. */
@@ -56,6 +58,7 @@ interface Parcel {
 class TcpFaultProxy implements FaultProxy {
   readonly host = HOST;
   port = 0;
+  accepted = 0;
   readonly #target: { host: string; port: number };
   readonly #server: net.Server;
   readonly #clients = new Set<net.Socket>();
@@ -151,6 +154,7 @@ class TcpFaultProxy implements FaultProxy {
   }
 
   async #accept(client: net.Socket): Promise<void> {
+    this.accepted += 1;
     follow(client, this.#clients);
     if (this.#state === "resetting") return resetSocket(client);
     while (this.#state === "hanging") await this.#pause(LONGEST_PAUSE_MS);

@@ -142,6 +142,36 @@ test("R-DB-01 a server that is away is tried ten times a second, however many as
   assert.equal(answered(await crowd(200)), 200);
 });
 
+test("R-DB-01 a try that is lost on its way holds nobody up whom another one would reach", async (t) => {
+  const fresh = await testDatabase();
+  const url = new URL(fresh.ownerUrl);
+  const [host, port] = [url.hostname, Number(url.port)];
+  // The first one is refused, the second one gets no answer, later ones come through.
+  let connections = 0;
+  const server = createServer((client) => {
+    connections += 1;
+    client.on("error", () => {});
+    if (connections === 1) client.resetAndDestroy();
+    if (connections > 2) client.pipe(connectSocket(port, host)).pipe(client);
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  url.port = String((server.address() as AddressInfo).port);
+  url.hostname = "127.0.0.1";
+  const database = openDatabase({ url: url.href, poolSize: 10, applicationName: "pool-test" });
+  t.after(async () => {
+    await database[Symbol.asyncDispose]();
+    server.close();
+    await fresh[Symbol.asyncDispose]();
+  });
+  const ask = () => database.db.execute(statement`select 1`);
+  await assert.rejects(ask());
+  const ends = await Promise.allSettled([ask(), ask(), ask()]);
+  assert.deepEqual(
+    ends.map(({ status }) => status),
+    ["rejected", "fulfilled", "fulfilled"],
+  );
+});
+
 test("closing waits for what runs, refuses what comes, and does not outlast its limit", async (t) => {
   const { db, database, owner } = await setUp(t);
   const release = Promise.withResolvers<void>();

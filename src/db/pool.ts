@@ -72,6 +72,8 @@ interface Waiter {
  * a new process of a server that has enough to do with getting up again.
  */
 const UNREACHED_PAUSE_MS = 100;
+/** A try that takes so long may be lost in a network that is there again: then there is another one beside it. */
+const TRY_MS = 1_000;
 
 /** The part of a postgres.js client that Drizzle uses: `drizzle(pool as unknown as Sql)`. */
 export class ConnectionPool implements PoolClient {
@@ -86,6 +88,7 @@ export class ConnectionPool implements PoolClient {
   readonly #waiters: Waiter[] = [];
   /** False from a failed try to connect to the next one that succeeds. */
   #isReached = true;
+  /** While it runs, no connection is opened. */
   #pause: NodeJS.Timeout | undefined;
   #ended: Promise<void> | undefined;
   #whenAllIdle: (() => void) | undefined;
@@ -174,10 +177,8 @@ export class ConnectionPool implements PoolClient {
     waiter.reject(reason);
   }
 
-  /** While the server is not reached, one tries at a time, and none at all for a moment after a failure. */
   #mayOpen(): boolean {
-    if (this.#all.size >= this.#settings.size || this.#pause) return false;
-    return this.#isReached || ![...this.#all].some(({ reached }) => !reached);
+    return this.#all.size < this.#settings.size && this.#pause === undefined;
   }
 
   #open(): PooledConnection {
@@ -186,6 +187,7 @@ export class ConnectionPool implements PoolClient {
       onBroken: () => this.#drop(connection),
     });
     this.#all.add(connection);
+    if (!this.#isReached) this.#pauseFor(TRY_MS);
     return connection;
   }
 
@@ -197,9 +199,14 @@ export class ConnectionPool implements PoolClient {
 
   #noteUnreached(): void {
     this.#isReached = false;
-    this.#pause ??= setTimeout(() => this.#endPause(), UNREACHED_PAUSE_MS);
+    this.#pauseFor(UNREACHED_PAUSE_MS);
     if (this.#all.size > 0) return;
     this.#refuseWaiters(() => new DatabaseUnavailable("the database was not reached"));
+  }
+
+  #pauseFor(ms: number): void {
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => this.#endPause(), ms);
   }
 
   #endPause(): void {
@@ -228,7 +235,8 @@ export class ConnectionPool implements PoolClient {
     this.#all.delete(connection);
     const index = this.#idle.indexOf(connection);
     if (index >= 0) this.#idle.splice(index, 1);
-    if (connection.reached || connection.cut) this.#serveWaiters();
+    if (connection.reached) this.#serveWaiters();
+    else if (connection.cut) this.#endPause();
     else this.#noteUnreached();
   }
 

@@ -56,7 +56,7 @@ before(async () => {
   const isRefused = () =>
     rest.verifyToken(gone.accessToken).then(
       () => false,
-      () => true,
+      (error: unknown) => reasonOf(error) === "UNAUTHENTICATED",
     );
   await until("the logout is known", isRefused);
 });

@@ -122,7 +122,9 @@ test("R-DEP-02 not ready, then GOAWAY; 100 calls are answered, 50 streams are to
   const ready = await fetch(`${server.internalUrl}/readyz`);
   const { status, missing } = (await ready.json()) as { status: string; missing: string[] };
   assert.deepEqual([ready.status, status], [503, "not ready"]);
-  assert.ok(missing.includes("the process is stopping"), `${missing}`);
+  // A busy machine may hold the process up as well.
+  const reasons = missing.filter((line) => !line.startsWith("the event loop"));
+  assert.deepEqual(reasons, ["the process is stopping"]);
   await assert.rejects(fetch(`${server.publicUrl}/healthz`), "new connections are not taken");
   using internal = openClient<Client<typeof Health>>(Health, ways[0]!, server.internalUrl);
   assert.equal((await internal.client.check({})).status, Status.NOT_SERVING);
@@ -156,7 +158,7 @@ for (const way of allWays) {
 
 test("what has not ended in half of the time is cut, and its handler hears of it", async () => {
   for (const CONCIERGE_RPC_FAST_PATH of ["true", "false"]) {
-    await using running = await start({ CONCIERGE_DRAIN_SECONDS: "1", CONCIERGE_RPC_FAST_PATH });
+    await using running = await start({ CONCIERGE_DRAIN_SECONDS: "4", CONCIERGE_RPC_FAST_PATH });
     const { server, seen } = running;
     await using clients = new AsyncDisposableStack();
     const calls = allWays.map((way) =>
@@ -166,7 +168,7 @@ test("what has not ended in half of the time is cut, and its handler hears of it
     const startedAt = performance.now();
     await server[Symbol.asyncDispose]();
     const tookMs = performance.now() - startedAt;
-    assert.ok(tookMs >= 450 && tookMs < 5_000, `${tookMs} ms`);
+    assert.ok(tookMs >= 1_900 && tookMs < 3_900, `${tookMs} ms`);
     for (const call of calls) assert.ok([Code.Unavailable, Code.Canceled, Code.Aborted].includes((await call).code));
     assert.ok(seen.signals.every(({ aborted }) => aborted));
     const lines = running.logLines.filter(({ procedure }) => procedure);
